@@ -1,0 +1,231 @@
+//! Mounts as descriptors: seen by nobody until somebody attaches them, gone with their last fd.
+#![allow(unsafe_code)] // mount_setattr(2) has no safe wrapper yet
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::CWD;
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen, open_tree,
+};
+
+use crate::{Call, Dir, Error, Result};
+
+/// A detached mount. It is in no mount namespace: paths below it are reached through its descriptor, and a
+/// container gets it by move_mount(2). When the last descriptor goes before that, so does the mount.
+pub struct Mount {
+    fd: OwnedFd,
+    what: String,
+}
+
+/// What an overlay is made of (Documentation/filesystems/overlayfs).
+pub struct Overlay<'a> {
+    /// Read-only layers, the *top* one first. At least one; at least two where there is no `upper`.
+    pub lower: &'a [Dir],
+    /// Where changes go, and the overlay's own working directory on the same file system. `None`: read-only.
+    pub upper: Option<(&'a Dir, &'a Dir)>,
+    /// Changes need not survive a power cut: no syncs. Right for all that is thrown away or synced later as a whole.
+    pub volatile: bool,
+}
+
+impl Mount {
+    /// A new mount of `source`'s tree, from the directory (or file) that the fd is open at. `recursive` takes
+    /// along what is mounted below it.
+    ///
+    /// # Errors
+    /// As of open_tree(2).
+    pub fn bind(source: impl AsFd, recursive: bool, what: impl Into<String>) -> Result<Mount> {
+        let what = what.into();
+        let mut flags =
+            OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+        if recursive {
+            flags |= OpenTreeFlags::AT_RECURSIVE;
+        }
+        let fd = open_tree(source, "", flags).call(|| format!("open_tree({what}, OPEN_TREE_CLONE)"))?;
+        Ok(Mount { fd, what })
+    }
+
+    /// [`Mount::bind`] of a path of this host, links followed.
+    ///
+    /// # Errors
+    /// As of open_tree(2).
+    pub fn bind_path(source: impl AsRef<std::path::Path>, recursive: bool) -> Result<Mount> {
+        let source = source.as_ref();
+        let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        if recursive {
+            flags |= OpenTreeFlags::AT_RECURSIVE;
+        }
+        let fd = open_tree(CWD, source, flags).call(|| format!("open_tree({source:?}, OPEN_TREE_CLONE)"))?;
+        Ok(Mount { fd, what: format!("{}", source.display()) })
+    }
+
+    /// A file system of `fstype` with `options`; an option without a value is a flag.
+    ///
+    /// # Errors
+    /// As of fsopen(2), fsconfig(2) and fsmount(2), with the file system's own message where it gave one.
+    pub fn new(fstype: &str, options: &[(&str, &str)], attributes: MountAttrFlags) -> Result<Mount> {
+        let context = Context::open(fstype)?;
+        for (key, value) in options {
+            context.set(key, value)?;
+        }
+        context.mount(attributes, fstype.to_owned())
+    }
+
+    /// An empty tmpfs, `nosuid,nodev`; see tmpfs(5) for the options.
+    ///
+    /// # Errors
+    /// As of [`Mount::new`].
+    pub fn tmpfs(options: &[(&str, &str)]) -> Result<Mount> {
+        Mount::new("tmpfs", options, MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV)
+    }
+
+    /// An overlay. Directory renames and metadata-only copies are off, so that the upper directory is a plain
+    /// difference that a layer can be made of.
+    ///
+    /// # Errors
+    /// As of [`Mount::new`].
+    pub fn overlay(parts: &Overlay<'_>) -> Result<Mount> {
+        let context = Context::open("overlay")?;
+        let through = |fd: BorrowedFd<'_>| format!("/proc/self/fd/{}", fd.as_raw_fd());
+        context.set_lower(&parts.lower.iter().map(|dir| through(dir.as_fd())).collect::<Vec<_>>())?;
+        let access = match parts.upper {
+            Some((upper, work)) => {
+                context.set("upperdir", &through(upper.as_fd()))?;
+                context.set("workdir", &through(work.as_fd()))?;
+                if parts.volatile {
+                    context.set("volatile", "")?;
+                }
+                "rw"
+            }
+            None => "ro",
+        };
+        for (key, value) in [("redirect_dir", "off"), ("metacopy", "off"), ("index", "off")] {
+            context.set(key, value)?;
+        }
+        let layers = parts.lower.len();
+        context.mount(MountAttrFlags::empty(), format!("overlay({layers} layers, {access})"))
+    }
+
+    /// The same mount, read-only, and all below it where it was taken recursively.
+    ///
+    /// # Errors
+    /// As of mount_setattr(2).
+    pub fn read_only(self) -> Result<Mount> {
+        self.set(libc::MOUNT_ATTR_RDONLY, 0)
+    }
+
+    /// The same mount with no events passed to or from the mount it was cloned of.
+    ///
+    /// # Errors
+    /// As of mount_setattr(2).
+    pub fn private(self) -> Result<Mount> {
+        self.set(0, libc::MS_PRIVATE)
+    }
+
+    /// What it is, in words: `tmpfs`, `overlay(3 layers, rw)`.
+    pub fn what(&self) -> &str {
+        &self.what
+    }
+
+    fn set(self, attr_set: u64, propagation: u64) -> Result<Mount> {
+        let attr = libc::mount_attr { attr_set, attr_clr: 0, propagation, userns_fd: 0 };
+        let flags = libc::AT_EMPTY_PATH | libc::AT_RECURSIVE;
+        // SAFETY: the fd is open for the whole call, the path is a NUL-terminated literal, and `attr` is a live
+        // `mount_attr` whose size is the one given.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_mount_setattr,
+                self.fd.as_raw_fd(),
+                c"".as_ptr(),
+                flags,
+                &raw const attr,
+                size_of::<libc::mount_attr>(),
+            )
+        };
+        match result {
+            0 => Ok(self),
+            _ => {
+                let errno = Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO);
+                Err(Error::os(format!("mount_setattr({})", self.what), errno))
+            }
+        }
+    }
+}
+
+impl AsFd for Mount {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl From<Mount> for OwnedFd {
+    fn from(mount: Mount) -> OwnedFd {
+        mount.fd
+    }
+}
+
+impl std::fmt::Debug for Mount {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Mount({})", self.what)
+    }
+}
+
+/// A file system being configured (fsopen(2)).
+struct Context<'a> {
+    fd: OwnedFd,
+    fstype: &'a str,
+}
+
+impl<'a> Context<'a> {
+    fn open(fstype: &'a str) -> Result<Context<'a>> {
+        let fd = fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC).call(|| format!("fsopen({fstype:?})"))?;
+        Ok(Context { fd, fstype })
+    }
+
+    fn set(&self, key: &str, value: &str) -> Result<()> {
+        let result = if value.is_empty() {
+            fsconfig_set_flag(self.fd.as_fd(), key)
+        } else {
+            fsconfig_set_string(self.fd.as_fd(), key, value)
+        };
+        result.map_err(|errno| self.failed(format!("fsconfig({}, {key}={value})", self.fstype), errno))
+    }
+
+    /// Layers one by one where the kernel can (6.8), else as one list, whose length older kernels limit.
+    fn set_lower(&self, lower: &[String]) -> Result<()> {
+        for (index, layer) in lower.iter().enumerate() {
+            match self.set("lowerdir+", layer) {
+                Err(error) if index == 0 && error.errno() == Some(Errno::INVAL) => {
+                    return self.set("lowerdir", &lower.join(":"));
+                }
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+
+    fn mount(&self, attributes: MountAttrFlags, what: String) -> Result<Mount> {
+        fsconfig_create(self.fd.as_fd())
+            .map_err(|errno| self.failed(format!("fsconfig({what}, create)"), errno))?;
+        let fd = fsmount(self.fd.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+            .map_err(|errno| self.failed(format!("fsmount({what})"), errno))?;
+        Ok(Mount { fd, what })
+    }
+
+    /// The file system says in its own words what it didn't like; those words belong to the error.
+    fn failed(&self, call: String, errno: Errno) -> Error {
+        let mut said = String::new();
+        let mut line = [0u8; 512];
+        while let Ok(read) = rustix::io::read(&self.fd, &mut line) {
+            if read == 0 {
+                break;
+            }
+            let text = String::from_utf8_lossy(&line[..read]);
+            said.push_str(if said.is_empty() { "" } else { "; " });
+            said.push_str(text.trim_start_matches(['e', 'w', 'i']).trim());
+        }
+        let call = if said.is_empty() { call } else { format!("{call} [{said}]") };
+        Error::os(call, errno)
+    }
+}

@@ -1,0 +1,94 @@
+//! Removing a tree without following anything out of it.
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::{Error, Result};
+
+/// Removes `name` in `parent`, whatever it is. Iterative: trees may be deeper than any stack, and only one
+/// descriptor per level is open.
+pub(crate) fn remove(parent: BorrowedFd<'_>, name: &OsStr, parent_path: &Path) -> Result<()> {
+    match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => return Ok(()),
+        Err(Errno::ISDIR | Errno::PERM) => {}
+        Err(errno) => return Err(Error::os(format!("unlink({:?})", parent_path.join(name)), errno)),
+    }
+    let mut failure: Option<Error> = None;
+    let mut levels = Vec::new();
+    match Level::open(parent, name, parent_path) {
+        Ok(level) => levels.push(level),
+        Err(error) => return Err(error),
+    }
+    while let Some(level) = levels.last_mut() {
+        let Some((child, is_dir)) = level.children.pop() else {
+            let Some(done) = levels.pop() else { break };
+            let above = levels.last().map_or(parent, |up| up.fd.as_fd());
+            if let Err(errno) = rustix::fs::unlinkat(above, &done.name, AtFlags::REMOVEDIR)
+                && errno != Errno::NOENT
+            {
+                failure.get_or_insert(Error::os(format!("rmdir({:?})", done.path), errno));
+            }
+            continue;
+        };
+        if is_dir {
+            match Level::open(level.fd.as_fd(), &child, &level.path) {
+                Ok(next) => levels.push(next),
+                Err(error) if error.errno() == Some(Errno::NOENT) => {}
+                Err(error) => {
+                    failure.get_or_insert(error);
+                }
+            }
+        } else if let Err(errno) = rustix::fs::unlinkat(&level.fd, &child, AtFlags::empty())
+            && errno != Errno::NOENT
+        {
+            failure.get_or_insert(Error::os(format!("unlink({:?})", level.path.join(&child)), errno));
+        }
+    }
+    failure.map_or(Ok(()), Err)
+}
+
+struct Level {
+    fd: OwnedFd,
+    name: OsString,
+    path: PathBuf,
+    children: Vec<(OsString, bool)>,
+}
+
+impl Level {
+    fn open(parent: BorrowedFd<'_>, name: &OsStr, parent_path: &Path) -> Result<Level> {
+        let path = parent_path.join(name);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let call = |errno| Error::os(format!("open({path:?})"), errno);
+        let fd = match rustix::fs::openat(parent, name, flags, Mode::empty()) {
+            // A directory its owner may not read (mode 000, when not root) is still ours to remove.
+            Err(Errno::ACCESS) => {
+                rustix::fs::chmodat(parent, name, Mode::RWXU, AtFlags::empty()).map_err(call)?;
+                rustix::fs::openat(parent, name, flags, Mode::empty())
+            }
+            other => other,
+        }
+        .map_err(call)?;
+        let list = |errno| Error::os(format!("getdents({path:?})"), errno);
+        let mut children = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&fd).map_err(list)? {
+            let entry = entry.map_err(list)?;
+            let child = OsStr::from_bytes(entry.file_name().to_bytes());
+            if child == "." || child == ".." {
+                continue;
+            }
+            let is_dir = match entry.file_type() {
+                FileType::Directory => true,
+                FileType::Unknown => rustix::fs::statat(&fd, child, AtFlags::SYMLINK_NOFOLLOW)
+                    .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory),
+                _ => false,
+            };
+            children.push((child.to_owned(), is_dir));
+        }
+        Ok(Level { fd, name: name.to_owned(), path, children })
+    }
+}

@@ -1,0 +1,1 @@
+//! What a cloned child runs: an array of operations and the loop that performs them.

@@ -1,0 +1,1 @@
+//! Images in a content-addressed store, layers as tar and tree, and root filesystems as detached mounts.

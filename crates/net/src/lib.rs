@@ -1,0 +1,1 @@
+//! Networks, addresses and names for network namespaces that it is given.

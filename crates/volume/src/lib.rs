@@ -1,0 +1,1 @@
+//! Named directories, lent as detached mounts under a lock.
