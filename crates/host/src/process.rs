@@ -201,6 +201,7 @@ mod tests {
     use std::process::Command;
 
     #[test]
+    #[expect(clippy::zombie_processes, reason = "the pidfd reaps them")]
     fn reaps_and_kills() {
         let child = Command::new("/bin/sh").args(["-c", "exit 7"]).spawn().unwrap();
         assert_eq!(PidFd::open(child.id()).unwrap().reap().unwrap(), Exit::Code(7));

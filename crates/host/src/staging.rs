@@ -173,7 +173,7 @@ impl StagedFile {
     /// # Errors
     /// As of fsync(2) and renameat2(2).
     pub fn publish(mut self, dir: &Dir, name: impl AsRef<Path>) -> Result<()> {
-        self.into_place(|from, temporary| from.rename(temporary, dir, name), dir)
+        self.place(|from, temporary| from.rename(temporary, dir, name), dir)
     }
 
     /// Makes it durable and puts it under a name that must be free.
@@ -181,10 +181,10 @@ impl StagedFile {
     /// # Errors
     /// `AlreadyExists`; else as of [`StagedFile::publish`].
     pub fn publish_new(mut self, dir: &Dir, name: impl AsRef<Path>) -> Result<()> {
-        self.into_place(|from, temporary| from.rename_new(temporary, dir, name), dir)
+        self.place(|from, temporary| from.rename_new(temporary, dir, name), dir)
     }
 
-    fn into_place(&mut self, rename: impl FnOnce(&Dir, &str) -> Result<()>, to: &Dir) -> Result<()> {
+    fn place(&mut self, rename: impl FnOnce(&Dir, &str) -> Result<()>, to: &Dir) -> Result<()> {
         let Some(corner) = &self.corner else { return Ok(()) };
         self.file.sync_all().call(|| format!("fsync({:?})", corner.dir.path_of(&self.name)))?;
         rename(&corner.dir, &self.name)?;
