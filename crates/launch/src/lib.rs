@@ -1,1 +1,30 @@
 //! What a cloned child runs: an array of operations and the loop that performs them.
+//!
+//! Between clone and exec a child of a program with many threads may not allocate, lock, or touch the C
+//! library's state. Here that is not a discipline but a property: the crate is `no_std` without `alloc`, so
+//! an allocation in the child does not compile. Everything that takes thought (paths, strings, descriptors,
+//! choices) is done before, in the parent, and arrives as [`Op`]s that borrow what the parent owns.
+//!
+//! A failure is [`Failure`]: which operation, which errno, eight bytes on a pipe. The parent, which still has
+//! the plan, makes the sentence.
+//!
+//! The three things that matter: [`Op`], the list; [`start`], the clone; [`Memory`], whether the child
+//! borrows the parent's memory (fast at every size of the parent) or gets its own (safe where others can look
+//! into it).
+//!
+//! # Should I be using this crate?
+//!
+//! It is the innermost part of Coracle's runtime, which makes the lists. Use it alone only to start processes
+//! in a way that the runtime has no plan for; nothing here checks that a list makes sense.
+#![no_std]
+#![warn(clippy::undocumented_unsafe_blocks)]
+
+mod op;
+mod perform;
+mod report;
+mod signals;
+mod start;
+
+pub use op::{Identity, Op, Strings};
+pub use report::{Failure, Report};
+pub use start::{Memory, Namespaces, STACK_SIZE, Started, start};

@@ -1,0 +1,132 @@
+//! The operations a child can perform.
+
+use core::ffi::{CStr, c_char};
+
+use rustix::fd::BorrowedFd;
+use rustix::mount::MountFlags;
+use rustix::process::{Gid, Uid};
+use rustix::thread::{CapabilitySet, LinkNameSpaceType};
+
+/// One operation of a child. Each is one system call or the few that always go together; none decides
+/// anything but to stop at the first error.
+#[derive(Clone, Copy)]
+#[non_exhaustive]
+pub enum Op<'a> {
+    /// Be killed when the parent's thread ends (`PR_SET_PDEATHSIG`). Changing ids clears that, so it is done again
+    /// after [`Op::Ids`]. The kernel sends nothing for a parent that is gone already; the operation therefore
+    /// looks (in the host's proc, opened the first time) whether `parent` still is the parent, after a setsid(2)
+    /// that orders it with the parent's exit.
+    DieWithParent {
+        /// The process id of the parent, as the host's proc shows it.
+        parent: u32,
+    },
+    /// Nobody may look into this process's memory (`PR_SET_DUMPABLE` 0).
+    Undumpable,
+    /// Wait for one byte; the end of the file means the parent is gone and ends the child.
+    Await(BorrowedFd<'a>),
+    /// Join namespaces of the process that the pidfd refers to, or the one that a namespace fd refers to (setns(2)).
+    Join(BorrowedFd<'a>, LinkNameSpaceType),
+    /// Go on in a second child, in the pid namespace that was joined; the parent becomes its parent too.
+    Again,
+    /// Nothing mounted from here on reaches other mount namespaces, and nothing theirs us (`MS_REC|MS_PRIVATE` on `/`).
+    MakePrivate,
+    /// Attach a detached mount over `/` and make its root the current directory (move_mount(2)).
+    AttachRoot(BorrowedFd<'a>),
+    /// Attach a detached mount at the directory or file that the second fd is open at.
+    Attach(BorrowedFd<'a>, BorrowedFd<'a>),
+    /// mount(2) a new file system at the directory that `at` is open at.
+    Mount {
+        /// As in /proc/filesystems.
+        fstype: &'a CStr,
+        /// The directory, opened `O_PATH`.
+        at: BorrowedFd<'a>,
+        /// `MS_NOSUID` and the like.
+        flags: MountFlags,
+        /// Options of the file system.
+        data: Option<&'a CStr>,
+    },
+    /// Make the directory that the fd is open at the current one.
+    Enter(BorrowedFd<'a>),
+    /// Hide a file under a bind mount of the host's `/dev/null`. The path is relative to the current directory.
+    MaskFile(&'a CStr),
+    /// Hide a directory under an empty read-only tmpfs.
+    MaskDir(&'a CStr),
+    /// Make what is at this path read-only, by a bind mount on itself.
+    ReadOnly(&'a CStr),
+    /// Make the current directory the root, and detach the old one (pivot_root(2)).
+    Pivot,
+    /// Remount the root read-only.
+    RootReadOnly,
+    /// sethostname(2).
+    HostName(&'a [u8]),
+    /// setdomainname(2).
+    DomainName(&'a [u8]),
+    /// umask(2).
+    Umask(u32),
+    /// Keep only these in the bounding set.
+    Bound(CapabilitySet),
+    /// Become another user (setgroups(2), setresgid(2), setresuid(2)), keeping the permitted capabilities for
+    /// the next operation.
+    Ids(Identity<'a>),
+    /// capset(2), and the ambient set.
+    Capabilities {
+        /// What may be used at once.
+        effective: CapabilitySet,
+        /// What may be made effective.
+        permitted: CapabilitySet,
+        /// What is kept over exec by files that ask for it.
+        inheritable: CapabilitySet,
+        /// What is kept over exec by every file; must be permitted and inheritable.
+        ambient: CapabilitySet,
+    },
+    /// exec never gives more rights from here on (`PR_SET_NO_NEW_PRIVS`).
+    NoNewPrivs,
+    /// chdir(2).
+    ChangeDir(&'a CStr),
+    /// Take these as standard input, output and error. Each must be 3 or higher.
+    Stdio([BorrowedFd<'a>; 3]),
+    /// Every descriptor from this on is closed by exec (close_range(2)).
+    CloseFrom(u32),
+    /// Default signal dispositions, empty mask, then execve(2) of the first candidate that can be executed, as execvp(3)
+    /// goes on after `ENOENT`, `ENOTDIR` and `EACCES`.
+    Exec {
+        /// Paths, in order.
+        candidates: &'a [&'a CStr],
+        /// The arguments, the program's name first.
+        argv: Strings<'a>,
+        /// The environment, as `NAME=value`.
+        envp: Strings<'a>,
+    },
+}
+
+/// Whom to become.
+#[derive(Clone, Copy)]
+pub struct Identity<'a> {
+    /// Real, effective and saved user id.
+    pub uid: Uid,
+    /// Real, effective and saved group id.
+    pub gid: Gid,
+    /// The supplementary groups.
+    pub groups: &'a [Gid],
+}
+
+/// A list of strings in the form execve(2) takes: an array of pointers that ends in a null pointer.
+#[derive(Clone, Copy)]
+pub struct Strings<'a>(&'a [*const c_char]);
+
+impl<'a> Strings<'a> {
+    /// Lays the list out in `space`, which must have room for one pointer more than there are strings; `None`
+    /// where it has not.
+    pub fn new(strings: &[&'a CStr], space: &'a mut [*const c_char]) -> Option<Strings<'a>> {
+        let space = space.get_mut(..=strings.len())?;
+        for (slot, string) in space.iter_mut().zip(strings) {
+            *slot = string.as_ptr();
+        }
+        *space.last_mut()? = core::ptr::null();
+        Some(Strings(space))
+    }
+
+    pub(crate) fn as_ptr(self) -> *const *const c_char {
+        self.0.as_ptr()
+    }
+}

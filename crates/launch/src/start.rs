@@ -1,0 +1,145 @@
+//! The clone.
+
+use core::ffi::{c_int, c_void};
+
+use rustix::fd::{AsFd, FromRawFd, OwnedFd};
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
+
+use crate::perform::Performer;
+use crate::perform::last_errno;
+use crate::{Failure, Op, Report, signals};
+
+/// How much stack a child needs, with room to spare; [`crate::Op::Again`] takes the lower half for the second
+/// child.
+pub const STACK_SIZE: usize = 64 << 10;
+
+/// Whose memory the child runs in until exec.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Memory {
+    /// The parent's (`CLONE_VM`). Costs the same however large the parent is. Right for a container's first process,
+    /// which nothing in the container can look at before it is there.
+    Shared,
+    /// A copy. Costs page tables: some 45 ms for each GB of the parent. Needed to join a container in
+    /// which something runs already, together with [`Op::Undumpable`].
+    Own,
+}
+
+/// Which new namespaces the child gets (`CLONE_NEW*` of clone(2)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Namespaces(c_int);
+
+impl Namespaces {
+    /// None: it stays in the parent's.
+    pub const NONE: Namespaces = Namespaces(0);
+    /// `CLONE_NEWNS`.
+    pub const MOUNT: Namespaces = Namespaces(libc::CLONE_NEWNS);
+    /// `CLONE_NEWPID`.
+    pub const PID: Namespaces = Namespaces(libc::CLONE_NEWPID);
+    /// `CLONE_NEWNET`.
+    pub const NET: Namespaces = Namespaces(libc::CLONE_NEWNET);
+    /// `CLONE_NEWIPC`.
+    pub const IPC: Namespaces = Namespaces(libc::CLONE_NEWIPC);
+    /// `CLONE_NEWUTS`.
+    pub const UTS: Namespaces = Namespaces(libc::CLONE_NEWUTS);
+    /// `CLONE_NEWCGROUP`.
+    pub const CGROUP: Namespaces = Namespaces(libc::CLONE_NEWCGROUP);
+
+    /// These and those.
+    #[must_use]
+    pub const fn and(self, other: Namespaces) -> Namespaces {
+        Namespaces(self.0 | other.0)
+    }
+
+    /// Whether all of `other` are among these.
+    pub const fn has(self, other: Namespaces) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+/// What became of a clone.
+#[derive(Debug)]
+pub struct Started {
+    /// The child. Where it [`Again`](Op::Again) made a second one this is the first, which has ended.
+    pub pidfd: OwnedFd,
+    /// The process id of the second child, where there is one.
+    pub again: Option<u32>,
+    /// The operation that failed, where one did. The child (and the second one) has then ended, and is still to
+    /// be reaped.
+    pub failure: Option<Failure>,
+}
+
+/// Clones a child that performs `ops`, and waits until it has executed its program or failed. The calling
+/// thread becomes its parent: with [`Op::DieWithParent`] the child lives no longer than this thread.
+///
+/// `stack` must be at least [`STACK_SIZE`] bytes; it is free again when this returns.
+///
+/// # Errors
+/// As of pipe2(2) and clone(2); `EINVAL` for a short stack. What the child itself could not do is in
+/// [`Started::failure`].
+pub fn start(
+    ops: &[Op<'_>],
+    namespaces: Namespaces,
+    memory: Memory,
+    stack: &mut [u8],
+) -> Result<Started, Errno> {
+    if stack.len() < STACK_SIZE {
+        return Err(Errno::INVAL);
+    }
+    let (reports, pipe) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+    let (low, high) = stack.split_at_mut(stack.len() / 2);
+    let mut child = Child { performer: Performer::new(ops, pipe.as_fd(), low) };
+    let memory = match memory {
+        Memory::Shared => libc::CLONE_VM,
+        Memory::Own => 0,
+    };
+    // CLONE_VFORK also without CLONE_VM: it is what makes this return when the child has executed its program. No exit
+    // signal: a child that fails before exec is nobody's business but ours.
+    let flags = memory | libc::CLONE_VFORK | libc::CLONE_PIDFD | namespaces.0;
+    let mask = signals::block_all()?;
+    let cloned = clone(high, flags, &mut child);
+    signals::restore(mask);
+    let pidfd = cloned?.0;
+    let mut started = Started { pidfd, again: None, failure: None };
+    while let Some(report) = Report::receive(reports.as_fd())? {
+        match report {
+            Report::Again(pid) => started.again = Some(pid),
+            Report::Failed(failure) => started.failure = Some(failure),
+        }
+    }
+    Ok(started)
+}
+
+struct Child<'a> {
+    performer: Performer<'a>,
+}
+
+extern "C" fn enter(argument: *mut c_void) -> c_int {
+    // SAFETY: `clone` passes the `Child` that its caller borrowed mutably and keeps borrowed until the child has
+    // executed or ended (CLONE_VFORK), so nothing else touches it meanwhile.
+    let child = unsafe { &mut *argument.cast::<Child<'_>>() };
+    child.performer.perform();
+    127
+}
+
+/// The second child, for [`Op::Again`]: same memory as the first, same parent.
+pub(crate) fn again(performer: &mut Performer<'_>, stack: &mut [u8]) -> Result<u32, Errno> {
+    let mut child = Child { performer: performer.reborrow() };
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::CLONE_PARENT;
+    clone(stack, flags, &mut child).map(|(_pidfd, pid)| pid)
+}
+
+fn clone(stack: &mut [u8], flags: c_int, child: &mut Child<'_>) -> Result<(OwnedFd, u32), Errno> {
+    let mut pidfd: c_int = -1;
+    let top = stack.as_mut_ptr_range().end.map_addr(|end| end & !15);
+    // SAFETY: `enter` runs on `stack`, which is ours alone and lives, as `child` does, until clone returns: with CLONE_VFORK
+    // that is after the child has left this memory. `enter` neither allocates nor unwinds (no_std, and panics
+    // abort). The pidfd goes to a live integer.
+    let pid = unsafe { libc::clone(enter, top.cast(), flags, (&raw mut *child).cast(), &raw mut pidfd) };
+    if pid < 0 {
+        return Err(last_errno());
+    }
+    // SAFETY: the kernel just made this descriptor for us, and nobody else has it.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    Ok((pidfd, pid as u32))
+}
