@@ -1,0 +1,86 @@
+//! `--name=value` after an instruction's name.
+
+use std::ops::Range;
+
+use coracle_host::Kind;
+
+use super::ast::Word;
+use super::lines::Line;
+use super::source::Problems;
+use super::words;
+use crate::suggest::nearest;
+
+/// The flags of one instruction, in order.
+pub(crate) struct Flags {
+    found: Vec<Flag>,
+    /// Where the rest of the instruction begins.
+    pub(crate) end: usize,
+}
+
+struct Flag {
+    name: String,
+    value: Option<Word>,
+    at: Range<usize>,
+}
+
+impl Flags {
+    /// Takes what begins with `--` from byte `from` on; a lone `--` ends the flags.
+    pub(crate) fn take(line: &Line, from: usize, escape: char) -> Flags {
+        let mut found = Vec::new();
+        let mut end = from;
+        for range in words::quoted(&line.text, from, escape) {
+            let Some(body) = line.text[range.clone()].strip_prefix("--") else { break };
+            end = range.end;
+            if body.is_empty() {
+                break;
+            }
+            let (name, value) = match body.split_once('=') {
+                Some((name, value)) => {
+                    let span = line.span(range.end - value.len()..range.end);
+                    (name, Some(Word { text: value.to_owned(), span }))
+                }
+                None => (body, None),
+            };
+            found.push(Flag { name: name.to_owned(), value, at: range });
+        }
+        end += line.text[end..].len() - line.text[end..].trim_start().len();
+        Flags { found, end }
+    }
+
+    /// The value of a flag that takes one.
+    pub(crate) fn get(&self, name: &str) -> Option<Word> {
+        self.found.iter().find(|f| f.name == name)?.value.clone()
+    }
+
+    /// Whether all flags are among `known`, are there once, and have values. `later` are those of the language
+    /// that this version refuses.
+    pub(crate) fn check(
+        &self,
+        line: &Line,
+        verb: &str,
+        known: &[&str],
+        later: &[&str],
+        problems: &mut Problems<'_>,
+    ) -> bool {
+        let mut good = true;
+        for (i, flag) in self.found.iter().enumerate() {
+            let name = flag.name.as_str();
+            let span = line.span(flag.at.clone());
+            if later.contains(&name) {
+                problems.unsupported(span, format!("`{verb} --{name}` is not supported yet"));
+            } else if !known.contains(&name) {
+                let near = nearest(name, known.iter().chain(later).copied());
+                let help = near.map(|near| format!("did you mean `--{near}`?"));
+                problems.add(Kind::Invalid, span, format!("`{verb}` has no flag `--{name}`"), help);
+            } else if flag.value.as_ref().is_none_or(|v| v.text.is_empty()) {
+                problems.invalid(span, format!("`--{name}` takes a value: --{name}=…"));
+            } else if self.found[..i].iter().any(|f| f.name == name) {
+                problems.invalid(span, format!("`--{name}` is there twice"));
+            } else {
+                continue;
+            }
+            good = false;
+        }
+        good
+    }
+}

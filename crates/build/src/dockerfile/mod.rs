@@ -1,0 +1,138 @@
+//! The Dockerfile language: text in, instructions with places out.
+
+pub(crate) mod ast;
+mod flags;
+mod instruction;
+pub(crate) mod lines;
+pub(crate) mod source;
+#[cfg(test)]
+mod tests;
+mod words;
+
+use std::sync::Arc;
+
+use ast::{Instruction, Verb};
+use source::{Problems, Source};
+
+use crate::error::{Error, Result, Span};
+
+/// A Dockerfile that has been read and holds no error that can be seen without its context, arguments and images.
+///
+/// The language is that of the Dockerfile reference (docker/dockerfile 1.x); what this version lacks of it
+/// (`ADD`, `HEALTHCHECK`, `ONBUILD`, RUN's flags, COPY's `--link`, `--parents` and `--exclude`) is refused by name.
+///
+/// ```
+/// let error = coracle_build::Dockerfile::parse("Dockerfile", b"FROM scratch\nRUNN make\n").unwrap_err();
+/// assert_eq!(error.to_string(), "\
+/// Dockerfile:2:1: unknown instruction `RUNN`
+///   |
+/// 2 | RUNN make
+///   | ^^^^ did you mean `RUN`?");
+/// ```
+#[derive(Clone, Debug)]
+pub struct Dockerfile {
+    pub(crate) source: Arc<Source>,
+    pub(crate) escape: char,
+    /// ARG instructions before the first FROM.
+    pub(crate) globals: Arc<Vec<Instruction>>,
+    pub(crate) stages: Arc<Vec<StageText>>,
+}
+
+/// One FROM and what follows it.
+#[derive(Debug)]
+pub(crate) struct StageText {
+    pub(crate) from: ast::From,
+    pub(crate) span: Span,
+    pub(crate) text: String,
+    pub(crate) instructions: Vec<Instruction>,
+}
+
+impl Dockerfile {
+    /// Reads a Dockerfile. `name` is what messages call it; a byte order mark and CRLF are accepted.
+    ///
+    /// # Errors
+    /// All problems of the file at once, each with line, column, the line shown and a caret under what is meant.
+    pub fn parse(name: &str, bytes: &[u8]) -> Result<Dockerfile> {
+        let source = Source::new(name, bytes)?;
+        let mut problems = Problems::new(&source);
+        let (first, escape) = directives(&source, &mut problems);
+        let lines = lines::logical_lines(&source, first, escape, &mut problems);
+        let mut globals = Vec::new();
+        let mut stages: Vec<StageText> = Vec::new();
+        let mut has_from = false;
+        for line in &lines {
+            let verb = line.text.split_whitespace().next().unwrap_or("");
+            let is_from = verb.eq_ignore_ascii_case("FROM");
+            if !has_from && !is_from && !verb.eq_ignore_ascii_case("ARG") {
+                // Said once: what follows is then read as part of a stage.
+                problems.invalid(line.whole(), "only `ARG` can stand before the first `FROM`");
+                has_from = true;
+            }
+            has_from |= is_from;
+            let Some(instruction) = instruction::parse(line, escape, &mut problems) else { continue };
+            let Instruction { verb, span, text } = instruction;
+            match (verb, stages.last_mut()) {
+                (Verb::From(from), _) => stages.push(StageText { from, span, text, instructions: Vec::new() }),
+                (verb, Some(stage)) => stage.instructions.push(Instruction { verb, span, text }),
+                (verb, None) => globals.push(Instruction { verb, span, text }),
+            }
+        }
+        problems.into_result()?;
+        if stages.is_empty() {
+            return Err(Error::invalid(format!("{name}: there is no `FROM` in it")));
+        }
+        Ok(Dockerfile { source: Arc::new(source), escape, globals: Arc::new(globals), stages: Arc::new(stages) })
+    }
+
+    /// The name it was given.
+    pub fn name(&self) -> &str {
+        &self.source.name
+    }
+
+    /// The instructions in order: line (from 1) and text on one line.
+    pub fn instructions(&self) -> impl Iterator<Item = (usize, &str)> {
+        let globals = self.globals.iter().map(|i| (i.span.line, i.text.as_str()));
+        globals.chain(self.stages.iter().flat_map(|stage| {
+            std::iter::once((stage.span.line, stage.text.as_str()))
+                .chain(stage.instructions.iter().map(|i| (i.span.line, i.text.as_str())))
+        }))
+    }
+}
+
+/// Parser directives: comments `# key=value` on the first lines. The first line that is none ends them.
+/// Returns the first line after them and the escape character.
+fn directives(source: &Source, problems: &mut Problems<'_>) -> (usize, char) {
+    let mut escape = '\\';
+    let mut seen: Vec<String> = Vec::new();
+    for (number, line) in source.lines.iter().enumerate() {
+        let directive = line.trim_start().strip_prefix('#').and_then(|l| l.split_once('='));
+        let Some((key, value)) = directive.map(|(k, v)| (k.trim().to_ascii_lowercase(), v.trim())) else {
+            return (number, escape);
+        };
+        let span = Span { line: number + 1, column: 1, width: line.chars().count().max(1) };
+        match key.as_str() {
+            "syntax" if !is_standard_syntax(value) => problems.unsupported(
+                span,
+                format!("the syntax `{value}` is a program of its own, which can't be loaded; `docker/dockerfile:1` is built in"),
+            ),
+            "escape" => match value {
+                "\\" | "`" => escape = if value == "`" { '`' } else { '\\' },
+                _ => problems.invalid(span, format!("the escape character is `\\` or `` ` ``, not `{value}`")),
+            },
+            "syntax" | "check" => {}
+            // A comment; and after a comment there are no more directives.
+            _ => return (number, escape),
+        }
+        if seen.contains(&key) {
+            problems.invalid(span, format!("the directive `{key}` is there twice"));
+        }
+        seen.push(key);
+    }
+    (source.lines.len(), escape)
+}
+
+fn is_standard_syntax(value: &str) -> bool {
+    let name = value.split(['@']).next().unwrap_or("");
+    let name = name.strip_prefix("docker.io/").unwrap_or(name);
+    matches!(name.split(':').next(), Some("docker/dockerfile" | "docker/dockerfile-upstream"))
+}

@@ -1,0 +1,70 @@
+//! The text of a Dockerfile by physical lines, and the collector of what is wrong with it.
+
+use coracle_host::Kind;
+
+use crate::error::{Diagnostic, Error, Span};
+
+/// A Dockerfile as lines without their ends; a byte order mark and carriage returns are gone.
+#[derive(Debug)]
+pub(crate) struct Source {
+    pub(crate) name: String,
+    pub(crate) lines: Vec<String>,
+}
+
+impl Source {
+    /// # Errors
+    /// `Invalid` where the bytes are not UTF-8, with the line.
+    pub(crate) fn new(name: &str, bytes: &[u8]) -> Result<Source, Error> {
+        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+        let text = std::str::from_utf8(bytes).map_err(|error| {
+            let line = bytes[..error.valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
+            Error::invalid(format!("{name}:{line}: the text is not UTF-8"))
+        })?;
+        let lines = text.split('\n').map(|l| l.strip_suffix('\r').unwrap_or(l).to_owned()).collect();
+        Ok(Source { name: name.to_owned(), lines })
+    }
+
+    pub(crate) fn diagnostic(
+        &self,
+        kind: Kind,
+        span: Span,
+        message: impl Into<String>,
+        help: Option<String>,
+    ) -> Diagnostic {
+        let line = self.lines.get(span.line - 1).map_or("", String::as_str);
+        Diagnostic::new(kind, &self.name, span, line, message.into(), help)
+    }
+}
+
+/// Collects all problems of a file, so that one run shows them all.
+pub(crate) struct Problems<'a> {
+    source: &'a Source,
+    found: Vec<Diagnostic>,
+}
+
+impl<'a> Problems<'a> {
+    pub(crate) fn new(source: &'a Source) -> Problems<'a> {
+        Problems { source, found: Vec::new() }
+    }
+
+    pub(crate) fn invalid(&mut self, span: Span, message: impl Into<String>) {
+        self.add(Kind::Invalid, span, message, None);
+    }
+
+    pub(crate) fn add(&mut self, kind: Kind, span: Span, message: impl Into<String>, help: Option<String>) {
+        self.found.push(self.source.diagnostic(kind, span, message, help));
+    }
+
+    /// The language has it, this version does not.
+    pub(crate) fn unsupported(&mut self, span: Span, message: impl Into<String>) {
+        self.add(Kind::Unsupported, span, message, None);
+    }
+
+    pub(crate) fn into_result(mut self) -> Result<(), Error> {
+        if self.found.is_empty() {
+            return Ok(());
+        }
+        self.found.sort_by_key(|d| (d.span().line, d.span().column));
+        Err(Error::diagnosed(self.found))
+    }
+}

@@ -1,0 +1,404 @@
+//! Variables in instructions: `$x`, `${x:-y}` and the rest of what the Dockerfile reference's section
+//! "Environment replacement" lists, with shell quoting.
+
+use coracle_host::Kind;
+
+/// How long an expanded word may get; beyond it is a mistake, or an attack by doubling.
+const MAX_EXPANDED: usize = 1 << 20;
+/// How deep `${a:-${b:-…}}` may nest.
+const MAX_DEPTH: usize = 32;
+
+/// Gives variables their values.
+pub(crate) trait Lookup {
+    /// The value of the variable, if it is set.
+    fn get(&self, name: &str) -> Option<&str>;
+}
+
+impl<F: Fn(&str) -> Option<&'static str>> Lookup for F {
+    fn get(&self, name: &str) -> Option<&str> {
+        self(name)
+    }
+}
+
+/// What is wrong with a word, at a byte offset of it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Fault {
+    pub(crate) kind: Kind,
+    pub(crate) at: usize,
+    pub(crate) message: String,
+}
+
+/// Replaces variables and removes quotes and escapes.
+pub(crate) fn expand(word: &str, escape: char, vars: &dyn Lookup) -> Result<String, Fault> {
+    Ok(Expander::new(word, escape, vars).run()?.concat())
+}
+
+/// [`expand`], but blanks that came from a variable outside quotes part words, as for EXPOSE.
+pub(crate) fn expand_words(word: &str, escape: char, vars: &dyn Lookup) -> Result<Vec<String>, Fault> {
+    let mut expander = Expander::new(word, escape, vars);
+    expander.split = true;
+    Ok(expander.run()?.into_iter().filter(|w| !w.is_empty()).collect())
+}
+
+/// Replaces variables but leaves quotes alone, as in a here-document that is not quoted.
+pub(crate) fn expand_text(text: &str, escape: char, vars: &dyn Lookup) -> Result<String, Fault> {
+    let mut expander = Expander::new(text, escape, vars);
+    expander.quotes = false;
+    Ok(expander.run()?.concat())
+}
+
+struct Expander<'a> {
+    text: &'a str,
+    at: usize,
+    escape: char,
+    vars: &'a dyn Lookup,
+    quotes: bool,
+    split: bool,
+    depth: usize,
+}
+
+/// Words, the last of which is being written.
+struct Output {
+    words: Vec<String>,
+    length: usize,
+}
+
+impl Output {
+    fn push(&mut self, text: &str) {
+        self.length += text.len();
+        if let Some(word) = self.words.last_mut() {
+            word.push_str(text);
+        }
+    }
+
+    fn push_char(&mut self, c: char) {
+        self.push(c.encode_utf8(&mut [0; 4]));
+    }
+}
+
+impl<'a> Expander<'a> {
+    fn new(text: &'a str, escape: char, vars: &'a dyn Lookup) -> Expander<'a> {
+        Expander { text, at: 0, escape, vars, quotes: true, split: false, depth: 0 }
+    }
+
+    fn run(mut self) -> Result<Vec<String>, Fault> {
+        let mut output = Output { words: vec![String::new()], length: 0 };
+        self.until(None, &mut output, true)?;
+        Ok(output.words)
+    }
+
+    fn peek(&self) -> Option<char> {
+        self.text[self.at..].chars().next()
+    }
+
+    fn next(&mut self) -> Option<char> {
+        let c = self.peek()?;
+        self.at += c.len_utf8();
+        Some(c)
+    }
+
+    fn fault<T>(&self, kind: Kind, at: usize, message: impl Into<String>) -> Result<T, Fault> {
+        Err(Fault { kind, at, message: message.into() })
+    }
+
+    /// Up to the end or an unquoted `stop`, which is taken. `live` is false in a word that is not used.
+    fn until(&mut self, stop: Option<char>, out: &mut Output, live: bool) -> Result<(), Fault> {
+        let start = self.at;
+        while let Some(c) = self.peek() {
+            if out.length > MAX_EXPANDED {
+                return self.fault(Kind::Exhausted, start, "the value is longer than 1 MiB");
+            }
+            if Some(c) == stop {
+                self.next();
+                return Ok(());
+            }
+            match c {
+                '\'' if self.quotes => self.single(out)?,
+                '"' if self.quotes => self.double(out, live)?,
+                '$' => {
+                    let value = self.dollar(live)?;
+                    if self.split { self.part(&value, out) } else { out.push(&value) }
+                }
+                c if c == self.escape => {
+                    self.next();
+                    match self.next() {
+                        Some(next) if self.quotes || next == '$' || next == self.escape => out.push_char(next),
+                        Some(next) => {
+                            out.push_char(c);
+                            out.push_char(next);
+                        }
+                        None if !self.quotes => out.push_char(c),
+                        None => {}
+                    }
+                }
+                c if self.split && c.is_whitespace() => {
+                    self.next();
+                    out.words.push(String::new());
+                }
+                c => {
+                    self.next();
+                    out.push_char(c);
+                }
+            }
+        }
+        match stop {
+            None => Ok(()),
+            Some(stop) => self.fault(Kind::Invalid, start.saturating_sub(1), format!("`{stop}` is missing")),
+        }
+    }
+
+    fn part(&self, value: &str, out: &mut Output) {
+        for (i, piece) in value.split_whitespace().enumerate() {
+            if i > 0 || value.starts_with(char::is_whitespace) {
+                out.words.push(String::new());
+            }
+            out.push(piece);
+        }
+        if value.ends_with(char::is_whitespace) {
+            out.words.push(String::new());
+        }
+    }
+
+    fn single(&mut self, out: &mut Output) -> Result<(), Fault> {
+        let start = self.at;
+        self.next();
+        while let Some(c) = self.next() {
+            if c == '\'' {
+                return Ok(());
+            }
+            out.push_char(c);
+        }
+        self.fault(Kind::Invalid, start, "the quote `'` is not closed")
+    }
+
+    fn double(&mut self, out: &mut Output, live: bool) -> Result<(), Fault> {
+        let start = self.at;
+        self.next();
+        while let Some(c) = self.peek() {
+            match c {
+                '"' => {
+                    self.next();
+                    return Ok(());
+                }
+                '$' => {
+                    let value = self.dollar(live)?;
+                    out.push(&value);
+                }
+                c if c == self.escape => {
+                    self.next();
+                    match self.next() {
+                        // Within double quotes an escape is one only before what would mean something.
+                        Some(next) if next == '"' || next == '$' || next == self.escape => out.push_char(next),
+                        Some(next) => {
+                            out.push_char(c);
+                            out.push_char(next);
+                        }
+                        None => {}
+                    }
+                }
+                c => {
+                    self.next();
+                    out.push_char(c);
+                }
+            }
+        }
+        self.fault(Kind::Invalid, start, "the quote `\"` is not closed")
+    }
+
+    fn name(&mut self) -> &'a str {
+        let rest = &self.text[self.at..];
+        let first = rest.chars().next().unwrap_or(' ');
+        let length = if first.is_ascii_digit() {
+            rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len())
+        } else if "@*#?-$!".contains(first) {
+            1
+        } else {
+            rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len())
+        };
+        self.at += length;
+        &rest[..length]
+    }
+
+    fn dollar(&mut self, live: bool) -> Result<String, Fault> {
+        let start = self.at;
+        self.next();
+        if self.peek() != Some('{') {
+            let name = self.name();
+            return Ok(if name.is_empty() {
+                "$".to_owned()
+            } else {
+                self.vars.get(name).unwrap_or("").to_owned()
+            });
+        }
+        self.next();
+        let name = self.name();
+        if name.is_empty() {
+            return self.fault(Kind::Invalid, start, "bad substitution: no variable is named");
+        }
+        let value = self.vars.get(name);
+        let Some(mut operator) = self.next() else {
+            return self.fault(Kind::Invalid, start, format!("`}}` is missing after `${{{name}`"));
+        };
+        if operator == '}' {
+            return Ok(value.unwrap_or("").to_owned());
+        }
+        let colon = operator == ':';
+        if colon {
+            operator = self.next().unwrap_or(' ');
+        }
+        // With the colon, an empty value counts as none.
+        let filled = value.filter(|v| !colon || !v.is_empty());
+        let use_word = match operator {
+            '-' | '?' => filled.is_none(),
+            '+' => filled.is_some(),
+            '#' | '%' | '/' if !colon => {
+                let what = format!("`${{{name}{operator}…}}` is not supported yet");
+                return self.fault(Kind::Unsupported, start, what);
+            }
+            _ => {
+                let what = format!(
+                    "bad substitution: `{name}` is followed by `{}{operator}`",
+                    if colon { ":" } else { "" }
+                );
+                return self.fault(Kind::Invalid, start, what);
+            }
+        };
+        let word = self.word(start, live && use_word)?;
+        Ok(match operator {
+            '-' => filled.map_or(word, str::to_owned),
+            '+' => filled.map_or(String::new(), |_| word),
+            _ => match filled {
+                Some(value) => value.to_owned(),
+                None if !live => String::new(),
+                None if word.is_empty() => {
+                    return self.fault(Kind::Invalid, start, format!("`{name}` must have a value"));
+                }
+                None => return self.fault(Kind::Invalid, start, format!("`{name}`: {word}")),
+            },
+        })
+    }
+
+    fn word(&mut self, start: usize, live: bool) -> Result<String, Fault> {
+        self.depth += 1;
+        if self.depth > MAX_DEPTH {
+            return self.fault(Kind::Exhausted, start, "substitutions nest too deep");
+        }
+        let split = std::mem::replace(&mut self.split, false);
+        let mut out = Output { words: vec![String::new()], length: 0 };
+        self.until(Some('}'), &mut out, live)?;
+        self.split = split;
+        self.depth -= 1;
+        Ok(out.words.concat())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn vars(name: &str) -> Option<&'static str> {
+        match name {
+            "x" => Some("val"),
+            "path" => Some("/a b/c"),
+            "empty" => Some(""),
+            _ => None,
+        }
+    }
+
+    fn ok(word: &str) -> String {
+        expand(word, '\\', &vars).unwrap()
+    }
+
+    #[test]
+    fn table() {
+        for (word, meaning) in [
+            ("plain", "plain"),
+            ("$x", "val"),
+            ("${x}y$x.z", "valyval.z"),
+            ("$x_", ""),
+            ("a$none-b", "a-b"),
+            ("${none:-d}", "d"),
+            ("${empty:-d}", "d"),
+            ("${empty-d}", ""),
+            ("${none-d}", "d"),
+            ("${x:-d}", "val"),
+            ("${x:+y}", "y"),
+            ("${empty:+y}", ""),
+            ("${empty+y}", "y"),
+            ("${none+y}", ""),
+            ("${none:-${x}/e}", "val/e"),
+            ("${none:-\"a } b\"}", "a } b"),
+            ("${x:?no}", "val"),
+            ("${empty?no}", ""),
+            ("${x:-${none:?unused}}", "val"),
+            ("\\$x", "$x"),
+            ("\\\\$x", "\\val"),
+            ("'$x'", "$x"),
+            ("\"$x 'y'\"", "val 'y'"),
+            ("\"a\\b\\\"\\$\"", "a\\b\"$"),
+            ("a\\ b\\", "a b"),
+            ("$", "$"),
+            ("a$ b", "a$ b"),
+            ("$1$$", ""),
+            ("${path}", "/a b/c"),
+        ] {
+            assert_eq!(ok(word), meaning, "{word}");
+        }
+    }
+
+    #[test]
+    fn faults() {
+        for (word, at, message) in [
+            ("a${x", 1, "`}` is missing after `${x`"),
+            ("${}", 0, "bad substitution: no variable is named"),
+            ("${x:-d", 4, "`}` is missing"),
+            ("${x:d}", 0, "bad substitution: `x` is followed by `:d`"),
+            ("${none:?give one}", 0, "`none`: give one"),
+            ("${none?}", 0, "`none` must have a value"),
+            ("${x#v}", 0, "`${x#…}` is not supported yet"),
+            ("b'a", 1, "the quote `'` is not closed"),
+            ("\"a", 0, "the quote `\"` is not closed"),
+        ] {
+            let fault = expand(word, '\\', &vars).unwrap_err();
+            assert_eq!((fault.at, fault.message.as_str()), (at, message), "{word}");
+        }
+        let deep = "${n:-".repeat(100);
+        assert_eq!(expand(&deep, '\\', &vars).unwrap_err().message, "substitutions nest too deep");
+    }
+
+    #[test]
+    fn words_and_texts() {
+        assert_eq!(expand_words("$path", '\\', &vars).unwrap(), ["/a", "b/c"]);
+        assert_eq!(expand_words("\"$path\"$x", '\\', &vars).unwrap(), ["/a b/cval"]);
+        assert_eq!(expand_text("it's \"$x\" \\$x \\n\n", '\\', &vars).unwrap(), "it's \"val\" $x \\n\n");
+        assert_eq!(expand("`$x", '`', &vars).unwrap(), "$x");
+    }
+
+    #[test]
+    fn doubling_is_stopped() {
+        let big = "y".repeat(1 << 19);
+        struct Big(String);
+        impl Lookup for Big {
+            fn get(&self, _: &str) -> Option<&str> {
+                Some(&self.0)
+            }
+        }
+        assert_eq!(expand("$a$a$a$a", '\\', &Big(big)).unwrap_err().kind, Kind::Exhausted);
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(word in "[a${}:?+'\"\\\\ -]{0,40}") {
+            let _ = expand(&word, '\\', &vars);
+            let _ = expand_words(&word, '\\', &vars);
+            let _ = expand_text(&word, '\\', &vars);
+        }
+
+        #[test]
+        fn words_without_signs_stay(word in "[a-zA-Z0-9_./=-]{0,40}") {
+            prop_assert_eq!(ok(&word), word);
+        }
+    }
+}
