@@ -7,8 +7,17 @@ mod error;
 mod expand;
 mod glob;
 mod ignore;
+mod image;
+mod paths;
+mod plan;
+mod spec;
 mod suggest;
+mod worker;
 
 pub use dockerfile::Dockerfile;
 pub use error::{Diagnostic, Error, Result, Span};
 pub use ignore::Ignore;
+pub use image::{ImageConfig, Nothing, RunConfig};
+pub use plan::{CopyFrom, CopyOp, Graph, Op, Origin, Plan, Stage, Step};
+pub use spec::BuildSpec;
+pub use worker::{Base, Command, Commit, Snapshot, Stream, Worker};

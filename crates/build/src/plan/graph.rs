@@ -1,0 +1,291 @@
+//! The stages of a Dockerfile, what each starts from and copies from, and which of them the target needs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use coracle_host::Kind;
+
+use super::Origin;
+use super::vars::{Vars, platform_args};
+use crate::dockerfile::Dockerfile;
+use crate::dockerfile::ast::{Verb, Word};
+use crate::dockerfile::source::Problems;
+use crate::error::{Error, Result};
+use crate::expand::{self, Lookup};
+use crate::image::{ImageConfig, host_arch};
+use crate::plan::Plan;
+use crate::spec::BuildSpec;
+use crate::suggest::nearest;
+
+/// The stages that a build needs, and the images that must be known before its steps can be planned.
+///
+/// ```
+/// use std::collections::BTreeMap;
+/// use coracle_build::{BuildSpec, Dockerfile, Graph};
+///
+/// # fn main() -> coracle_build::Result<()> {
+/// let file = Dockerfile::parse("Dockerfile", b"\
+/// FROM scratch AS files
+/// COPY src /src
+/// FROM scratch AS unused
+/// FROM scratch
+/// COPY --from=files /src /app
+/// CMD [\"/app/run\"]
+/// ")?;
+/// let graph = Graph::new(&file, &BuildSpec::new("."))?;
+/// assert!(graph.images().is_empty()); // nothing to look up
+/// assert_eq!(graph.plan(&BTreeMap::new())?.to_string(), "\
+/// stage 0 `files` from scratch
+///    2  COPY src /src
+/// stage 2 from scratch
+///    5  COPY --from=files /src /app
+///    6  CMD [\"/app/run\"]
+/// ");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Graph {
+    pub(super) file: Dockerfile,
+    pub(super) nodes: Vec<Node>,
+    pub(super) needed: Vec<usize>,
+    /// ARGs before the first FROM, and the platform's.
+    pub(super) globals: Vars,
+    pub(super) given: BTreeMap<String, String>,
+    pub(super) labels: BTreeMap<String, String>,
+    images: Vec<String>,
+    unused_args: Vec<String>,
+}
+
+/// A stage's arrows.
+#[derive(Clone, Debug)]
+pub(super) struct Node {
+    pub(super) from: Origin,
+    /// By index of the instruction.
+    pub(super) copies: BTreeMap<usize, Origin>,
+}
+
+impl Graph {
+    /// Resolves stage names, arguments in FROM, and the target.
+    ///
+    /// # Errors
+    /// All at once, at their lines: unknown or later stages, variables where none may be, a platform that is not this
+    /// machine's. `NotFound` for an unknown target.
+    pub fn new(file: &Dockerfile, spec: &BuildSpec) -> Result<Graph> {
+        let mut problems = Problems::new(&file.source);
+        let globals = globals(file, spec, &mut problems);
+        let mut nodes: Vec<Node> = Vec::new();
+        for index in 0..file.stages.len() {
+            let node = Resolver { file, globals: &globals, index, problems: &mut problems }.node();
+            nodes.push(node);
+        }
+        problems.into_result()?;
+        let target = target(file, spec.target.as_deref())?;
+        let mut needed = BTreeSet::new();
+        need(&nodes, target, &mut needed);
+        let needed: Vec<usize> = needed.into_iter().collect();
+        let mut images: Vec<String> = Vec::new();
+        for origin in needed.iter().flat_map(|s| std::iter::once(&nodes[*s].from).chain(nodes[*s].copies.values())) {
+            if let Origin::Image(name) = origin
+                && !images.contains(name)
+            {
+                images.push(name.clone());
+            }
+        }
+        Ok(Graph {
+            file: file.clone(),
+            nodes,
+            needed,
+            globals,
+            given: spec.args.clone(),
+            labels: spec.labels.clone(),
+            images,
+            unused_args: unused_args(file, spec),
+        })
+    }
+
+    /// The images that the build starts or copies from, in the order they are met.
+    pub fn images(&self) -> &[String] {
+        &self.images
+    }
+
+    /// Build arguments that were given, and that no ARG of the file asks for.
+    pub fn unused_args(&self) -> &[String] {
+        &self.unused_args
+    }
+
+    /// The steps of each needed stage. `bases` has the configuration of each of [`Graph::images`].
+    ///
+    /// # Errors
+    /// All at once, at their lines: variables and values that are wrong. `Invalid` where `bases` lacks an image.
+    pub fn plan(&self, bases: &BTreeMap<String, ImageConfig>) -> Result<Plan> {
+        super::stage::plan(self, bases)
+    }
+}
+
+/// Proxies are known to every build, and change nothing in it (Dockerfile reference, "Predefined ARGs").
+pub(super) fn is_proxy(name: &str) -> bool {
+    matches!(
+        name.to_ascii_lowercase().as_str(),
+        "http_proxy" | "https_proxy" | "ftp_proxy" | "no_proxy" | "all_proxy"
+    )
+}
+
+fn unused_args(file: &Dockerfile, spec: &BuildSpec) -> Vec<String> {
+    let instructions = file.globals.iter().chain(file.stages.iter().flat_map(|s| &s.instructions));
+    let asked: BTreeSet<&str> = instructions
+        .filter_map(|i| if let Verb::Arg(args) = &i.verb { Some(args) } else { None })
+        .flat_map(|args| args.iter().map(|(name, _)| name.text.as_str()))
+        .collect();
+    let platform: Vec<&str> = platform_args().iter().map(|(name, _)| *name).collect();
+    let used = |name: &str| asked.contains(name) || is_proxy(name) || platform.contains(&name);
+    spec.args.keys().filter(|name| !used(name)).cloned().collect()
+}
+
+fn globals(file: &Dockerfile, spec: &BuildSpec, problems: &mut Problems<'_>) -> Vars {
+    let mut vars = Vars::default();
+    for (name, value) in platform_args() {
+        let value = spec.args.get(name).cloned().unwrap_or(value);
+        vars.set(name, value);
+    }
+    for instruction in file.globals.iter() {
+        let Verb::Arg(args) = &instruction.verb else { continue };
+        for (name, default) in args {
+            let value = match (spec.args.get(&name.text), default) {
+                (Some(given), _) => Some(given.clone()),
+                (None, Some(default)) => expanded(default, file.escape, &vars, problems),
+                (None, None) => None,
+            };
+            if let Some(value) = value {
+                vars.set(&name.text, value);
+            }
+        }
+    }
+    vars
+}
+
+/// A word with its variables replaced; a fault is put at its place.
+pub(super) fn expanded(word: &Word, escape: char, vars: &dyn Lookup, problems: &mut Problems<'_>) -> Option<String> {
+    expand::expand(&word.text, escape, vars).map_err(|fault| report(word, &fault, problems)).ok()
+}
+
+pub(super) fn report(word: &Word, fault: &expand::Fault, problems: &mut Problems<'_>) {
+    let mut span = word.span;
+    let skipped = word.text.get(..fault.at).map_or(0, |s| s.chars().count());
+    // Where the word runs over a continuation its offsets are not those of the line.
+    if skipped < span.width {
+        span.column += skipped;
+        span.width -= skipped;
+    }
+    problems.add(fault.kind, span, fault.message.clone(), None);
+}
+
+fn target(file: &Dockerfile, wanted: Option<&str>) -> Result<usize> {
+    let Some(wanted) = wanted else { return Ok(file.stages.len() - 1) };
+    let lower = wanted.to_lowercase();
+    let names = || file.stages.iter().filter_map(|s| s.from.name.as_ref()).map(|n| n.text.as_str());
+    let by_name = file.stages.iter().rposition(|s| s.from.name.as_ref().is_some_and(|n| n.text == lower));
+    by_name.or_else(|| wanted.parse().ok().filter(|i| *i < file.stages.len())).ok_or_else(|| {
+        let hint = nearest(&lower, names()).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+        Error::new(Kind::NotFound, format!("{}: there is no stage `{wanted}` to build{hint}", file.name()))
+    })
+}
+
+fn need(nodes: &[Node], stage: usize, needed: &mut BTreeSet<usize>) {
+    // Arrows point only to earlier stages, so this ends; a stack, because a file may have many stages.
+    let mut open = vec![stage];
+    while let Some(stage) = open.pop() {
+        if needed.insert(stage) {
+            let node = &nodes[stage];
+            open.extend(std::iter::once(&node.from).chain(node.copies.values()).filter_map(|o| match o {
+                Origin::Stage(index) => Some(*index),
+                _ => None,
+            }));
+        }
+    }
+}
+
+struct Resolver<'a, 'p> {
+    file: &'a Dockerfile,
+    globals: &'a Vars,
+    index: usize,
+    problems: &'a mut Problems<'p>,
+}
+
+impl Resolver<'_, '_> {
+    fn node(&mut self) -> Node {
+        let stage = &self.file.stages[self.index];
+        if let Some(platform) = &stage.from.platform {
+            self.platform(platform);
+        }
+        let from = self.from(&stage.from.image);
+        let mut copies = BTreeMap::new();
+        for (i, instruction) in stage.instructions.iter().enumerate() {
+            if let Verb::Copy(copy) = &instruction.verb
+                && let Some(word) = &copy.from
+            {
+                copies.insert(i, self.copy_from(word));
+            }
+        }
+        Node { from, copies }
+    }
+
+    fn platform(&mut self, word: &Word) {
+        let Some(platform) = expanded(word, self.file.escape, self.globals, self.problems) else { return };
+        let own = format!("linux/{}", host_arch());
+        if platform != own && platform != "linux" && !platform.starts_with(&format!("{own}/")) {
+            let what = format!("building for `{platform}` is not supported yet; this machine is `{own}`");
+            self.problems.unsupported(word.span, what);
+        }
+    }
+
+    fn earlier(&self, name: &str) -> Option<usize> {
+        let lower = name.to_lowercase();
+        self.file.stages[..self.index].iter().rposition(|s| s.from.name.as_ref().is_some_and(|n| n.text == lower))
+    }
+
+    fn from(&mut self, word: &Word) -> Origin {
+        let Some(name) = expanded(word, self.file.escape, self.globals, self.problems) else {
+            return Origin::Scratch;
+        };
+        if name.is_empty() {
+            let what = format!("`{}` is empty: arguments for `FROM` are set by `ARG` before it", word.text);
+            self.problems.invalid(word.span, what);
+        }
+        if name == "scratch" {
+            return Origin::Scratch;
+        }
+        let number = name.parse().ok().filter(|i: &usize| *i < self.index);
+        self.earlier(&name).or(number).map_or(Origin::Image(name), Origin::Stage)
+    }
+
+    fn copy_from(&mut self, word: &Word) -> Origin {
+        let name = word.text.trim_matches(['"', '\'']);
+        if name.contains('$') {
+            let what = "`--from` takes no variables: give the image a stage of its own, `FROM $image AS name`";
+            self.problems.invalid(word.span, what);
+            return Origin::Scratch;
+        }
+        if let Some(stage) = self.earlier(name) {
+            return Origin::Stage(stage);
+        }
+        let stages = &self.file.stages;
+        let lower = name.to_lowercase();
+        let named = stages[self.index..].iter().position(|s| s.from.name.as_ref().is_some_and(|n| n.text == lower));
+        let numbered = name.parse::<usize>().ok();
+        match named.map(|i| i + self.index).or(numbered) {
+            None => Origin::Image(name.to_owned()),
+            Some(stage) if stage < self.index => Origin::Stage(stage),
+            Some(stage) => {
+                let what = if stage == self.index {
+                    "a stage can't copy from itself".to_owned()
+                } else if stage < stages.len() {
+                    format!("stage `{name}` comes later, at line {}", stages[stage].span.line)
+                } else {
+                    format!("there is no stage {name}: they are numbered from 0 to {}", stages.len() - 1)
+                };
+                self.problems.invalid(word.span, what);
+                Origin::Scratch
+            }
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! The plan of a build as data: which stages, and in each which steps, with every variable replaced.
+
+mod graph;
+mod stage;
+#[cfg(test)]
+mod tests;
+mod values;
+mod vars;
+
+use std::fmt;
+
+use coracle_host::Kind;
+
+pub use graph::Graph;
+
+use crate::dockerfile::Dockerfile;
+use crate::error::{Diagnostic, Span};
+use crate::image::ImageConfig;
+use crate::worker::Command;
+
+/// Where a stage starts, or where files come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The empty image.
+    Scratch,
+    /// The image of this name.
+    Image(String),
+    /// The stage of this number, from 0.
+    Stage(usize),
+    /// The build context; only files come from there.
+    Context,
+}
+
+/// The steps of all stages that the target needs, in the order they can be taken. `Display` prints it: that is the
+/// dry run.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Plan {
+    /// The needed stages, earlier ones first; the last is the target.
+    pub stages: Vec<Stage>,
+    pub(crate) file: Dockerfile,
+}
+
+/// One stage of a [`Plan`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Stage {
+    /// Its number in the Dockerfile, from 0.
+    pub index: usize,
+    /// Its name in lower case, if it has one.
+    pub name: Option<String>,
+    /// What it starts from.
+    pub from: Origin,
+    /// The line of its FROM, from 1.
+    pub line: usize,
+    /// That line's instruction.
+    pub text: String,
+    /// Its instructions in order.
+    pub steps: Vec<Step>,
+    /// The configuration after its last step. History and layers of it are those of the image it starts from.
+    pub config: ImageConfig,
+    pub(crate) span: Span,
+}
+
+impl Stage {
+    /// Its name, else its number: how messages call it.
+    pub fn title(&self) -> String {
+        self.name.clone().unwrap_or_else(|| format!("stage-{}", self.index))
+    }
+}
+
+/// One instruction with its variables replaced.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Step {
+    /// The line it starts at, from 1.
+    pub line: usize,
+    /// The instruction on one line, as it was written.
+    pub text: String,
+    /// What the image's history will say.
+    pub created_by: String,
+    /// What to do.
+    pub op: Op,
+    pub(crate) span: Span,
+}
+
+/// What a step does to the tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Op {
+    /// Runs a command.
+    Run(Command),
+    /// Puts files there.
+    Copy(CopyOp),
+    /// Makes a directory (0755, root's) and those above it.
+    MakeDir {
+        /// An absolute path.
+        path: String,
+    },
+    /// Nothing: it only changed the configuration.
+    Set,
+}
+
+/// What COPY copies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CopyOp {
+    /// The context, a stage or an image.
+    pub from: Origin,
+    /// In the order written.
+    pub sources: Vec<CopyFrom>,
+    /// An absolute path; with a slash at its end it is a directory.
+    pub dest: String,
+    /// `user[:group]`, names or numbers, of the tree that is copied to.
+    pub chown: Option<String>,
+    /// Permissions for files and directories.
+    pub chmod: Option<u32>,
+}
+
+/// One source of COPY.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CopyFrom {
+    /// A path or wildcard, relative to the root of where it comes from and without `..`.
+    Path(String),
+    /// A here-document: name and text.
+    Inline(String, String),
+}
+
+impl Plan {
+    pub(crate) fn diagnostic(&self, span: Span, kind: Kind, message: String, help: Option<String>) -> Diagnostic {
+        self.file.source.diagnostic(kind, span, message, help)
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Scratch => f.write_str("scratch"),
+            Origin::Image(name) => f.write_str(name),
+            Origin::Stage(index) => write!(f, "stage {index}"),
+            Origin::Context => f.write_str("the context"),
+        }
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for stage in &self.stages {
+            write!(f, "stage {}", stage.index)?;
+            if let Some(name) = &stage.name {
+                write!(f, " `{name}`")?;
+            }
+            writeln!(f, " from {}", stage.from)?;
+            for step in &stage.steps {
+                writeln!(f, "{:>4}  {}", step.line, step.created_by)?;
+                if let Op::Run(command) = &step.op {
+                    let user = if command.user.is_empty() { "root" } else { &command.user };
+                    writeln!(f, "      as {user} in {}", command.cwd)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,207 @@
+//! Plans as text, and what can't be planned.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::image::host_arch;
+use crate::spec::BuildSpec;
+
+fn bases() -> BTreeMap<String, ImageConfig> {
+    let mut base = ImageConfig::scratch();
+    base.config.env.push("LANG=C".to_owned());
+    base.config.cmd = Some(vec!["sh".to_owned()]);
+    base.config.user = "app".to_owned();
+    let mut trigger = ImageConfig::scratch();
+    trigger.config.on_build = vec!["RUN x".to_owned()];
+    BTreeMap::from([("base".to_owned(), base), ("trigger".to_owned(), trigger)])
+}
+
+fn planned(text: &str, spec: &BuildSpec) -> crate::Result<Plan> {
+    let file = Dockerfile::parse("Dockerfile", text.as_bytes())?;
+    Graph::new(&file, spec)?.plan(&bases())
+}
+
+fn plan(text: &str) -> Plan {
+    planned(text, &BuildSpec::new(".")).unwrap()
+}
+
+fn last(plan: &Plan) -> &Stage {
+    plan.stages.last().unwrap()
+}
+
+fn message(text: &str) -> String {
+    let error = planned(text, &BuildSpec::new(".")).unwrap_err();
+    let one = |d: &Diagnostic| format!("{}:{}: {}", d.span().line, d.span().column, d.message());
+    error.diagnostics().first().map_or_else(|| error.to_string(), one)
+}
+
+#[test]
+fn only_what_the_target_needs() {
+    let text = "FROM base AS a\nRUN make\nFROM base AS b\nRUN other\nFROM a\nCOPY --from=0 /x /y\nCOPY --from=base z .\n";
+    assert_eq!(
+        plan(text).to_string(),
+        "\
+stage 0 `a` from base
+   2  RUN /bin/sh -c make
+      as app in /
+stage 2 from stage 0
+   6  COPY --from=0 /x /y
+   7  COPY --from=base z .
+"
+    );
+    let spec = BuildSpec::new(".").target("B");
+    assert_eq!(planned(text, &spec).unwrap().to_string(), "stage 1 `b` from base\n   4  RUN /bin/sh -c other\n      as app in /\n");
+    let error = planned(text, &BuildSpec::new(".").target("bb")).unwrap_err();
+    assert_eq!(error.kind(), Kind::NotFound);
+    assert!(planned("FROM base AS build\n", &BuildSpec::new(".").target("biuld")).unwrap_err().to_string().ends_with(
+        "there is no stage `biuld` to build; did you mean `build`?"
+    ));
+    assert_eq!(planned(text, &BuildSpec::new(".").target("1")).unwrap().stages[0].index, 1);
+}
+
+#[test]
+fn images_of_needed_stages_only() {
+    let file = Dockerfile::parse("D", b"ARG V=2\nFROM x:$V AS a\nFROM y\nFROM z\nCOPY --from=a a b\nCOPY --from=q:1 c d\n").unwrap();
+    let graph = Graph::new(&file, &BuildSpec::new(".")).unwrap();
+    assert_eq!(graph.images(), ["x:2", "z", "q:1"]);
+    let graph = Graph::new(&file, &BuildSpec::new(".").arg("V", "9").arg("W", "1").arg("http_proxy", "p")).unwrap();
+    assert_eq!(graph.images()[0], "x:9");
+    assert_eq!(graph.unused_args(), ["W"]);
+    assert!(graph.plan(&BTreeMap::new()).unwrap_err().to_string().contains("image `x:9` is not given"));
+}
+
+#[test]
+fn arguments_and_variables_have_their_scopes() {
+    let text = "\
+ARG G=global
+ARG H=${G}-h
+FROM base AS a
+ARG G
+ARG H
+ARG L=$LANG
+ENV X=$G Y=${X:-none}
+ENV X=again-$X
+RUN echo
+FROM a
+RUN $X
+FROM base
+RUN none
+";
+    let run = |plan: &Plan| match &last(plan).steps.last().unwrap().op {
+        Op::Run(command) => command.env.iter().map(|(n, v)| format!("{n}={v}")).skip(1).collect::<Vec<_>>(),
+        other => panic!("{other:?}"),
+    };
+    let spec = BuildSpec::new(".").target("a").arg("H", "given").arg("HTTP_PROXY", "http://p");
+    let first = planned(text, &spec).unwrap();
+    assert_eq!(run(&first), ["LANG=C", "G=global", "H=given", "L=C", "X=again-global", "Y=none"]);
+    assert_eq!(last(&first).config.config.env[1..], ["LANG=C", "X=again-global", "Y=none"]);
+    let step = last(&first).steps.last().unwrap();
+    assert_eq!(step.created_by, "RUN |3 G=global H=given L=C /bin/sh -c echo");
+    let Op::Run(command) = &step.op else { panic!() };
+    assert_eq!(command.quiet_env, [("HTTP_PROXY".to_owned(), "http://p".to_owned())]);
+    // A stage on a stage has its arguments; another has not. The builder leaves RUN's own variables to the shell.
+    let inherited = planned(text, &BuildSpec::new(".").target("1")).unwrap();
+    assert_eq!(run(&inherited)[1..], ["G=global", "H=global-h", "L=C", "X=again-global", "Y=none"]);
+    assert!(last(&inherited).steps[0].created_by.ends_with("/bin/sh -c $X"));
+    assert_eq!(run(&plan(text)), ["LANG=C"]);
+}
+
+#[test]
+fn platform_arguments() {
+    let made = plan("FROM --platform=$BUILDPLATFORM base\nARG TARGETARCH\nENV A=$TARGETARCH B=$TARGETOS\n");
+    assert_eq!(last(&made).config.config.env[2..], [format!("A={}", host_arch()), "B=".to_owned()]);
+    let what = message("FROM --platform=linux/mips base\n");
+    assert!(what.starts_with("1:17: building for `linux/mips` is not supported yet"), "{what}");
+}
+
+#[test]
+fn configuration_of_everything() {
+    let made = plan(
+        "FROM base\nWORKDIR /a\nWORKDIR b/../c\nUSER $LANG:1\nVOLUME [\"/d\", \"/e\"]\nVOLUME /f /g\nEXPOSE 80 90-91/udp\n\
+         LABEL k=\"a b\" $LANG=2\nSTOPSIGNAL SIGINT\nSHELL [\"/bin/bash\", \"-ec\"]\nCMD x $LANG\nENTRYPOINT [\"e\"]\nMAINTAINER me <m@x>\n",
+    );
+    let stage = last(&made);
+    let config = &stage.config.config;
+    assert_eq!(config.working_dir, "/a/c");
+    assert_eq!(config.user, "C:1");
+    assert_eq!(config.volumes.keys().collect::<Vec<_>>(), ["/d", "/e", "/f", "/g"]);
+    assert_eq!(config.exposed_ports.keys().collect::<Vec<_>>(), ["80/tcp", "90/udp", "91/udp"]);
+    assert_eq!(config.labels, BTreeMap::from([("k".into(), "a b".into()), ("C".into(), "2".into())]));
+    assert_eq!(config.stop_signal, "SIGINT");
+    assert_eq!(config.cmd.as_deref().unwrap(), ["/bin/bash", "-ec", "x $LANG"]);
+    assert_eq!(config.entrypoint.as_deref().unwrap(), ["e"]);
+    assert_eq!(stage.config.author.as_deref(), Some("me <m@x>"));
+    let history: Vec<&str> = stage.steps.iter().map(|s| s.created_by.as_str()).collect();
+    assert_eq!(
+        history,
+        [
+            "WORKDIR /a",
+            "WORKDIR /a/c",
+            "USER C:1",
+            "VOLUME [/d /e]",
+            "VOLUME [/f /g]",
+            "EXPOSE [80/tcp 90/udp 91/udp]",
+            "LABEL k=a b C=2",
+            "STOPSIGNAL SIGINT",
+            "SHELL [/bin/bash -ec]",
+            "CMD [\"/bin/bash\" \"-ec\" \"x $LANG\"]",
+            "ENTRYPOINT [\"e\"]",
+            "MAINTAINER me <m@x>",
+        ]
+    );
+    assert!(matches!(&stage.steps[1].op, Op::MakeDir { path } if path == "/a/c"));
+    // An entrypoint of one's own drops the base's arguments.
+    assert_eq!(last(&plan("FROM base\nENTRYPOINT [\"e\"]\n")).config.config.cmd, None);
+    let labelled = planned("FROM base\n", &BuildSpec::new(".").label("a", "b")).unwrap();
+    assert_eq!(last(&labelled).config.config.labels["a"], "b");
+}
+
+#[test]
+fn copies() {
+    let op = |text: &str| match last(&plan(&format!("FROM base\nWORKDIR /w\nENV d=dir\n{text}"))).steps.last().unwrap().op.clone() {
+        Op::Copy(copy) => copy,
+        other => panic!("{other:?}"),
+    };
+    let copy = op("COPY --chown=$d --chmod=0644 a ../b/ /$d/x*.txt ./\n");
+    let paths: Vec<_> = copy.sources.iter().map(|s| if let CopyFrom::Path(p) = s { p.as_str() } else { "?" }).collect();
+    assert_eq!(paths, ["a", "b", "dir/x*.txt"]);
+    assert_eq!((copy.dest.as_str(), copy.chown.as_deref(), copy.chmod), ("/w/", Some("dir"), Some(0o644)));
+    assert_eq!(op("COPY . .\n").dest, "/w/");
+    assert_eq!(op("COPY a /\n").dest, "/");
+    assert_eq!(op("COPY a b\n").dest, "/w/b");
+    assert_eq!(op("COPY <<E f\n$d\nE\n").sources, [CopyFrom::Inline("E".into(), "dir\n".into())]);
+    assert_eq!(op("COPY <<'E' f\n$d\nE\n").sources, [CopyFrom::Inline("E".into(), "$d\n".into())]);
+}
+
+#[test]
+fn here_documents_of_run() {
+    let run = |text: &str| match last(&plan(&format!("FROM base\n{text}"))).steps[0].op.clone() {
+        Op::Run(command) => command.argv[2].clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(run("RUN <<E\na $x\nb\nE\n"), "a $x\nb\n");
+    assert_eq!(run("RUN cat <<E > f && ls\na\nE\n"), "cat <<E > f && ls\na\nE");
+    assert_eq!(message("FROM base\nRUN <<E\n#!/bin/python\nE\n"), "2:1: a here-document with a `#!` line is not supported yet");
+}
+
+#[test]
+fn what_cannot_be_planned_is_said_at_its_place() {
+    for (text, what) in [
+        ("FROM $X\n", "1:6: `$X` is empty: arguments for `FROM` are set by `ARG` before it"),
+        ("FROM base\nCOPY --from=9 a b\n", "2:13: there is no stage 9: they are numbered from 0 to 0"),
+        ("FROM base AS a\nCOPY --from=a a b\n", "2:13: a stage can't copy from itself"),
+        ("FROM base\nCOPY --from=b a b\nFROM base AS b\n", "2:13: stage `b` comes later, at line 3"),
+        ("FROM base\nCOPY --from=$b a b\n", "2:13: `--from` takes no variables: give the image a stage of its own, `FROM $image AS name`"),
+        ("FROM base\nCOPY a b c\n", "2:10: with more than one source the destination is a directory, and ends with `/`"),
+        ("FROM base\nCOPY $none b\n", "2:6: `COPY` gets no path: `$none` is ``"),
+        ("FROM base\nCOPY --chmod=u+x a b\n", "2:14: `u+x` is no octal mode, as `644`; others are not supported yet"),
+        ("FROM base\nENV a=b c=d${\n", "2:12: bad substitution: no variable is named"),
+        ("FROM base\nWORKDIR ${x:?where}\n", "2:9: `x`: where"),
+        ("FROM base\nEXPOSE 80 99999\n", "2:11: `99999` is no port: 1 to 65535, or a range of them as `8000-8010`"),
+        ("FROM base\nSTOPSIGNAL SIGNONE\n", "2:12: `SIGNONE` is no signal"),
+        ("FROM trigger\n", "1:6: `trigger` has `ONBUILD` instructions, which are not supported yet"),
+        ("FROM base\nRUN [\"a\"]\nENV \"a=b\n", "3:5: the quote `\"` is not closed"),
+    ] {
+        assert_eq!(message(text), what, "{text}");
+    }
+}

@@ -1,0 +1,122 @@
+//! What a builder needs of an engine.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use crate::error::Error;
+use crate::image::ImageConfig;
+
+/// An immutable state of a file system: a chain of layers. Cloning is cheap; while one lives, its tree is kept.
+pub trait Snapshot: Clone + Send + Sync {
+    /// Content-addressed: the same id is the same tree, in every build.
+    fn id(&self) -> &str;
+}
+
+/// The six things that a build asks of an engine. Coracle's facade implements them with its layer store and its
+/// runtime; a test with directories.
+///
+/// Implementations report their failures with [`Error::new`]; the build adds the instruction and its place.
+/// All methods may be called from several threads at once.
+pub trait Worker: Sync {
+    /// See [`Snapshot`].
+    type Snapshot: Snapshot;
+
+    /// The empty tree.
+    fn scratch(&self) -> Self::Snapshot;
+
+    /// The image that `name` (a tag or digest, as written after FROM) means.
+    ///
+    /// # Errors
+    /// `NotFound` where there is none.
+    fn base(&self, name: &str) -> Result<Base<Self::Snapshot>, Error>;
+
+    /// The snapshot with this id, if it is still there: cache records outlive layers.
+    ///
+    /// # Errors
+    /// Only where that can't be told.
+    fn find(&self, id: &str) -> Result<Option<Self::Snapshot>, Error>;
+
+    /// The snapshot's tree as a directory to read from, say a detached mount.
+    ///
+    /// # Errors
+    /// The worker's own.
+    fn tree(&self, of: &Self::Snapshot) -> Result<OwnedFd, Error>;
+
+    /// A child of `on`: `change` gets a directory that looks like `on`, and what it does there becomes one layer.
+    ///
+    /// # Errors
+    /// Those of `change` unchanged, and the worker's own. Nothing is left of a failed edit.
+    fn edit(
+        &self,
+        on: &Self::Snapshot,
+        change: &mut dyn FnMut(BorrowedFd<'_>) -> Result<(), Error>,
+    ) -> Result<Self::Snapshot, Error>;
+
+    /// A child of `on`: the command ran with it as its root, and what it did there is one layer. What it writes goes
+    /// to `output` as it comes.
+    ///
+    /// # Errors
+    /// [`Error::exited`] where it ended with a code but 0, and the worker's own. Nothing is left of a failed run.
+    fn run(
+        &self,
+        on: &Self::Snapshot,
+        command: &Command,
+        output: &mut dyn FnMut(Stream, &[u8]),
+    ) -> Result<Self::Snapshot, Error>;
+
+    /// Stores an image under its tags and returns its id: the digest of its configuration, `sha256:…`.
+    ///
+    /// The worker sets [`ImageConfig::rootfs`] from the snapshot's layers and stores [`ImageConfig::to_json`];
+    /// everything else in the configuration is complete.
+    ///
+    /// # Errors
+    /// The worker's own.
+    fn commit(&self, image: Commit<Self::Snapshot>) -> Result<String, Error>;
+}
+
+/// An image to start from.
+#[derive(Clone, Debug)]
+pub struct Base<S> {
+    /// Its tree.
+    pub snapshot: S,
+    /// Its configuration, see [`ImageConfig::from_json`].
+    pub config: ImageConfig,
+    /// The digest of its configuration or manifest, `sha256:…`; for messages and records.
+    pub digest: String,
+}
+
+/// A finished image.
+#[derive(Clone, Debug)]
+pub struct Commit<S> {
+    /// Its tree.
+    pub snapshot: S,
+    /// All but `rootfs`.
+    pub config: ImageConfig,
+    /// As they were given to [`BuildSpec::tag`](crate::BuildSpec::tag); there may be none.
+    pub tags: Vec<String>,
+}
+
+/// A process that a RUN step asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Command {
+    /// Program and arguments; the program is looked up in the `PATH` of `env`.
+    pub argv: Vec<String>,
+    /// Names and values; there is always a `PATH`. `HOME` is the worker's to add, from the user's entry.
+    pub env: Vec<(String, String)>,
+    /// Names and values that are given to the process but change no result: proxies. Neither cache nor history
+    /// knows them.
+    pub quiet_env: Vec<(String, String)>,
+    /// An absolute path. It is made if it is not there.
+    pub cwd: String,
+    /// `user[:group]`, names or numbers, to be looked up in the snapshot; root where empty.
+    pub user: String,
+}
+
+/// Where output came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
