@@ -1,0 +1,73 @@
+//! What is written down about a volume when it is made. It never changes: whether somebody uses it is not
+//! in it, because a crash would make that a lie.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// The only driver so far: a directory of this state directory.
+pub(crate) const LOCAL: &str = "local";
+
+/// Unknown fields are let pass: a newer version that adds one marks the state directory if it matters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) name: String,
+    /// Seconds since 1970-01-01 UTC.
+    pub(crate) created: u64,
+    #[serde(default)]
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) driver: String,
+    #[serde(default)]
+    pub(crate) anonymous: bool,
+}
+
+impl Record {
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = serde_json::to_vec_pretty(self).expect("strings and numbers always become JSON");
+        bytes.push(b'\n');
+        bytes
+    }
+
+    /// Reads the record of the volume `name`, or says why it can't be that.
+    pub(crate) fn parse(bytes: &[u8], name: &str) -> Result<Record, String> {
+        let record: Record = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        if record.name != name {
+            return Err(format!("it is the record of `{}`", record.name));
+        }
+        if record.driver != LOCAL {
+            return Err(format!("its driver `{}` is unknown", record.driver));
+        }
+        Ok(record)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn reads_and_refuses() {
+        let text = br#"{"name":"db","created":1,"driver":"local","later":[1]}"#;
+        let record = Record::parse(text, "db").unwrap();
+        assert_eq!((record.created, record.anonymous, record.labels.len()), (1, false, 0));
+        assert_eq!(Record::parse(text, "other").unwrap_err(), "it is the record of `db`");
+        let foreign = br#"{"name":"db","created":1,"driver":"nfs"}"#;
+        assert_eq!(Record::parse(foreign, "db").unwrap_err(), "its driver `nfs` is unknown");
+        assert!(Record::parse(b"", "db").unwrap_err().starts_with("EOF"), "an empty file");
+        assert!(Record::parse(b"{\"name\":\"db\"}", "db").unwrap_err().contains("created"));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(
+            name in any::<String>(),
+            created in any::<u64>(),
+            labels in any::<BTreeMap<String, String>>(),
+            anonymous in any::<bool>(),
+        ) {
+            let record = Record { name: name.clone(), created, labels, driver: LOCAL.to_owned(), anonymous };
+            prop_assert_eq!(Record::parse(&record.to_bytes(), &name), Ok(record));
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! What volume is wanted, and whether there can be such a one.
+
+use std::collections::BTreeMap;
+
+use crate::{Error, Result};
+
+/// A volume that is wanted. Writing one never fails; [`crate::Volumes::open`] and [`crate::Volumes::create`]
+/// report all that is wrong with it at once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct VolumeSpec {
+    name: Option<String>,
+    labels: BTreeMap<String, String>,
+}
+
+impl VolumeSpec {
+    /// A volume of this name: a letter or digit, then at least one more of letters, digits, `_`, `.` and `-`, as docker
+    /// has it; at most 255 in all.
+    pub fn new(name: impl Into<String>) -> VolumeSpec {
+        VolumeSpec { name: Some(name.into()), labels: BTreeMap::new() }
+    }
+
+    /// A new volume whose name is 64 random hexadecimal digits. No two acts on the same spec mean the same volume.
+    pub fn anonymous() -> VolumeSpec {
+        VolumeSpec::default()
+    }
+
+    /// Adds a label, or replaces the value of one. Labels mean nothing here; they are for finding volumes by.
+    #[must_use]
+    pub fn label(mut self, key: impl Into<String>, value: impl Into<String>) -> VolumeSpec {
+        self.labels.insert(key.into(), value.into());
+        self
+    }
+
+    /// Whether the volume gets its name here.
+    pub fn is_anonymous(&self) -> bool {
+        self.name.is_none()
+    }
+
+    /// The name that was wished for.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    pub(crate) fn labels(&self) -> &BTreeMap<String, String> {
+        &self.labels
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        let mut problems = Vec::new();
+        if let Some(name) = &self.name {
+            problems.extend(wrong_with(name).map(str::to_owned));
+        }
+        if self.labels.contains_key("") {
+            problems.push("a label has an empty key".to_owned());
+        }
+        match problems.is_empty() {
+            true => Ok(()),
+            false => Err(Error::Invalid { name: self.name.clone().unwrap_or_default(), problems }),
+        }
+    }
+}
+
+/// The error of a name that no volume can have.
+pub(crate) fn check_name(name: &str) -> Result<()> {
+    match wrong_with(name) {
+        None => Ok(()),
+        Some(problem) => Err(Error::Invalid { name: name.to_owned(), problems: vec![problem.to_owned()] }),
+    }
+}
+
+fn wrong_with(name: &str) -> Option<&'static str> {
+    let first = |byte: u8| byte.is_ascii_alphanumeric();
+    let rest = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    match name.as_bytes() {
+        [] => Some("the name is empty"),
+        _ if name.starts_with('/') => Some("a name is wanted here, not a path of the host"),
+        [only] if first(*only) => Some("a name has at least two characters"),
+        name if name.len() > 255 => Some("a name has at most 255 characters"),
+        [start, more @ ..] if first(*start) && more.iter().all(|byte| rest(*byte)) => None,
+        _ => Some("a name is a letter or digit, then letters, digits, `_`, `.` and `-`"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn names_as_docker_has_them() {
+        for good in ["db", "0a", "a.b_c-d", "A1", &"x".repeat(255), "lost+found".split('+').next().unwrap()] {
+            VolumeSpec::new(good).check().unwrap();
+        }
+        let bad = [
+            "",
+            "a",
+            "-a",
+            ".a",
+            "..",
+            "_a",
+            "a/b",
+            "a b",
+            "a:b",
+            "ä1",
+            "a\0",
+            "/etc",
+            "a\n",
+            &"x".repeat(256),
+        ];
+        for bad in bad {
+            let error = VolumeSpec::new(bad).check().unwrap_err();
+            assert_eq!(error.kind(), coracle_host::Kind::Invalid, "{bad:?}");
+            assert!(error.to_string().starts_with(&format!("volume {bad:?}: ")), "{error}");
+        }
+    }
+
+    #[test]
+    fn all_problems_at_once() {
+        let error = VolumeSpec::new("/etc").label("", "x").check().unwrap_err();
+        let expected =
+            "volume \"/etc\": a name is wanted here, not a path of the host; a label has an empty key";
+        assert_eq!(error.to_string(), expected);
+        assert_eq!(format!("{error:?}"), expected);
+    }
+
+    proptest! {
+        #[test]
+        fn a_good_name_is_one_component(name in any::<String>()) {
+            if VolumeSpec::new(&*name).check().is_ok() {
+                let mut parts = std::path::Path::new(&name).components();
+                prop_assert!(matches!(parts.next(), Some(std::path::Component::Normal(part)) if part == &*name));
+                prop_assert!(parts.next().is_none());
+            }
+        }
+
+        #[test]
+        fn dockers_pattern_is_ours(name in "[a-zA-Z0-9][a-zA-Z0-9_.-]{1,60}") {
+            prop_assert!(VolumeSpec::new(name).check().is_ok());
+        }
+    }
+}

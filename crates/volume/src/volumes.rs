@@ -1,0 +1,182 @@
+//! All volumes of one state directory.
+
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::time::SystemTime;
+
+use coracle_host::{Call, Dir, Lock, Staging, random_hex};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::error::During;
+use crate::record::{LOCAL, Record};
+use crate::spec::check_name;
+use crate::volume::{DATA, LOCK, RECORD, USERS, is_at, users};
+use crate::{Error, Result, Volume, VolumeSpec};
+
+/// How often a deletion that finds new files is tried again.
+const GUESTS: usize = 16;
+
+/// A directory of volumes. Any number of processes may have the same one. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Volumes {
+    dir: Dir,
+    staging: Staging,
+}
+
+impl Volumes {
+    /// The volumes in `dir` (`<state>/volumes`); new ones are staged in `staging`, on the same file system.
+    pub fn new(dir: &Dir, staging: &Staging) -> Volumes {
+        Volumes { dir: dir.clone(), staging: staging.clone() }
+    }
+
+    /// The volume of the spec's name, made where there is none. One that is there keeps its labels, as with docker.
+    ///
+    /// # Errors
+    /// `Invalid` with everything that is wrong with the spec; `Corrupt` when what is there is broken; else the host's.
+    pub fn open(&self, spec: &VolumeSpec) -> Result<Volume> {
+        spec.check()?;
+        loop {
+            if let Some(name) = spec.name()
+                && let Some(volume) = self.find(name)?
+            {
+                return Ok(volume);
+            }
+            match self.create(spec) {
+                Err(Error::AlreadyExists { .. }) => {} // somebody was faster: it is theirs that we want
+                other => return other,
+            }
+        }
+    }
+
+    /// A new volume.
+    ///
+    /// # Errors
+    /// `AlreadyExists`; `Invalid` with everything that is wrong with the spec; else the host's.
+    pub fn create(&self, spec: &VolumeSpec) -> Result<Volume> {
+        spec.check()?;
+        let name = match spec.name() {
+            Some(name) => name.to_owned(),
+            None => random_hex(32).during("create", "(anonymous)")?,
+        };
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let record = Record {
+            name: name.clone(),
+            created: since.map_or(0, |since| since.as_secs()),
+            labels: spec.labels().clone(),
+            driver: LOCAL.to_owned(),
+            anonymous: spec.is_anonymous(),
+        };
+        match self.publish(&record) {
+            Ok(dir) => Ok(Volume::new(&self.dir, dir, record)),
+            Err(error) if error.errno() == Some(Errno::EXIST) => Err(Error::AlreadyExists { name }),
+            Err(cause) => Err(cause).during("create", &name),
+        }
+    }
+
+    /// The volume of that name, if there is one.
+    ///
+    /// # Errors
+    /// `Invalid` where no volume can have that name; `Corrupt` when its record can't be read.
+    pub fn find(&self, name: &str) -> Result<Option<Volume>> {
+        check_name(name)?;
+        loop {
+            let Some(dir) = self.dir.dir_if_there(name).during("find", name)? else { return Ok(None) };
+            if let Some(bytes) = dir.read_if_there(RECORD).during("find", name)? {
+                let corrupt = |why| Error::Corrupt { name: name.to_owned(), path: dir.path_of(RECORD), why };
+                let record = Record::parse(&bytes, name).map_err(corrupt)?;
+                return Ok(Some(Volume::new(&self.dir, dir, record)));
+            }
+            if is_at(&self.dir, name, &dir).during("find", name)? {
+                let why = "there is no such file".to_owned();
+                return Err(Error::Corrupt { name: name.to_owned(), path: dir.path_of(RECORD), why });
+            }
+            // Removed while we looked; there may be another one of that name by now.
+        }
+    }
+
+    /// The names of all volumes, sorted.
+    ///
+    /// # Errors
+    /// As of getdents64(2).
+    pub fn names(&self) -> Result<Vec<String>> {
+        let act = || format!("list volumes in {:?}", self.dir.path());
+        let names = self.dir.names().map_err(|cause| Error::Host { act: act(), cause })?;
+        // What can't be a volume's name was not put there by this crate.
+        let name = |name: std::ffi::OsString| name.into_string().ok().filter(|name| check_name(name).is_ok());
+        Ok(names.into_iter().filter_map(name).collect())
+    }
+
+    /// All volumes, sorted by name. One that can't be read is an error in its place, and doesn't hide the others.
+    ///
+    /// # Errors
+    /// As of [`Volumes::names`].
+    pub fn list(&self) -> Result<Vec<Result<Volume>>> {
+        Ok(self.names()?.iter().filter_map(|name| self.find(name).transpose()).collect())
+    }
+
+    /// Removes a volume with its data, also one whose record is broken. When it returns without an error, or
+    /// with one of deleting the data, the name is free.
+    ///
+    /// # Errors
+    /// `NotFound`; `InUse` saying by whom; else the host's.
+    pub fn remove(&self, name: &str) -> Result<()> {
+        check_name(name)?;
+        loop {
+            let Some(dir) = self.dir.dir_if_there(name).during("remove", name)? else {
+                return Err(Error::NotFound { act: "remove", name: name.to_owned() });
+            };
+            let gate = match Lock::exclusive(&dir, LOCK) {
+                Ok(gate) => gate,
+                Err(error) if error.errno() == Some(Errno::NOENT) => continue,
+                Err(cause) => return Err(cause).during("remove", name),
+            };
+            if !is_at(&self.dir, name, &dir).during("remove", name)? {
+                continue;
+            }
+            let users = users(&dir).during("remove", name)?;
+            if !users.is_empty() {
+                return Err(Error::InUse { name: name.to_owned(), users });
+            }
+            return self.trash(name, gate).during("remove", name);
+        }
+    }
+
+    /// Out of the way by one rename, then deleted. A crash leaves the rest to the next reclaim of the staging directory.
+    fn trash(&self, name: &str, gate: Lock) -> coracle_host::Result<()> {
+        let trash = self.staging.dir()?;
+        self.dir.rename(name, trash.dir(), name)?;
+        self.dir.sync()?;
+        drop(gate);
+        // Whoever waited at the gate may make a new lock file before they find the volume gone and leave.
+        for _ in 0..GUESTS {
+            match trash.dir().remove_tree(name) {
+                Err(error) if error.errno() == Some(Errno::NOTEMPTY) => {}
+                other => return other,
+            }
+        }
+        trash.dir().remove_tree(name)
+    }
+
+    /// Makes the volume in staging and puts it under its name whole.
+    fn publish(&self, record: &Record) -> coracle_host::Result<Dir> {
+        let staged = self.staging.dir()?;
+        let dir = staged.dir();
+        let data = dir.make_new(DATA, 0o755)?;
+        // Whatever the umask of the program is: who may write in a volume is its borrowers' to say.
+        rustix::fs::fchmod(&data, Mode::from_raw_mode(0o755))
+            .call(|| format!("chmod({:?}, 0755)", data.path()))?;
+        dir.make_new(USERS, 0o700)?;
+        let new = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+        dir.file(LOCK, new, 0o600)?;
+        let mut file = std::fs::File::from(dir.file(RECORD, new, 0o644)?);
+        let written = file.write_all(&record.to_bytes()).and_then(|()| file.sync_all());
+        written.call(|| format!("write({:?})", dir.path_of(RECORD)))?;
+        dir.sync()?;
+        // Not opened again by its name: somebody may have removed it by then.
+        let place = self.dir.path_of(&record.name);
+        let fd = dir.as_fd().try_clone_to_owned().call(|| format!("fcntl({place:?}, F_DUPFD_CLOEXEC)"))?;
+        staged.publish_new(&self.dir, &record.name)?;
+        Ok(Dir::from_fd(fd, place))
+    }
+}
