@@ -30,6 +30,7 @@ mod nft;
 mod outside;
 mod roles;
 mod skip;
+mod trace;
 
 pub use host::Host;
 pub use roles::{Part, Player, Role};
@@ -98,7 +99,7 @@ fn test_name(closure: &str) -> String {
     function.split_once("::").map_or(function, |(_crate, name)| name).to_owned()
 }
 
-/// The arguments that make a libtest binary run this test alone, in its main thread, uncaptured.
+/// The arguments that make a libtest binary run this test alone, uncaptured.
 fn only(name: &str) -> [&str; 6] {
     [name, "--exact", "--include-ignored", "--nocapture", "--quiet", "--test-threads=1"]
 }

@@ -13,6 +13,7 @@ use crate::{ENDED_WELL, PLACE, ROLE, only};
 pub struct Player {
     role: String,
     child: Child,
+    tid: i32,
     line: Line,
 }
 
@@ -26,7 +27,11 @@ impl Player {
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .spawn()
             .unwrap_or_else(|error| panic!("start role `{role}`: {error}"));
-        Player { role: role.to_owned(), child, line: Line::new(ours) }
+        let mut player = Player { role: role.to_owned(), child, tid: 0, line: Line::new(ours) };
+        // It says which of libtest's threads plays, for those who want to watch it.
+        let hello = player.hear().and_then(|tid| tid.parse().ok());
+        player.tid = hello.unwrap_or_else(|| panic!("role `{role}` didn't come up"));
+        player
     }
 
     /// Its process id.
@@ -61,6 +66,21 @@ impl Player {
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
+    }
+
+    /// Says `line`, lets the role make `calls` system calls more, and kills it at the entry of the next one. Whether
+    /// it was killed: `false` when it came to its end before. A crash test takes `calls` from 0 up until `false`,
+    /// and each time looks at what is left. Only the calls of the thread that the role runs in are counted.
+    ///
+    /// # Panics
+    /// When this process may not trace it, and when it ended otherwise than by its own end.
+    pub fn kill_after(mut self, calls: usize, line: &str) -> bool {
+        let Player { child, line: wire, tid, .. } = &mut self;
+        let killed = crate::trace::kill_after(child, *tid, calls, || wire.say(line));
+        if !killed {
+            self.join();
+        }
+        killed
     }
 
     /// Waits until it has ended.
@@ -121,7 +141,9 @@ pub(crate) fn play(roles: &[(&str, Part)], name: &str) -> ! {
         roles.iter().find(|(known, _)| *known == name).unwrap_or_else(|| panic!("no role `{name}`"));
     let place = PathBuf::from(std::env::var_os(PLACE).expect("set by the process outside"));
     let line = std::io::stdin().as_fd().try_clone_to_owned().unwrap();
-    part(&mut Role { dir: place.join("dir"), line: Line::new(line.into()) });
+    let mut role = Role { dir: place.join("dir"), line: Line::new(line.into()) };
+    role.say(&rustix::thread::gettid().as_raw_nonzero().to_string());
+    part(&mut role);
     std::process::exit(ENDED_WELL)
 }
 

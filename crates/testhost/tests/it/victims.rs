@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use crate::kernel::{make_table, make_veth};
 use coracle_testhost::run;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
@@ -40,6 +41,23 @@ fn leaves_a_mount_less() {
 #[ignore = "fails on purpose"]
 fn leaves_a_link() {
     run(|_| make_veth("vt0", "vt1"));
+}
+
+#[test]
+#[ignore = "fails on purpose"]
+fn leaves_a_table() {
+    run(|_| make_table("tt0"));
+}
+
+#[test]
+#[ignore = "fails on purpose"]
+fn leaves_a_group() {
+    run(|_| {
+        let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let fresh = mounts.lines().find(|line| line.contains(" / /sys/fs/cgroup/pids "));
+        let point = fresh.map_or("/sys/fs/cgroup", |_| "/sys/fs/cgroup/pids");
+        std::fs::create_dir(std::path::Path::new(point).join("cg0")).expect("a control group");
+    });
 }
 
 #[test]
@@ -128,41 +146,4 @@ fn is_not_called_by_a_test() {
 #[ignore = "run by skips_are_counted"]
 fn skips() {
     coracle_testhost::skip("victims::skips", "for a reason");
-}
-
-/// `ip link add name type veth peer name peer`: rtnetlink(7) by hand, as this crate has no netlink library.
-fn make_veth(name: &str, peer: &str) {
-    use rustix::net::{
-        AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with,
-    };
-    fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        bytes.extend((4 + value.len() as u16).to_ne_bytes());
-        bytes.extend(kind.to_ne_bytes());
-        bytes.extend(value);
-        bytes.resize(bytes.len().next_multiple_of(4), 0);
-        bytes
-    }
-    const IFLA_IFNAME: u16 = 3;
-    const IFLA_LINKINFO: u16 = 18;
-    const IFLA_INFO_KIND: u16 = 1;
-    const IFLA_INFO_DATA: u16 = 2;
-    const VETH_INFO_PEER: u16 = 1;
-    let ifinfomsg = [0u8; 16];
-    let peer = [&ifinfomsg[..], &attribute(IFLA_IFNAME, &[peer.as_bytes(), b"\0"].concat())].concat();
-    let data = attribute(IFLA_INFO_DATA, &attribute(VETH_INFO_PEER, &peer));
-    let info = attribute(IFLA_LINKINFO, &[attribute(IFLA_INFO_KIND, b"veth\0"), data].concat());
-    let body = [&ifinfomsg[..], &attribute(IFLA_IFNAME, &[name.as_bytes(), b"\0"].concat()), &info].concat();
-    let mut message = Vec::new();
-    message.extend((16 + body.len() as u32).to_ne_bytes());
-    message.extend(16u16.to_ne_bytes()); // RTM_NEWLINK
-    message.extend(0x605u16.to_ne_bytes()); // NLM_F_REQUEST | NLM_F_ACK | NLM_F_EXCL | NLM_F_CREATE
-    message.extend([0; 8]);
-    message.extend(body);
-    let socket = socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None).unwrap();
-    send(&socket, &message, SendFlags::empty()).unwrap();
-    let mut answer = [0u8; 4096];
-    let (read, _) = recv(&socket, &mut answer, RecvFlags::empty()).unwrap();
-    assert!(read >= 20);
-    assert_eq!(i32::from_ne_bytes(answer[16..20].try_into().unwrap()), 0, "RTM_NEWLINK");
 }
