@@ -87,6 +87,7 @@ impl Mount {
     /// As of [`Mount::new`].
     pub fn overlay(parts: &Overlay<'_>) -> Result<Mount> {
         let context = Context::open("overlay")?;
+        context.set("source", "overlay")?;
         let through = |fd: BorrowedFd<'_>| format!("/proc/self/fd/{}", fd.as_raw_fd());
         context.set_lower(&parts.lower.iter().map(|dir| through(dir.as_fd())).collect::<Vec<_>>())?;
         let access = match parts.upper {

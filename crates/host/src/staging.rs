@@ -230,11 +230,21 @@ impl StagedDir {
     ///
     /// # Errors
     /// `AlreadyExists` when anything of that name is there (it is then removed here); else as of renameat2(2).
-    pub fn publish_new(mut self, dir: &Dir, name: impl AsRef<Path>) -> Result<()> {
+    pub fn publish_new(self, dir: &Dir, name: impl AsRef<Path>) -> Result<()> {
+        self.place_new(dir, name)?;
+        dir.sync()
+    }
+
+    /// [`StagedDir::publish_new`] for what need not survive a power cut: the rename is atomic, but nothing is
+    /// waited for.
+    ///
+    /// # Errors
+    /// As of [`StagedDir::publish_new`].
+    pub fn place_new(mut self, dir: &Dir, name: impl AsRef<Path>) -> Result<()> {
         let Some(corner) = &self.corner else { return Ok(()) };
         corner.dir.rename_new(&self.name, dir, name)?;
         self.corner = None;
-        dir.sync()
+        Ok(())
     }
 
     /// Makes all files below it durable in one call (syncfs(2)).

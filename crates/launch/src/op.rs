@@ -26,6 +26,8 @@ pub enum Op<'a> {
     Await(BorrowedFd<'a>),
     /// Join namespaces of the process that the pidfd refers to, or the one that a namespace fd refers to (setns(2)).
     Join(BorrowedFd<'a>, LinkNameSpaceType),
+    /// Bring the loopback interface of the network namespace up (netdevice(7), `SIOCSIFFLAGS`).
+    LoopbackUp,
     /// Go on in a second child, in the pid namespace that was joined; the parent becomes its parent too.
     Again,
     /// Nothing mounted from here on reaches other mount namespaces, and nothing theirs us (`MS_REC|MS_PRIVATE` on `/`).

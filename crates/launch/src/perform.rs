@@ -1,9 +1,9 @@
 //! The loop, and what each operation does.
 
 use core::ffi::CStr;
-use core::mem;
+use core::mem::{self, ManuallyDrop};
 
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
@@ -29,8 +29,9 @@ pub(crate) struct Performer<'a> {
     next: usize,
     pipe: BorrowedFd<'a>,
     second_stack: &'a mut [u8],
-    /// This process's `stat` in the host's proc, which also after the pivot tells who the parent is.
-    stat: Option<OwnedFd>,
+    /// This process's `stat` in the host's proc, which also after the pivot tells who the parent is. Never dropped: in
+    /// memory that is the parent's too, the number would be taken for one of the parent's descriptors.
+    stat: Option<ManuallyDrop<OwnedFd>>,
 }
 
 impl<'a> Performer<'a> {
@@ -66,6 +67,7 @@ impl<'a> Performer<'a> {
                 }
             }
             Op::Join(fd, which) => move_into_link_name_space(fd, Some(which))?,
+            Op::LoopbackUp => loopback_up()?,
             Op::Again => {
                 let stack = mem::take(&mut self.second_stack);
                 let pid = start::again(self, stack)?;
@@ -127,7 +129,8 @@ impl<'a> Performer<'a> {
     fn die_with(&mut self, parent: u32) -> Result<(), Errno> {
         if self.stat.is_none() {
             let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-            self.stat = Some(rustix::fs::openat(CWD, c"/proc/self/stat", flags, Mode::empty())?);
+            self.stat =
+                Some(ManuallyDrop::new(rustix::fs::openat(CWD, c"/proc/self/stat", flags, Mode::empty())?));
         }
         let Some(stat) = &self.stat else { return Err(Errno::SRCH) };
         set_parent_process_death_signal(Some(Signal::KILL))?;
@@ -161,10 +164,10 @@ fn bound(keep: CapabilitySet) -> Result<(), Errno> {
         if keep.contains(one) {
             continue;
         }
-        match capability_is_in_bounding_set(one) {
-            Ok(true) => remove_capability_from_bounding_set(one)?,
-            Ok(false) => {}
+        match remove_capability_from_bounding_set(one) {
+            Ok(()) => {}
             Err(Errno::INVAL) => break, // the kernel's last one was the one before
+            Err(Errno::PERM) if capability_is_in_bounding_set(one) == Ok(false) => {}
             Err(errno) => return Err(errno),
         }
     }
@@ -185,6 +188,25 @@ fn raise_ambient(ambient: CapabilitySet) -> Result<(), Errno> {
         configure_capability_in_ambient_set(one, true)?;
     }
     Ok(())
+}
+
+fn loopback_up() -> Result<(), Errno> {
+    let socket = rustix::net::socket_with(
+        rustix::net::AddressFamily::INET,
+        rustix::net::SocketType::DGRAM,
+        rustix::net::SocketFlags::CLOEXEC,
+        None,
+    )?;
+    let mut name = [0; libc::IFNAMSIZ];
+    (name[0], name[1]) = (b'l' as libc::c_char, b'o' as libc::c_char);
+    let flags =
+        libc::__c_anonymous_ifr_ifru { ifru_flags: (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short };
+    let request = libc::ifreq { ifr_name: name, ifr_ifru: flags };
+    // SAFETY: the socket is open, and the request is a live `ifreq`, which this call only reads.
+    match unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) } {
+        0 => Ok(()),
+        _ => Err(last_errno()),
+    }
 }
 
 fn close_from(first: u32) -> Result<(), Errno> {

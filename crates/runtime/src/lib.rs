@@ -1,1 +1,57 @@
-//! A process spec and a set of mounts become a launch plan, and the container it turns into is supervised.
+//! A process spec and a set of mounts become a launch plan, and the one container that it turns into is
+//! supervised.
+//!
+//! Three beats. The spec is the OCI runtime specification's own ([`oci_spec::runtime::Spec`]; [`docker_spec`] has docker's
+//! defaults). [`Plan::container`] turns it into a list of operations, without touching the system: printing it
+//! is the dry run. [`Plan::start`] performs it in a new process:
+//!
+//! ```no_run
+//! use coracle_runtime::{Bundle, Facts, Plan, docker_spec, supervise};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut spec = docker_spec();
+//! spec.process_mut().as_mut().unwrap().set_args(Some(vec!["/bin/true".into()]));
+//! let plan = Plan::container(&spec, &Facts::of_this_host())?;
+//! println!("{plan}");
+//! let root = coracle_host::Mount::bind_path("/srv/some-root", false)?;
+//! let running = plan.start(Bundle::new(root))?;
+//! println!("{}", supervise(&running.pidfd, &mut [])?);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The types that matter: [`Plan`], [`Bundle`] (the kernel objects that a container is made of), [`Running`],
+//! [`Service`] (what a supervisor does besides waiting), [`Log`].
+//!
+//! # Should I be using this crate?
+//!
+//! Use it alone for a sandbox over any directory. It knows nothing of images, networks or names, and keeps no
+//! state: whoever starts a container holds it, and when the starting thread ends, the container does.
+
+#![forbid(unsafe_code)]
+
+mod attach;
+mod check;
+mod command;
+mod defaults;
+mod device;
+mod display;
+mod error;
+mod facts;
+mod log;
+mod mounts;
+mod plan;
+mod realize;
+mod start;
+mod stdio;
+mod supervise;
+pub mod user;
+
+pub use defaults::{DEFAULT_PATH, docker_spec};
+pub use error::{Error, Result};
+pub use facts::Facts;
+pub use log::{Log, LogEntry, Stream};
+pub use plan::{Attachment, Plan, Step};
+pub use start::{Bundle, Running};
+pub use stdio::Stdio;
+pub use supervise::{Pump, Service, supervise};

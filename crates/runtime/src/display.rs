@@ -1,0 +1,116 @@
+//! A plan in words.
+
+use std::fmt;
+
+use rustix::mount::MountFlags;
+use rustix::thread::LinkNameSpaceType;
+
+use crate::{Attachment, Plan, Step};
+
+impl fmt::Display for Plan {
+    /// One numbered line for each step.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, step) in self.steps.iter().enumerate() {
+            writeln!(f, "{index:2}  {step}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::DieWithParent { .. } => f.write_str("die with parent (SIGKILL)"),
+            Step::Undumpable => f.write_str("undumpable"),
+            Step::JoinNet => f.write_str("join network namespace"),
+            Step::LoopbackUp => f.write_str("loopback up"),
+            Step::AttachGiven { what, at } => write!(f, "attach {what} at .{}", at.display()),
+            Step::Join(which) => write!(f, "join {} namespace", word(*which)),
+            Step::Again => f.write_str("go on in a second process"),
+            Step::MakePrivate => f.write_str("make / private"),
+            Step::AttachRoot => f.write_str("attach root"),
+            Step::Attach { source, at } => write!(f, "attach {source} at .{}", at.display()),
+            Step::Mount { fstype, at, flags, data } => {
+                write!(f, "mount {fstype} at .{}", at.display())?;
+                let flags = flag_words(*flags);
+                let words: Vec<&str> =
+                    flags.into_iter().chain((!data.is_empty()).then_some(data.as_str())).collect();
+                if words.is_empty() { Ok(()) } else { write!(f, " {}", words.join(",")) }
+            }
+            Step::EnterRoot => f.write_str("enter root"),
+            Step::MaskFile(path) => write!(f, "mask file ./{path}"),
+            Step::MaskDir(path) => write!(f, "mask directory ./{path}"),
+            Step::ReadOnly(path) => write!(f, "make ./{path} read-only"),
+            Step::Pivot => f.write_str("pivot here, detach old root"),
+            Step::RootReadOnly => f.write_str("make / read-only"),
+            Step::HostName(name) => write!(f, "hostname {name}"),
+            Step::DomainName(name) => write!(f, "domainname {name}"),
+            Step::Umask(mask) => write!(f, "umask {mask:04o}"),
+            Step::Bound(set) => write!(f, "bound to {} capabilities", set.bits().count_ones()),
+            Step::Ids { uid, gid, groups } if groups.is_empty() => write!(f, "ids {uid}:{gid}"),
+            Step::Ids { uid, gid, groups } => {
+                let groups: Vec<String> = groups.iter().map(u32::to_string).collect();
+                write!(f, "ids {uid}:{gid}, groups {}", groups.join(","))
+            }
+            Step::Capabilities { effective, ambient, .. } => {
+                write!(f, "keep {} capabilities", effective.bits().count_ones())?;
+                match ambient.bits().count_ones() {
+                    0 => Ok(()),
+                    ambient => write!(f, ", {ambient} ambient"),
+                }
+            }
+            Step::NoNewPrivs => f.write_str("no new privileges"),
+            Step::ChangeDir(path) => write!(f, "chdir {}", path.display()),
+            Step::Stdio => f.write_str("standard input, output, error"),
+            Step::CloseFrom(first) => write!(f, "close from {first}"),
+            Step::Exec { args, .. } => write!(f, "exec {}", args.join(" ")),
+        }
+    }
+}
+
+impl fmt::Display for Attachment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Attachment::Tmpfs { options, flags, devices } => {
+                f.write_str(if *devices { "tmpfs with devices" } else { "tmpfs" })?;
+                let words: Vec<&str> = flags.iter().chain(options).map(String::as_str).collect();
+                if words.is_empty() { Ok(()) } else { write!(f, " {}", words.join(",")) }
+            }
+            Attachment::DevPts { .. } => f.write_str("devpts"),
+            Attachment::Bind { source, recursive, read_only } => {
+                let recursive = if *recursive { "rbind" } else { "bind" };
+                write!(f, "{recursive} of {}{}", source.display(), if *read_only { " (ro)" } else { "" })
+            }
+        }
+    }
+}
+
+fn word(which: LinkNameSpaceType) -> &'static str {
+    match which {
+        LinkNameSpaceType::Mount => "mount",
+        LinkNameSpaceType::ControlGroup => "cgroup",
+        LinkNameSpaceType::HostNameAndNISDomainName => "uts",
+        LinkNameSpaceType::InterProcessCommunication => "ipc",
+        LinkNameSpaceType::User => "user",
+        LinkNameSpaceType::ProcessID => "pid",
+        LinkNameSpaceType::Network => "network",
+        _ => "other",
+    }
+}
+
+fn flag_words(flags: MountFlags) -> Vec<&'static str> {
+    [
+        (MountFlags::NOSUID, "nosuid"),
+        (MountFlags::NODEV, "nodev"),
+        (MountFlags::NOEXEC, "noexec"),
+        (MountFlags::RDONLY, "ro"),
+        (MountFlags::NOATIME, "noatime"),
+        (MountFlags::NODIRATIME, "nodiratime"),
+        (MountFlags::RELATIME, "relatime"),
+        (MountFlags::STRICTATIME, "strictatime"),
+    ]
+    .into_iter()
+    .filter(|(flag, _)| flags.contains(*flag))
+    .map(|(_, word)| word)
+    .collect()
+}

@@ -1,0 +1,112 @@
+//! The spec's mounts (runtime-spec config.md, "Mounts") as steps.
+
+use std::path::{Component, Path};
+
+use coracle_host::Kind;
+use oci_spec::runtime::Mount;
+use rustix::mount::MountFlags;
+
+use crate::error::Problem;
+use crate::{Attachment, Step};
+
+/// The step that one mount of a spec becomes.
+pub(crate) fn step(mount: &Mount) -> Result<Step, Problem> {
+    let at = mount.destination().clone();
+    let name = || format!("mounts[{}]", at.display());
+    let invalid = |text: String| Problem { kind: Kind::Invalid, text };
+    let unsupported = |text: String| Problem { kind: Kind::Unsupported, text };
+    if !is_place(&at) {
+        return Err(invalid(format!(
+            "{}: the destination must be an absolute path below /, without `..`",
+            name()
+        )));
+    }
+    if mount.uid_mappings().is_some() || mount.gid_mappings().is_some() {
+        return Err(unsupported(format!("{}: id mappings are not supported yet", name())));
+    }
+    let options = sort(mount.options().as_deref().unwrap_or_default());
+    let typ = mount.typ().as_deref().unwrap_or(if options.bind { "bind" } else { "none" });
+    if options.bind || typ == "bind" {
+        let Some(source) = mount.source().clone().filter(|source| source.is_absolute()) else {
+            return Err(invalid(format!("{}: a bind mount needs an absolute source", name())));
+        };
+        if let Some(other) = options.data.first() {
+            return Err(unsupported(format!(
+                "{}: option `{other}` is not supported on a bind mount",
+                name()
+            )));
+        }
+        let extra = options.flags & !(MountFlags::RDONLY);
+        if !extra.is_empty() {
+            return Err(unsupported(format!("{}: only `ro` is supported on a bind mount yet", name())));
+        }
+        let read_only = options.flags.contains(MountFlags::RDONLY);
+        let source = Attachment::Bind { source, recursive: options.recursive, read_only };
+        return Ok(Step::Attach { source, at });
+    }
+    match typ {
+        "proc" | "sysfs" | "mqueue" => {
+            Ok(Step::Mount { fstype: typ.to_owned(), at, flags: options.flags, data: options.data.join(",") })
+        }
+        "tmpfs" => {
+            let devices = at.as_os_str() == "/dev";
+            let source = Attachment::Tmpfs { options: options.data, flags: options.words, devices };
+            Ok(Step::Attach { source, at })
+        }
+        "devpts" => Ok(Step::Attach { source: Attachment::DevPts { options: options.data }, at }),
+        other => Err(unsupported(format!("{}: type `{other}` is not supported yet", name()))),
+    }
+}
+
+/// Whether something can be mounted there: an absolute path below the root that does not go up again.
+pub(crate) fn is_place(at: &Path) -> bool {
+    at.is_absolute() && at.parent().is_some() && at.components().all(|part| part != Component::ParentDir)
+}
+
+struct Options {
+    bind: bool,
+    recursive: bool,
+    flags: MountFlags,
+    /// The flags, in the spec's words.
+    words: Vec<String>,
+    data: Vec<String>,
+}
+
+fn sort(options: &[String]) -> Options {
+    let mut sorted = Options {
+        bind: false,
+        recursive: false,
+        flags: MountFlags::empty(),
+        words: Vec::new(),
+        data: Vec::new(),
+    };
+    for option in options {
+        let flag = match option.as_str() {
+            "ro" => MountFlags::RDONLY,
+            "nosuid" => MountFlags::NOSUID,
+            "nodev" => MountFlags::NODEV,
+            "noexec" => MountFlags::NOEXEC,
+            "noatime" => MountFlags::NOATIME,
+            "nodiratime" => MountFlags::NODIRATIME,
+            "relatime" => MountFlags::RELATIME,
+            "strictatime" => MountFlags::STRICTATIME,
+            "bind" => {
+                sorted.bind = true;
+                continue;
+            }
+            "rbind" => {
+                (sorted.bind, sorted.recursive) = (true, true);
+                continue;
+            }
+            // What every mount of ours is anyway: writable unless said otherwise, and private.
+            "rw" | "private" | "rprivate" | "defaults" => continue,
+            _ => {
+                sorted.data.push(option.clone());
+                continue;
+            }
+        };
+        sorted.flags |= flag;
+        sorted.words.push(option.clone());
+    }
+    sorted
+}

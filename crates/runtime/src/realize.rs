@@ -1,0 +1,233 @@
+//! Steps become operations: paths are resolved to descriptors inside the container's root, mounts are made,
+//! strings get their NULs. What is left for the child is to perform them.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use coracle_host::{Call, Dir, Mount, Root};
+use coracle_launch::{Identity, Op, Strings};
+use rustix::fs::{FileType, Gid, Mode, OFlags, Uid};
+use rustix::mount::MountFlags;
+
+use crate::error::{Doing, Error, Result};
+use crate::{Step, attach};
+
+/// What one step needs at hand.
+pub(crate) enum Part {
+    /// Nothing but the step itself.
+    Bare,
+    Text(CString),
+    Attach {
+        mount: OwnedFd,
+        at: OwnedFd,
+    },
+    Mount {
+        fstype: CString,
+        at: OwnedFd,
+        flags: MountFlags,
+        data: Option<CString>,
+    },
+    Groups(Vec<Gid>),
+    Exec {
+        candidates: Vec<CString>,
+        args: Vec<CString>,
+        env: Vec<CString>,
+    },
+}
+
+/// Resolves the steps of a container whose root is `root` and which brings `given` mounts.
+pub(crate) fn parts(steps: &[Step], root: Option<&Mount>, given: Vec<Mount>) -> Result<Vec<Part>> {
+    let mut targets = Targets { placed: Vec::new() };
+    let mut given = given.into_iter();
+    let root = root.map(|root| root.as_fd());
+    let no_root = || Error::invalid("a plan with mounts was started without a root");
+    let mut parts = Vec::with_capacity(steps.len());
+    for step in steps {
+        parts.push(match step {
+            Step::Attach { source, at } => {
+                let mount = attach::make(source).doing(|| step.to_string())?;
+                targets.place(root.ok_or_else(no_root)?, mount, at).map_err(|error| at_step(step, error))?
+            }
+            Step::AttachGiven { at, .. } => {
+                let mount =
+                    given.next().ok_or_else(|| Error::invalid("the bundle lacks a mount of the plan"))?;
+                targets.place(root.ok_or_else(no_root)?, mount, at).map_err(|error| at_step(step, error))?
+            }
+            Step::Mount { fstype, at, flags, data } => {
+                let (at, _) =
+                    targets.reserve(root.ok_or_else(no_root)?, at).map_err(|error| at_step(step, error))?;
+                let data = if data.is_empty() { None } else { Some(c(data)?) };
+                Part::Mount { fstype: c(fstype)?, at, flags: *flags, data }
+            }
+            Step::MaskFile(path) | Step::MaskDir(path) | Step::ReadOnly(path) => Part::Text(c(path)?),
+            Step::ChangeDir(path) => Part::Text(c(path.as_os_str().as_bytes())?),
+            Step::Ids { groups, .. } => Part::Groups(groups.iter().map(|gid| Gid::from_raw(*gid)).collect()),
+            Step::Exec { candidates, args, env } => {
+                Part::Exec { candidates: all(candidates)?, args: all(args)?, env: all(env)? }
+            }
+            _ => Part::Bare,
+        });
+    }
+    Ok(parts)
+}
+
+/// The operation that a step and its part are, where they are one by themselves.
+pub(crate) fn op<'a>(step: &'a Step, part: &'a Part) -> Option<Op<'a>> {
+    Some(match (step, part) {
+        (Step::DieWithParent { parent }, _) => Op::DieWithParent { parent: *parent },
+        (Step::Undumpable, _) => Op::Undumpable,
+        (Step::LoopbackUp, _) => Op::LoopbackUp,
+        (Step::Again, _) => Op::Again,
+        (Step::MakePrivate, _) => Op::MakePrivate,
+        (_, Part::Attach { mount, at }) => Op::Attach(mount.as_fd(), at.as_fd()),
+        (_, Part::Mount { fstype, at, flags, data }) => {
+            Op::Mount { fstype, at: at.as_fd(), flags: *flags, data: data.as_deref() }
+        }
+        (Step::MaskFile(_), Part::Text(path)) => Op::MaskFile(path),
+        (Step::MaskDir(_), Part::Text(path)) => Op::MaskDir(path),
+        (Step::ReadOnly(_), Part::Text(path)) => Op::ReadOnly(path),
+        (Step::ChangeDir(_), Part::Text(path)) => Op::ChangeDir(path),
+        (Step::Pivot, _) => Op::Pivot,
+        (Step::RootReadOnly, _) => Op::RootReadOnly,
+        (Step::HostName(name), _) => Op::HostName(name.as_bytes()),
+        (Step::DomainName(name), _) => Op::DomainName(name.as_bytes()),
+        (Step::Umask(mask), _) => Op::Umask(*mask),
+        (Step::Bound(keep), _) => Op::Bound(*keep),
+        (Step::Ids { uid, gid, .. }, Part::Groups(groups)) => {
+            Op::Ids(Identity { uid: Uid::from_raw(*uid), gid: Gid::from_raw(*gid), groups })
+        }
+        (Step::Capabilities { effective, permitted, inheritable, ambient }, _) => Op::Capabilities {
+            effective: *effective,
+            permitted: *permitted,
+            inheritable: *inheritable,
+            ambient: *ambient,
+        },
+        (Step::NoNewPrivs, _) => Op::NoNewPrivs,
+        (Step::CloseFrom(first), _) => Op::CloseFrom(*first),
+        _ => return None, // those that need the bundle: JoinNet, Join, AttachRoot, EnterRoot, Stdio, Exec
+    })
+}
+
+/// The exec operation; `space` is for its pointers.
+pub(crate) fn exec_op<'a>(
+    candidates: &'a [&'a std::ffi::CStr],
+    argv: Option<Strings<'a>>,
+    envp: Option<Strings<'a>>,
+) -> Result<Op<'a>> {
+    match (argv, envp) {
+        (Some(argv), Some(envp)) => Ok(Op::Exec { candidates, argv, envp }),
+        _ => Err(Error::invalid("the command has more arguments than room was made for")),
+    }
+}
+
+/// Where mounts go: every place is looked up inside the root, or inside the mount that covers it.
+struct Targets {
+    /// In order: resolved path, and the mount there; none where only the child can make it.
+    placed: Vec<(PathBuf, Option<OwnedFd>)>,
+}
+
+impl Targets {
+    fn place(
+        &mut self,
+        root: std::os::fd::BorrowedFd<'_>,
+        mount: Mount,
+        at: &Path,
+    ) -> coracle_host::Result<Part> {
+        let is_dir = is_dir(&mount)?;
+        let (target, path) = self.resolve(root, at, is_dir)?;
+        let own = mount.as_fd().try_clone_to_owned().call(|| "fcntl(mount, F_DUPFD_CLOEXEC)")?;
+        self.placed.push((path, Some(own)));
+        Ok(Part::Attach { mount: mount.into(), at: target })
+    }
+
+    fn reserve(
+        &mut self,
+        root: std::os::fd::BorrowedFd<'_>,
+        at: &Path,
+    ) -> coracle_host::Result<(OwnedFd, PathBuf)> {
+        let (target, path) = self.resolve(root, at, true)?;
+        if path != at {
+            // Masks and read-only paths rely on what is mounted here, by name.
+            let what = format!("{} of the image is a symbolic link to {}", at.display(), path.display());
+            return Err(coracle_host::Error::new(coracle_host::Kind::Invalid, what));
+        }
+        self.placed.push((path.clone(), None));
+        Ok((target, path))
+    }
+
+    fn resolve(
+        &self,
+        root: std::os::fd::BorrowedFd<'_>,
+        at: &Path,
+        is_dir: bool,
+    ) -> coracle_host::Result<(OwnedFd, PathBuf)> {
+        let (mut target, mut path) = find(root, at, is_dir)?;
+        // Each mount placed later lies on top of the earlier ones.
+        for (place, mount) in &self.placed {
+            let Ok(rest) = path.strip_prefix(place) else { continue };
+            let Some(mount) = mount else {
+                let what =
+                    format!("{} is inside {}, where nothing can be mounted", at.display(), place.display());
+                return Err(coracle_host::Error::new(coracle_host::Kind::Invalid, what));
+            };
+            let (inner, inner_path) = find(mount.as_fd(), rest, is_dir)?;
+            target = inner;
+            path = place.join(inner_path.strip_prefix("/").unwrap_or(&inner_path));
+        }
+        Ok((target, path))
+    }
+}
+
+/// Opens a mount's place in one tree, making it where it is missing: a directory, or an empty file for a file.
+fn find(
+    tree: std::os::fd::BorrowedFd<'_>,
+    at: &Path,
+    is_dir: bool,
+) -> coracle_host::Result<(OwnedFd, PathBuf)> {
+    let root = Root::new(tree, "container's root");
+    let fd = if is_dir {
+        root.make_dirs(at, 0o755, None)?
+    } else {
+        match root.open(at, OFlags::PATH) {
+            Ok(fd) => fd,
+            Err(error) if error.errno() == Some(rustix::io::Errno::NOENT) => {
+                root.make_dirs(at.parent().unwrap_or(Path::new("/")), 0o755, None)?;
+                drop(root.open_mode(at, OFlags::CREATE | OFlags::WRONLY, 0o644)?);
+                root.open(at, OFlags::PATH)?
+            }
+            Err(error) => return Err(error),
+        }
+    };
+    let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let path =
+        rustix::fs::readlinkat(rustix::fs::CWD, &link, Vec::new()).call(|| format!("readlink({link:?})"))?;
+    let path = PathBuf::from(std::ffi::OsStr::from_bytes(path.to_bytes()));
+    Ok((fd, path))
+}
+
+fn is_dir(mount: &Mount) -> coracle_host::Result<bool> {
+    let stat = rustix::fs::fstat(mount).call(|| format!("fstat({})", mount.what()))?;
+    Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+}
+
+/// The root directory of a mount, opened for use as a working directory.
+pub(crate) fn root_dir(root: &Mount) -> coracle_host::Result<Dir> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat(root, ".", flags, Mode::empty())
+        .call(|| format!("open({}, \".\")", root.what()))?;
+    Ok(Dir::from_fd(fd, root.what()))
+}
+
+fn at_step(step: &Step, error: coracle_host::Error) -> Error {
+    Error::host(step.to_string(), error)
+}
+
+fn c(text: impl AsRef<[u8]>) -> Result<CString> {
+    CString::new(text.as_ref()).map_err(|error| Error::invalid(format!("{error}")))
+}
+
+fn all(texts: &[String]) -> Result<Vec<CString>> {
+    texts.iter().map(c).collect()
+}

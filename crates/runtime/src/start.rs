@@ -1,0 +1,221 @@
+//! A plan is performed.
+
+use std::ffi::{CStr, c_char};
+use std::os::fd::{AsFd, OwnedFd};
+use std::ptr;
+
+use coracle_host::{Call, Mount, Namespace, PidFd};
+use coracle_launch::{Memory, Namespaces, Op, STACK_SIZE, Started, Strings};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::thread::LinkNameSpaceType;
+
+use crate::error::{Doing, Error, Result};
+use crate::realize::{self, Part};
+use crate::stdio::{self, Streams};
+use crate::{Plan, Stdio, Step};
+
+/// Called with the index of each launch operation.
+type Stepper = Box<dyn FnMut(usize) + Send>;
+
+/// The kernel objects that a container is made of. They are used up by the start; what the container doesn't
+/// keep is gone with it.
+pub struct Bundle {
+    /// The root file system: a detached mount.
+    pub root: Mount,
+    /// The mounts of the plan's [`Step::AttachGiven`] steps, in their order.
+    pub mounts: Vec<Mount>,
+    /// The network namespace to join. `None`: a new one with only a loopback interface, where the spec asks for one.
+    pub net: Option<Namespace>,
+    /// Standard input, output and error.
+    pub stdio: [Stdio; 3],
+    /// Called with the index of each launch operation before the child may perform it. For tests that kill at every
+    /// one, and for looking at a half-made container in a debugger.
+    pub stepper: Option<Stepper>,
+}
+
+impl Bundle {
+    /// A root and nothing else: no further mounts, streams that lead to `/dev/null`.
+    pub fn new(root: Mount) -> Bundle {
+        Bundle { root, mounts: Vec::new(), net: None, stdio: Default::default(), stepper: None }
+    }
+}
+
+/// A process that runs the program it was started for.
+#[derive(Debug)]
+pub struct Running {
+    /// The process. It is a child of this program and dies with the thread that started it.
+    pub pidfd: PidFd,
+    /// Our end of its standard input, where that is a pipe.
+    pub stdin: Option<OwnedFd>,
+    /// Our end of its standard output, where that is a pipe.
+    pub stdout: Option<OwnedFd>,
+    /// Our end of its standard error, where that is a pipe.
+    pub stderr: Option<OwnedFd>,
+}
+
+impl Plan {
+    /// Starts a container: returns when its program has been executed. The calling thread is its owner; when it
+    /// ends, in whatever way, the kernel kills the container.
+    ///
+    /// # Errors
+    /// What could not be prepared, or which step of the launch failed and why. Nothing is left then.
+    pub fn start(&self, bundle: Bundle) -> Result<Running> {
+        let Bundle { root, mounts, net, stdio, stepper } = bundle;
+        let parts = realize::parts(&self.steps, Some(&root), mounts)?;
+        let dir = realize::root_dir(&root).doing(|| "open the root")?;
+        let here = Here { root: Some((root, dir.as_fd())), net: net.as_ref(), pidfd: None };
+        let net = if self.new_net && net.is_none() { Namespaces::NET } else { Namespaces::NONE };
+        self.perform(&parts, stdio, &here, self.namespaces.and(net), stepper)
+    }
+
+    /// Starts a further process in the container whose first process is `container`; see [`Plan::exec`].
+    ///
+    /// # Errors
+    /// As of [`Plan::start`]; `NotFound` where the container has ended.
+    pub fn start_in(&self, container: &PidFd, stdio: [Stdio; 3]) -> Result<Running> {
+        let parts = realize::parts(&self.steps, None, Vec::new())?;
+        let here = Here { root: None, net: None, pidfd: Some(container) };
+        self.perform(&parts, stdio, &here, self.namespaces, None)
+    }
+
+    fn perform(
+        &self,
+        parts: &[Part],
+        stdio: [Stdio; 3],
+        here: &Here<'_>,
+        namespaces: Namespaces,
+        stepper: Option<Stepper>,
+    ) -> Result<Running> {
+        let (uid, gid) = self.owner();
+        let Streams { child, ours: [stdin, stdout, stderr] } =
+            stdio::open(stdio, uid, gid).doing(|| "open standard streams")?;
+        let strings = Lists::of(parts);
+        let (mut argv, mut envp) = (strings.space(&strings.args), strings.space(&strings.env));
+        let (argv, envp) = (Strings::new(&strings.args, &mut argv), Strings::new(&strings.env, &mut envp));
+        let gate = pipe_with(PipeFlags::CLOEXEC).call(|| "pipe2()").doing(|| "prepare the launch")?;
+        let mut ops = Vec::with_capacity(self.steps.len());
+        let mut origin = Vec::with_capacity(self.steps.len());
+        for (index, (step, part)) in self.steps.iter().zip(parts).enumerate() {
+            let op = match step {
+                Step::Exec { .. } => Some(realize::exec_op(&strings.candidates, argv, envp)?),
+                Step::Stdio => Some(Op::Stdio([child[0].as_fd(), child[1].as_fd(), child[2].as_fd()])),
+                _ => here.op(step).or_else(|| realize::op(step, part)),
+            };
+            let Some(op) = op else { continue };
+            if stepper.is_some() {
+                ops.push(Op::Await(gate.0.as_fd()));
+                origin.push(index);
+            }
+            ops.push(op);
+            origin.push(index);
+        }
+        let started = match stepper {
+            None => launch(&ops, namespaces, self.memory),
+            Some(stepper) => stepped(&ops, namespaces, self.memory, gate.1, stepper),
+        };
+        drop(child);
+        let started = started.call(|| "clone()").doing(|| "start the process")?;
+        let pidfd = self.outcome(started, &origin)?;
+        Ok(Running { pidfd, stdin, stdout, stderr })
+    }
+
+    /// Who will own the streams: the user of the plan.
+    fn owner(&self) -> (u32, u32) {
+        let ids = self.steps.iter().find_map(|step| match step {
+            Step::Ids { uid, gid, .. } => Some((*uid, *gid)),
+            _ => None,
+        });
+        ids.unwrap_or((0, 0))
+    }
+
+    fn outcome(&self, started: Started, origin: &[usize]) -> Result<PidFd> {
+        let first = PidFd::from_fd(started.pidfd);
+        let second = started.again.map(PidFd::open).transpose().doing(|| "find the process just started")?;
+        let pidfd = match second {
+            None => first,
+            Some(second) => {
+                first.reap().doing(|| "reap the first of two processes")?;
+                second
+            }
+        };
+        let Some(failure) = started.failure else { return Ok(pidfd) };
+        pidfd.reap().doing(|| "reap the process that failed to start")?;
+        let index = origin.get(failure.step as usize).copied().unwrap_or_default();
+        let step = self.steps.get(index).map_or_else(String::new, Step::to_string);
+        let exec = matches!(self.steps.get(index), Some(Step::Exec { .. }));
+        let source = coracle_host::Error::os(step, failure.errno);
+        Err(Error::step(index + 1, self.steps.len(), exec, source))
+    }
+}
+
+/// What steps refer to without naming it.
+struct Here<'a> {
+    root: Option<(Mount, std::os::fd::BorrowedFd<'a>)>,
+    net: Option<&'a Namespace>,
+    pidfd: Option<&'a PidFd>,
+}
+
+impl Here<'_> {
+    fn op(&self, step: &Step) -> Option<Op<'_>> {
+        match (step, &self.root) {
+            (Step::AttachRoot, Some((mount, _))) => Some(Op::AttachRoot(mount.as_fd())),
+            (Step::EnterRoot, Some((_, dir))) => Some(Op::Enter(*dir)),
+            (Step::JoinNet, _) => self.net.map(|net| Op::Join(net.as_fd(), LinkNameSpaceType::Network)),
+            (Step::Join(which), _) => self.pidfd.map(|pidfd| Op::Join(pidfd.as_fd(), *which)),
+            _ => None,
+        }
+    }
+}
+
+/// The strings of the exec step, in the forms that its operation borrows.
+struct Lists<'a> {
+    candidates: Vec<&'a CStr>,
+    args: Vec<&'a CStr>,
+    env: Vec<&'a CStr>,
+}
+
+impl<'a> Lists<'a> {
+    fn of(parts: &'a [Part]) -> Lists<'a> {
+        let mut lists = Lists { candidates: Vec::new(), args: Vec::new(), env: Vec::new() };
+        for part in parts {
+            if let Part::Exec { candidates, args, env } = part {
+                lists.candidates = candidates.iter().map(|text| text.as_c_str()).collect();
+                lists.args = args.iter().map(|text| text.as_c_str()).collect();
+                lists.env = env.iter().map(|text| text.as_c_str()).collect();
+            }
+        }
+        lists
+    }
+
+    fn space(&self, list: &[&CStr]) -> Vec<*const c_char> {
+        vec![ptr::null(); list.len() + 1]
+    }
+}
+
+fn launch(ops: &[Op<'_>], namespaces: Namespaces, memory: Memory) -> rustix::io::Result<Started> {
+    coracle_launch::start(ops, namespaces, memory, &mut vec![0; STACK_SIZE])
+}
+
+/// [`launch`], with the child waiting before each operation until `stepper` has seen its index.
+fn stepped(
+    ops: &[Op<'_>],
+    namespaces: Namespaces,
+    memory: Memory,
+    gate: OwnedFd,
+    mut stepper: Stepper,
+) -> rustix::io::Result<Started> {
+    let steps = ops.len() / 2;
+    // The launching thread is suspended until exec, so another one has to open the gate. It must not outlive a
+    // child that failed early: then nobody reads, and the writes end with the pipe's capacity to spare.
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            for index in 0..steps {
+                stepper(index);
+                if rustix::io::write(&gate, b"!").is_err() {
+                    return;
+                }
+            }
+        });
+        launch(ops, namespaces, memory)
+    })
+}
