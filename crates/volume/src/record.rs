@@ -63,7 +63,7 @@ mod tests {
         fn what_is_written_is_read(
             name in any::<String>(),
             created in any::<u64>(),
-            labels in any::<BTreeMap<String, String>>(),
+            labels in prop::collection::btree_map(any::<String>(), any::<String>(), 0..4),
             anonymous in any::<bool>(),
         ) {
             let record = Record { name: name.clone(), created, labels, driver: LOCAL.to_owned(), anonymous };

@@ -1,0 +1,126 @@
+//! Death at every system call of every act.
+
+use std::fs;
+
+use coracle_host::Kind;
+use coracle_testhost::{Host, Role, run_with};
+use coracle_volume::VolumeSpec;
+
+use crate::State;
+
+fn ready(role: &mut Role) -> State {
+    let state = State::open(role.dir());
+    role.say("ready");
+    role.hear();
+    state
+}
+
+fn creates(role: &mut Role) {
+    let state = ready(role);
+    state.volumes.create(&VolumeSpec::new("db").label("a", "b")).unwrap();
+}
+
+fn lends(role: &mut Role) {
+    let state = ready(role);
+    drop(state.volumes.find("db").unwrap().unwrap().lend("the dead").unwrap());
+}
+
+fn removes(role: &mut Role) {
+    ready(role).volumes.remove("db").unwrap();
+}
+
+const ROLES: [(&str, coracle_testhost::Part); 3] =
+    [("creates", creates), ("lends", lends), ("removes", removes)];
+
+/// Plays `role` again and again, killed one system call later each time, until it comes to its end. Before each
+/// time `before`, after it `after`; with a fresh look at the state, as of the next program. How often it was killed.
+fn at_every_call(host: &Host, role: &str, before: impl Fn(&State), mut after: impl FnMut(&State)) -> usize {
+    for calls in 0.. {
+        before(&State::open(host.dir()));
+        let mut player = host.play(role);
+        assert_eq!(player.hear().as_deref(), Some("ready"));
+        let killed = player.kill_after(calls, "go");
+        let state = State::open(host.dir());
+        state.reclaim();
+        assert_eq!(state.corners(), 1, "after {calls} calls");
+        after(&state);
+        if !killed {
+            return calls;
+        }
+    }
+    unreachable!("the role never ends")
+}
+
+#[test]
+fn a_creation_is_whole_or_not() {
+    run_with(&ROLES, |host| {
+        let (mut none, mut whole) = (0, 0);
+        let died = at_every_call(
+            host,
+            "creates",
+            |_| (),
+            |state| match state.volumes.find("db").unwrap() {
+                Some(volume) => {
+                    whole += 1;
+                    assert_eq!(volume.labels()["a"], "b");
+                    drop(volume.lend("test").unwrap());
+                    state.volumes.remove("db").unwrap();
+                }
+                None => none += 1,
+            },
+        );
+        assert!(died > 10 && none > 5 && whole > 1, "{died} deaths: {none} without, {whole} with");
+    });
+}
+
+#[test]
+fn a_loan_ends_with_its_owner() {
+    run_with(&ROLES, |host| {
+        let volume = State::open(host.dir()).volumes.create(&VolumeSpec::new("db")).unwrap();
+        fs::write(volume.path().join("row"), "1").unwrap();
+        let died = at_every_call(
+            host,
+            "lends",
+            |_| (),
+            |state| {
+                let volume = state.volumes.find("db").unwrap().unwrap();
+                assert!(volume.users().unwrap().is_empty());
+                let loan = volume.lend("test").unwrap();
+                assert_eq!(volume.users().unwrap(), ["test"]);
+                let users = fs::read_dir(volume.path().with_file_name("users")).unwrap();
+                assert_eq!(users.count(), 1, "the dead are swept out");
+                drop(loan);
+                assert_eq!(fs::read(volume.path().join("row")).unwrap(), b"1");
+            },
+        );
+        assert!(died > 10, "{died}");
+        State::open(host.dir()).volumes.remove("db").unwrap();
+    });
+}
+
+#[test]
+fn a_removal_is_whole_or_not() {
+    run_with(&ROLES, |host| {
+        let (mut there, mut gone) = (0, 0);
+        let died = at_every_call(
+            host,
+            "removes",
+            |state| {
+                let volume = state.volumes.open(&VolumeSpec::new("db")).unwrap();
+                fs::create_dir_all(volume.path().join("a/b")).unwrap();
+                fs::write(volume.path().join("a/b/row"), "1").unwrap();
+            },
+            |state| match state.volumes.find("db").unwrap() {
+                Some(volume) => {
+                    there += 1;
+                    assert_eq!(fs::read(volume.path().join("a/b/row")).unwrap(), b"1", "nothing is missing");
+                }
+                None => {
+                    gone += 1;
+                    assert_eq!(state.volumes.remove("db").unwrap_err().kind(), Kind::NotFound);
+                }
+            },
+        );
+        assert!(died > 10 && there > 5 && gone > 5, "{died} deaths: {there} there, {gone} gone");
+    });
+}
