@@ -5,6 +5,7 @@
 mod dockerfile;
 mod error;
 mod expand;
+mod files;
 mod glob;
 mod ignore;
 mod image;

@@ -1,0 +1,105 @@
+//! The digest of what was picked: names, types, modes, owners, link targets and contents. Never times, and never where
+//! in the tree it was.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+
+use coracle_host::Call;
+use rustix::fs::OFlags;
+use sha2::{Digest, Sha256};
+
+use super::pick::Tree;
+use super::{Entry, Node, Picked};
+use crate::error::{Error, Result};
+
+/// A digest of fields, each with its length, so that no two lists of fields are the same bytes.
+pub(crate) struct Fields(Sha256);
+
+impl Fields {
+    pub(crate) fn new() -> Fields {
+        Fields(Sha256::new())
+    }
+
+    pub(crate) fn add(&mut self, field: impl AsRef<[u8]>) -> &mut Fields {
+        let field = field.as_ref();
+        self.0.update((field.len() as u64).to_le_bytes());
+        self.0.update(field);
+        self
+    }
+
+    pub(crate) fn hex(self) -> String {
+        hex(&self.0.finalize())
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    bytes.iter().flat_map(|b| [DIGITS[usize::from(b >> 4)], DIGITS[usize::from(b & 15)]]).map(char::from).collect()
+}
+
+/// What of an entry COPY will override, so that it does not matter.
+#[derive(Clone, Copy)]
+pub(crate) struct Overrides {
+    pub(crate) mode: bool,
+    pub(crate) owner: bool,
+}
+
+/// The digest of sources in their order, and how many bytes their files have.
+///
+/// # Errors
+/// Where a file can't be read.
+pub(crate) fn digest(tree: Option<Tree<'_>>, picked: &[Picked], overrides: Overrides) -> Result<(String, u64)> {
+    let mut fields = Fields::new();
+    let mut bytes = 0;
+    for source in picked {
+        let name: &[u8] = if source.is_dir() { b"" } else { source.name.as_bytes() };
+        fields.add(name).add((source.entries.len() as u64).to_le_bytes());
+        for entry in &source.entries {
+            fields.add(entry.below.as_os_str().as_bytes());
+            if !overrides.mode {
+                fields.add(entry.mode.to_le_bytes());
+            }
+            if !overrides.owner {
+                fields.add(entry.owner.0.to_le_bytes()).add(entry.owner.1.to_le_bytes());
+            }
+            for (name, value) in &entry.xattrs {
+                fields.add(name.as_bytes()).add(value);
+            }
+            match &entry.node {
+                Node::Dir => fields.add("dir"),
+                Node::Fifo => fields.add("fifo"),
+                Node::Link(target) => fields.add("link").add(target.as_bytes()),
+                Node::Text(text) => {
+                    bytes += text.len() as u64;
+                    fields.add("file").add(Sha256::digest(text))
+                }
+                Node::File => {
+                    let tree = tree.ok_or_else(|| Error::invalid("a file was picked from no tree"))?;
+                    let (digest, size) = content(tree, entry)?;
+                    bytes += size;
+                    fields.add("file").add(digest)
+                }
+            };
+        }
+    }
+    Ok((fields.hex(), bytes))
+}
+
+/// The digest of a file's bytes. (Here a cache by [`Stamp`](super::Stamp) finds its place.)
+fn content(tree: Tree<'_>, entry: &Entry) -> Result<([u8; 32], u64)> {
+    let mut file = File::from(tree.root().open(&entry.path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK)?);
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; 128 << 10];
+    let mut size = 0;
+    loop {
+        let n = match file.read(&mut buffer) {
+            Ok(0) => return Ok((hash.finalize().into(), size)),
+            Ok(n) => n,
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(e) => Err(e).call(|| format!("read({:?})", entry.path))?,
+        };
+        hash.update(&buffer[..n]);
+        size += n as u64;
+    }
+}

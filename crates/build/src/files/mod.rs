@@ -1,0 +1,92 @@
+//! Files on their way into a snapshot: picked from a tree, hashed, and put in place.
+
+pub(crate) mod digest;
+pub(crate) mod owner;
+pub(crate) mod pick;
+pub(crate) mod put;
+#[cfg(test)]
+mod tests;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use rustix::fs::Timespec;
+
+/// What one source of COPY means: a file, or a directory whose contents are copied.
+#[derive(Debug)]
+pub(crate) struct Picked {
+    /// Its last component, which a file keeps where the destination is a directory.
+    pub(crate) name: OsString,
+    /// Itself first, then what is below it, parents before children, by name.
+    pub(crate) entries: Vec<Entry>,
+}
+
+impl Picked {
+    /// A here-document as a file.
+    pub(crate) fn inline(name: &str, text: &str) -> Picked {
+        let entry = Entry {
+            below: PathBuf::new(),
+            path: PathBuf::new(),
+            node: Node::Text(text.to_owned()),
+            mode: 0o644,
+            owner: (0, 0),
+            modified: None,
+            stamp: Stamp::default(),
+            xattrs: Vec::new(),
+        };
+        Picked { name: name.into(), entries: vec![entry] }
+    }
+
+    pub(crate) fn is_dir(&self) -> bool {
+        self.entries.first().is_some_and(|e| e.node == Node::Dir)
+    }
+}
+
+/// One file, directory, link or fifo.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    /// Relative to what was picked; empty for that itself.
+    pub(crate) below: PathBuf,
+    /// Relative to the root of the tree, links resolved.
+    pub(crate) path: PathBuf,
+    pub(crate) node: Node,
+    /// Permission bits.
+    pub(crate) mode: u32,
+    pub(crate) owner: (u32, u32),
+    /// `None` is now.
+    pub(crate) modified: Option<Timespec>,
+    pub(crate) stamp: Stamp,
+    /// Name and value.
+    pub(crate) xattrs: Vec<(OsString, Vec<u8>)>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Node {
+    File,
+    Dir,
+    Link(OsString),
+    Fifo,
+    /// A file whose content is here.
+    Text(String),
+}
+
+/// Changes when a file does: how a write between hashing and copying is noticed, and where a cache of digests can
+/// start from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    pub(crate) fn of(stat: &rustix::fs::Stat) -> Stamp {
+        Stamp {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            changed: (stat.st_ctime, i64::try_from(stat.st_ctime_nsec).unwrap_or(0)),
+        }
+    }
+}

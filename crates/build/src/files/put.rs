@@ -1,0 +1,301 @@
+//! Picked files into a tree that others wrote: every path is resolved inside it, nothing is written through a link.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use coracle_host::{Call, Kind, Root};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, UTIME_NOW, XattrFlags};
+use rustix::io::Errno;
+
+use super::pick::Tree;
+use super::{Entry, Node, Picked, Stamp};
+use crate::error::{Error, Result};
+
+/// How large a value, or a list of names, can be: xattr(7).
+const MAX_XATTR: usize = 64 << 10;
+
+/// One COPY on its way into a tree.
+pub(crate) struct Put<'a> {
+    root: Root<'a>,
+    /// In place of each entry's own.
+    owner: Option<(u32, u32)>,
+    /// In place of each entry's own.
+    mode: Option<u32>,
+    /// A source file was written to after it had been listed: what was copied may not be what was hashed.
+    pub(crate) changed: bool,
+}
+
+impl<'a> Put<'a> {
+    pub(crate) fn new(root: Root<'a>, owner: Option<(u32, u32)>, mode: Option<u32>) -> Put<'a> {
+        Put { root, owner, mode, changed: false }
+    }
+
+    /// Puts one source at `dest`, an absolute path; one with a slash at its end, or where a directory is, is put into.
+    ///
+    /// # Errors
+    /// `Invalid` where a file would have to become a directory or the reverse; else the host's.
+    pub(crate) fn place(&mut self, tree: Option<Tree<'_>>, picked: &Picked, dest: &str) -> Result<()> {
+        let Some((top, below)) = picked.entries.split_first() else { return Ok(()) };
+        if picked.is_dir() {
+            return self.directory(tree, top, below, dest);
+        }
+        let mut target = PathBuf::from(dest);
+        if dest.ends_with('/') {
+            self.make_dirs(Path::new(dest))?;
+            target.push(&picked.name);
+        } else if self.kind(&target)? == Some(FileType::Directory) {
+            target.push(&picked.name);
+        } else {
+            target = self.follow(target)?;
+            self.make_dirs(target.parent().unwrap_or(Path::new("/")))?;
+        }
+        let (parent, name) = self.root.parent(&target)?;
+        self.write(tree, top, parent.as_fd(), &name, &target)
+    }
+
+    /// Makes a directory and those above it, 0755 and of the new owner where there is one.
+    ///
+    /// # Errors
+    /// `ENOTDIR` where a file is in the way.
+    pub(crate) fn make_dirs(&self, path: &Path) -> Result<OwnedFd> {
+        let mut missing = Vec::new();
+        let mut at = Some(path);
+        while let Some(one) = at.filter(|p| !p.as_os_str().is_empty()) {
+            match self.root.open(one, OFlags::PATH | OFlags::DIRECTORY) {
+                Ok(_) => break,
+                Err(e) if e.errno() == Some(Errno::NOENT) => missing.push(one),
+                Err(e) => return Err(e.into()),
+            }
+            at = one.parent();
+        }
+        for one in missing.into_iter().rev() {
+            let made = self.root.make_dirs(one, 0o755, self.owner)?;
+            // The process's umask is not ours to change, and not to take from.
+            rustix::fs::chmodat(&made, ".", Mode::from_raw_mode(0o755), AtFlags::empty())
+                .call(|| format!("chmod({one:?}, 0755)"))?;
+        }
+        Ok(self.root.open(path, OFlags::PATH | OFlags::DIRECTORY)?)
+    }
+
+    fn kind(&self, path: &Path) -> Result<Option<FileType>> {
+        match self.root.open(path, OFlags::PATH) {
+            Ok(fd) => {
+                let stat = rustix::fs::fstat(&fd).call(|| format!("fstat({path:?})"))?;
+                Ok(Some(FileType::from_raw_mode(stat.st_mode)))
+            }
+            Err(e) if matches!(e.errno(), Some(Errno::NOENT)) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// A destination that is a link to a file means that file.
+    fn follow(&self, mut path: PathBuf) -> Result<PathBuf> {
+        for _ in 0..40 {
+            let target = match self.root.open(&path, OFlags::PATH | OFlags::NOFOLLOW) {
+                Ok(fd) => rustix::fs::readlinkat(&fd, "", Vec::new()).ok(),
+                Err(_) => None,
+            };
+            let Some(target) = target else { return Ok(path) };
+            let target = path.parent().unwrap_or(Path::new("/")).join(OsStr::from_bytes(target.to_bytes()));
+            if target.file_name().is_none() {
+                return Ok(path);
+            }
+            path = target;
+        }
+        Err(coracle_host::Error::os(format!("open({path:?})"), Errno::LOOP).into())
+    }
+
+    fn directory(&mut self, tree: Option<Tree<'_>>, top: &Entry, below: &[Entry], dest: &str) -> Result<()> {
+        let path = Path::new(dest);
+        let was_there = match self.kind(path) {
+            Ok(None) => false,
+            Ok(Some(FileType::Directory)) => true,
+            Ok(Some(_)) => return Err(in_the_way(path, "a directory", "a file")),
+            Err(error) => return Err(error),
+        };
+        let made = self.make_dirs(path)?;
+        let fd = reopen(made.as_fd(), path)?;
+        // Directories that are open, outermost first; each gets its mode, owner and times when it is left.
+        let mut open: Vec<(&Entry, OwnedFd)> = vec![(top, fd)];
+        for entry in below {
+            let parent = entry.below.parent().unwrap_or(Path::new(""));
+            while open.last().is_some_and(|(dir, _)| dir.below != parent) && open.len() > 1 {
+                self.leave(open.pop(), true)?;
+            }
+            let Some((_, at)) = open.last() else { break };
+            let name = entry.below.file_name().unwrap_or(OsStr::new(""));
+            let target = path.join(&entry.below);
+            if entry.node == Node::Dir {
+                let fd = enter(at.as_fd(), name, &target)?;
+                open.push((entry, fd));
+            } else {
+                self.write(tree, entry, at.as_fd(), name, &target)?;
+            }
+        }
+        while open.len() > 1 {
+            self.leave(open.pop(), true)?;
+        }
+        // The destination itself looks like the source only where it is new and was not asked for as a directory.
+        self.leave(open.pop(), !was_there && !dest.ends_with('/'))
+    }
+
+    fn leave(&self, dir: Option<(&Entry, OwnedFd)>, dress: bool) -> Result<()> {
+        match dir {
+            Some((entry, fd)) if dress => self.dress(entry, fd.as_fd()),
+            _ => Ok(()),
+        }
+    }
+
+    /// One entry that is no directory.
+    fn write(
+        &mut self,
+        tree: Option<Tree<'_>>,
+        entry: &Entry,
+        parent: BorrowedFd<'_>,
+        name: &OsStr,
+        path: &Path,
+    ) -> Result<()> {
+        match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
+                return Err(in_the_way(path, "a file", "a directory"));
+            }
+            // Never written in place: other names and other layers may share it.
+            Ok(_) => rustix::fs::unlinkat(parent, name, AtFlags::empty()).call(|| format!("unlink({path:?})"))?,
+            Err(Errno::NOENT) => {}
+            Err(errno) => Err(errno).call(|| format!("fstatat({path:?})"))?,
+        }
+        match &entry.node {
+            Node::Link(target) => {
+                rustix::fs::symlinkat(target, parent, name).call(|| format!("symlink({target:?}, {path:?})"))?;
+                return self.dress_at(entry, parent, name, path);
+            }
+            Node::Fifo => {
+                let mode = Mode::from_raw_mode(0o600);
+                rustix::fs::mknodat(parent, name, FileType::Fifo, mode, 0).call(|| format!("mkfifo({path:?})"))?;
+                return self.dress_at(entry, parent, name, path);
+            }
+            Node::File | Node::Text(_) | Node::Dir => {}
+        }
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o600))
+            .call(|| format!("open({path:?}, O_CREAT)"))?;
+        let mut to = File::from(fd);
+        if let Node::Text(text) = &entry.node {
+            to.write_all(text.as_bytes()).call(|| format!("write({path:?})"))?;
+        } else if let Some(tree) = tree {
+            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+            let mut from = File::from(tree.root().open(&entry.path, flags)?);
+            // Shares the blocks where the file system can, else the kernel copies (copy_file_range, sendfile).
+            if rustix::fs::ioctl_ficlone(&to, &from).is_err() {
+                std::io::copy(&mut from, &mut to).call(|| format!("copy({:?}, {path:?})", entry.path))?;
+            }
+            let now = rustix::fs::fstat(&from).call(|| format!("fstat({:?})", entry.path))?;
+            self.changed |= Stamp::of(&now) != entry.stamp;
+        }
+        self.dress(entry, to.as_fd())
+    }
+
+    fn owner(&self, entry: &Entry) -> (Uid, Gid) {
+        let (uid, gid) = self.owner.unwrap_or(entry.owner);
+        (Uid::from_raw(uid), Gid::from_raw(gid))
+    }
+
+    /// Owner, mode, attributes and time, in the order in which none undoes another.
+    fn dress(&self, entry: &Entry, fd: BorrowedFd<'_>) -> Result<()> {
+        let what = &entry.below;
+        let stat = rustix::fs::fstat(fd).call(|| format!("fstat({what:?})"))?;
+        if let Some((uid, gid)) = self.new_owner(entry, &stat) {
+            rustix::fs::fchown(fd, Some(uid), Some(gid)).call(|| format!("fchown({what:?}, {uid:?}, {gid:?})"))?;
+        }
+        let mode = self.mode.unwrap_or(entry.mode);
+        rustix::fs::fchmod(fd, Mode::from_raw_mode(mode)).call(|| format!("fchmod({what:?}, {mode:o})"))?;
+        for (name, value) in &entry.xattrs {
+            rustix::fs::fsetxattr(fd, name, value, XattrFlags::empty())
+                .call(|| format!("fsetxattr({what:?}, {name:?})"))?;
+        }
+        rustix::fs::futimens(fd, &times(entry)).call(|| format!("futimens({what:?})"))?;
+        Ok(())
+    }
+
+    /// [`Put::dress`] for what can't be opened.
+    fn dress_at(&self, entry: &Entry, parent: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Result<()> {
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        let stat = rustix::fs::statat(parent, name, flags).call(|| format!("fstatat({path:?})"))?;
+        if let Some((uid, gid)) = self.new_owner(entry, &stat) {
+            rustix::fs::chownat(parent, name, Some(uid), Some(gid), flags)
+                .call(|| format!("fchownat({path:?}, {uid:?}, {gid:?})"))?;
+        }
+        if entry.node == Node::Fifo {
+            let mode = Mode::from_raw_mode(self.mode.unwrap_or(entry.mode));
+            // Nobody else writes here, and what was just made is no link.
+            rustix::fs::chmodat(parent, name, mode, AtFlags::empty()).call(|| format!("fchmodat({path:?})"))?;
+        }
+        rustix::fs::utimensat(parent, name, &times(entry), flags).call(|| format!("utimensat({path:?})"))?;
+        Ok(())
+    }
+
+    fn new_owner(&self, entry: &Entry, stat: &Stat) -> Option<(Uid, Gid)> {
+        let (uid, gid) = self.owner(entry);
+        (uid.as_raw() != stat.st_uid || gid.as_raw() != stat.st_gid).then_some((uid, gid))
+    }
+}
+
+fn times(entry: &Entry) -> Timestamps {
+    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+    let modified = entry.modified.unwrap_or(now);
+    Timestamps { last_access: modified, last_modification: modified }
+}
+
+fn in_the_way(path: &Path, new: &str, old: &str) -> Error {
+    Error::new(Kind::Invalid, format!("{new} can't be put at `{}`: {old} is there", path.display()))
+}
+
+/// A directory opened for its metadata, from one opened as a path.
+fn reopen(fd: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(fd, ".", flags, Mode::empty()).call(|| format!("open({path:?})"))?)
+}
+
+/// The directory `name`, made if it is not there.
+fn enter(parent: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Result<OwnedFd> {
+    match rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o700)) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(errno) => Err(errno).call(|| format!("mkdir({path:?})"))?,
+    }
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match rustix::fs::openat(parent, name, flags, Mode::empty()) {
+        Err(Errno::NOTDIR | Errno::LOOP) => Err(in_the_way(path, "a directory", "a file or link")),
+        other => Ok(other.call(|| format!("open({path:?})"))?),
+    }
+}
+
+/// The extended attributes that belong to a file's meaning: capabilities and the user's own.
+pub(super) fn xattrs(root: &Root<'_>, label: &str, path: &Path) -> Result<Vec<(OsString, Vec<u8>)>> {
+    let fd = root.open(path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK)?;
+    let list = |size: usize| {
+        let mut names = vec![0; size];
+        let length = rustix::fs::flistxattr(&fd, names.as_mut_slice())?;
+        names.truncate(length);
+        Ok(names)
+    };
+    let names = match list(1 << 10).or_else(|e| if e == Errno::RANGE { list(MAX_XATTR) } else { Err(e) }) {
+        Ok(names) => names,
+        Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
+        Err(errno) => Err(errno).call(|| format!("flistxattr({label}, {path:?})"))?,
+    };
+    let mut found = Vec::new();
+    for name in names.split(|b| *b == 0).filter(|n| *n == b"security.capability" || n.starts_with(b"user.")) {
+        let name = OsStr::from_bytes(name);
+        let mut value = vec![0; MAX_XATTR];
+        let length = rustix::fs::fgetxattr(&fd, name, value.as_mut_slice())
+            .call(|| format!("fgetxattr({label}, {path:?}, {name:?})"))?;
+        value.truncate(length);
+        found.push((name.to_owned(), value));
+    }
+    found.sort();
+    Ok(found)
+}
