@@ -1,1 +1,81 @@
 //! Networks, addresses and names for network namespaces that it is given.
+//!
+//! A [`Network`] is a directory; nobody runs it. A namespace that joins gets an address, which is a lock on a
+//! file, and the kernel objects of the network (a bridge, its rules) exist only while somebody is on it. Everything
+//! is done by netlink from the calling process: no daemon, no `ip`, no `nft`, no `iptables`.
+//!
+//! ```no_run
+//! use coracle_host::{Dir, Namespace, Staging};
+//! use coracle_net::{Join, NetworkSpec, Networks};
+//! use std::os::fd::AsFd;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let state = Dir::create("/var/lib/shop", 0o700)?;
+//! let staging = Staging::open(&state.make("tmp", 0o700)?)?;
+//! let networks = Networks::new(state.make("networks", 0o700)?, staging);
+//! let backend = networks.open(&NetworkSpec::new("backend"))?;
+//!
+//! let netns = Namespace::new_net()?; // or that of a container
+//! let place = backend.join(&Join::new(netns.as_fd(), "c1").names(["db"]))?;
+//! println!("`db` is {} behind {}", place.address(), place.gateway());
+//! # Ok(())
+//! # } // dropped: address, names and link are gone, and with the last one out the bridge
+//! ```
+//!
+//! # The types that matter
+//!
+//! - [`Networks`]: the networks of a state directory. Create, find, list, remove, reclaim.
+//! - [`NetworkSpec`], [`Join`]: what is wanted. Writing one never fails.
+//! - [`Network::join`] gives an [`Endpoint`], [`Network::plan`] prints what that would do.
+//! - [`dns::Server`] answers names at 127.0.0.11 inside a namespace; [`dns::Responder`] is its pure half.
+//! - [`files`]: `/etc/hosts`, `/etc/resolv.conf` and `/etc/hostname` as text.
+//!
+//! # Who should use this crate alone
+//!
+//! Programs that have network namespaces of their own making (sandboxes, test harnesses, network emulators) and
+//! want them to reach each other by name and the world through NAT. `examples/alone.rs` does that.
+//!
+//! # What it does to the host
+//!
+//! It adds bridges `cor-…`, links `corv…` and one nf_tables table, `inet coracle`, and removes them with the last
+//! user. Where the host is no router (`net.ipv4.ip_forward` is 0), forwarding is switched on for the bridges and
+//! the interfaces of default routes alone, with a rule that lets nothing through these but answers, and switched
+//! off again at the end. No other table, route or switch is touched.
+#![forbid(unsafe_code)]
+
+mod act;
+pub mod dns;
+mod endpoint;
+mod error;
+mod facts;
+pub mod files;
+mod lease;
+mod mac;
+mod netlink;
+mod network;
+mod networks;
+mod nft;
+mod plan;
+mod pool;
+mod record;
+mod spec;
+mod subnet;
+
+use std::os::fd::BorrowedFd;
+
+pub use endpoint::Endpoint;
+pub use error::{Error, Kind, Result};
+pub use mac::Mac;
+pub use network::{Attached, Network};
+pub use networks::Networks;
+pub use plan::Plan;
+pub use spec::{Driver, Join, NetworkSpec};
+pub use subnet::Subnet;
+
+/// Sets the loopback interface of a namespace up: all that network `none` is.
+///
+/// # Errors
+/// `Denied` without `CAP_NET_ADMIN` over the namespace.
+pub fn loopback_up(netns: BorrowedFd<'_>) -> Result<()> {
+    act::perform(&plan::loopback(), Some(netns))
+}

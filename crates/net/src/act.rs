@@ -1,0 +1,244 @@
+//! Does what plans say.
+
+use std::collections::HashMap;
+use std::os::fd::BorrowedFd;
+
+use coracle_host::{Call, Namespace};
+use rustix::io::Errno;
+
+use crate::error::Doing;
+use crate::facts;
+use crate::netlink::{Request, Socket, link};
+use crate::nft::Table;
+use crate::plan::{Op, Place, Plan, Sysctl};
+use crate::{Error, Kind, Result, Subnet};
+
+/// Performs a plan. Operations in the joining namespace happen on a thread that goes there; all others in the
+/// network namespace of the calling thread.
+pub(crate) fn perform(plan: &Plan, netns: Option<BorrowedFd<'_>>) -> Result<()> {
+    for steps in plan.steps.chunk_by(|a, b| a.0 == b.0) {
+        let ops = steps.iter().map(|(_, op)| op);
+        match (steps[0].0, netns) {
+            (Place::Host, _) => Actor::open()?.perform(ops, netns)?,
+            (Place::Inside, Some(netns)) => {
+                let work = move || Actor::open().and_then(|mut actor| actor.perform(ops, None));
+                Namespace::try_from(netns)?.within(work)??;
+            }
+            (Place::Inside, None) => return Err(no_namespace()),
+        }
+    }
+    Ok(())
+}
+
+fn no_namespace() -> Error {
+    Error::new(Kind::Invalid, "the plan needs the namespace that joins")
+}
+
+/// Whether a link is there and up, and its MTU if so.
+pub(crate) fn ready(name: &str) -> Result<Option<u32>> {
+    let found = Actor::open()?.find(name)?;
+    Ok(found.filter(|link| link.up).map(|link| link.mtu))
+}
+
+/// Sends what can be sent together in one go.
+struct Actor {
+    socket: Socket,
+    pending: Vec<Request>,
+    indices: HashMap<String, u32>,
+}
+
+impl Actor {
+    fn open() -> Result<Actor> {
+        Ok(Actor { socket: Socket::route()?, pending: Vec::new(), indices: HashMap::new() })
+    }
+
+    fn perform<'a>(
+        &mut self,
+        ops: impl Iterator<Item = &'a Op>,
+        netns: Option<BorrowedFd<'_>>,
+    ) -> Result<()> {
+        for op in ops {
+            self.op(op, netns).doing(|| op)?;
+        }
+        self.flush()
+    }
+
+    fn op(&mut self, op: &Op, netns: Option<BorrowedFd<'_>>) -> Result<()> {
+        match op {
+            Op::Admit { bridge, nat, uplinks } => Table::open()?.admit(bridge, *nat, uplinks.as_deref()),
+            Op::Expel { bridge } => with_table(|table| table.expel(bridge)),
+            Op::Dismantle => with_table(dismantle),
+            Op::Bridge { name, mac, mtu } => {
+                tolerate(self.socket.one(link::new_bridge(name, *mac, *mtu)).map(drop), Errno::EXIST)
+            }
+            Op::Address { on, address, prefix } => {
+                let index = self.index(on)?;
+                self.pending.push(link::add_address(index, on, *address, *prefix));
+                Ok(())
+            }
+            Op::Alone { subnet, on } => self.alone(*subnet, on),
+            Op::Set { key, on, value } => {
+                self.flush()?;
+                set(on, *key, *value)
+            }
+            Op::Up { link } => {
+                self.pending.push(link::up(link));
+                Ok(())
+            }
+            Op::Veth { name, bridge, peer, mac, mtu } => {
+                let bridge = self.index(bridge)?;
+                let netns = netns.ok_or_else(no_namespace)?;
+                self.veth(name, link::new_veth(name, bridge, *mtu, (peer, *mac), netns))
+            }
+            Op::Route { via, on } => {
+                let index = self.index(on)?;
+                self.pending.push(link::default_route(index, on, *via));
+                Ok(())
+            }
+            Op::DeletePorts { bridge } => match self.find(bridge)? {
+                Some(found) => self.delete_ports(found.index),
+                None => Ok(()),
+            },
+            Op::Delete { link } => {
+                self.flush()?;
+                tolerate(self.socket.one(link::delete(link)).map(drop), Errno::NODEV)
+            }
+        }
+    }
+
+    /// The name follows from the lease, and the lease is ours: what has the name is a dead holder's.
+    fn veth(&mut self, name: &str, request: Request) -> Result<()> {
+        match self.socket.one(request.clone()) {
+            Err(error) if error.errno() == Some(Errno::EXIST) => {
+                if self.socket.one(link::delete(name)).is_err() {
+                    return Err(error); // It was the name inside that is taken.
+                }
+                self.socket.one(request).map(drop)
+            }
+            done => done.map(drop),
+        }
+    }
+
+    fn delete_ports(&mut self, bridge: u32) -> Result<()> {
+        let ports = self.socket.dump(link::ports(bridge))?;
+        let ports: Vec<_> =
+            ports.iter().filter_map(link::read_link).map(|port| link::delete(&port.name)).collect();
+        for answer in if ports.is_empty() { Vec::new() } else { self.socket.each(&ports)? } {
+            tolerate(answer.map(drop), Errno::NODEV)?;
+        }
+        Ok(())
+    }
+
+    /// Two states on one host can't see each other's idle networks. Each looks after it has added its address, so
+    /// that of two at once at least one sees the other.
+    fn alone(&mut self, subnet: Subnet, on: &str) -> Result<()> {
+        let own = self.index(on)?;
+        let addresses = self.socket.dump(link::addresses())?;
+        let other = addresses
+            .iter()
+            .filter_map(link::read_address)
+            .find(|(index, taken)| *index != own && taken.overlaps(&subnet));
+        let Some((index, taken)) = other else { return Ok(()) };
+        let links = self.socket.dump(link::links())?;
+        let name = links.iter().filter_map(link::read_link).find(|link| link.index == index);
+        let name = name.map_or_else(|| format!("link {index}"), |link| link.name);
+        Err(Error::new(Kind::InUse, format!("subnet {subnet} is in use: {name} of this host has {taken}")))
+    }
+
+    fn find(&mut self, name: &str) -> Result<Option<link::Link>> {
+        self.flush()?;
+        match self.socket.one(link::get(name)) {
+            Ok(replies) => Ok(replies.iter().find_map(link::read_link)),
+            Err(error) if error.errno() == Some(Errno::NODEV) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn index(&mut self, name: &str) -> Result<u32> {
+        if let Some(index) = self.indices.get(name) {
+            return Ok(*index);
+        }
+        let missing = || Error::os(format!("getlink({name})"), Errno::NODEV);
+        let index = self.find(name)?.ok_or_else(missing)?.index;
+        self.indices.insert(name.into(), index);
+        Ok(index)
+    }
+
+    /// Sends what has gathered. An address that is there already was added by someone with the same plan.
+    fn flush(&mut self) -> Result<()> {
+        let pending = std::mem::take(&mut self.pending);
+        if pending.is_empty() {
+            return Ok(());
+        }
+        for answer in self.socket.each(&pending)? {
+            tolerate(answer.map(drop), Errno::EXIST)?;
+        }
+        Ok(())
+    }
+}
+
+fn tolerate(result: Result<()>, errno: Errno) -> Result<()> {
+    match result {
+        Err(error) if error.errno() == Some(errno) => Ok(()),
+        result => result,
+    }
+}
+
+/// The bridges of all states on this host, as links and as the table's elements.
+pub(crate) fn leftovers() -> Result<Vec<String>> {
+    let links = Socket::route()?.dump(link::links())?;
+    let links = links.iter().filter_map(link::read_link).map(|link| link.name);
+    let mut names: Vec<String> = links.filter(|name| name.starts_with("cor-")).collect();
+    with_table(|table| {
+        names.extend(table.bridges()?);
+        Ok(())
+    })?;
+    Ok(names)
+}
+
+/// [`Op::Dismantle`] alone, for when the last one out was killed on the way.
+pub(crate) fn dismantle_if_empty() -> Result<()> {
+    with_table(dismantle)
+}
+
+/// Where there is no nf_tables, nothing of ours is in it.
+fn with_table(act: impl FnOnce(&Table) -> Result<()>) -> Result<()> {
+    match Table::open().and_then(|table| act(&table)) {
+        Err(error) if error.kind() == Kind::Unsupported => Ok(()),
+        result => result,
+    }
+}
+
+/// The last network out removes the table and puts the uplinks' switches back.
+///
+/// The set of uplinks is the memory of which switches are ours, and the kernel the only arbiter between
+/// processes that know nothing of each other. So the set goes last: while it stands, whoever comes in sees that
+/// a switch which is on is on because of us. When the table can't be removed in the end, somebody came in
+/// meanwhile and needs the switches on.
+fn dismantle(table: &Table) -> Result<()> {
+    if !table.dismantle()? {
+        return Ok(());
+    }
+    let uplinks = if facts::ip_forward()? { Vec::new() } else { table.uplinks()? };
+    for uplink in &uplinks {
+        set(uplink, Sysctl::Forwarding, 0)?;
+    }
+    if !table.remove()? {
+        for uplink in &uplinks {
+            set(uplink, Sysctl::Forwarding, 1)?;
+        }
+    }
+    Ok(())
+}
+
+/// Through /proc and not netlink (`IFLA_INET_CONF`), which would leave offloads on that forwarding can't have.
+fn set(interface: &str, key: Sysctl, value: u8) -> Result<()> {
+    let path = facts::sysctl(interface, key);
+    match std::fs::write(&path, value.to_string()).call(|| format!("write({path:?}, {value})")) {
+        // Written when it must be: a /proc that can't be written to is fine if it says the right thing.
+        Err(error) if error.kind() == Kind::Denied && facts::read(&path)? == (value != 0) => Ok(()),
+        // The interface is gone, and its switch with it.
+        Err(error) if value == 0 && error.errno() == Some(Errno::NOENT) => Ok(()),
+        result => Ok(result?),
+    }
+}

@@ -1,0 +1,8 @@
+//! Netlink (netlink(7)): requests out, answers in, the kernel's own explanation on every error.
+
+pub(crate) mod attrs;
+pub(crate) mod link;
+pub(crate) mod socket;
+
+pub(crate) use attrs::{Attrs, attributes};
+pub(crate) use socket::{Reply, Request, Socket};

@@ -1,0 +1,216 @@
+//! One network: what it is, who is on it, and the way onto it.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::time::{Duration, SystemTime};
+
+use coracle_host::{Dir, Lock};
+use rustix::io::Errno;
+
+use crate::dns::Zone;
+use crate::error::Doing;
+use crate::lease::{self, Book, Holder};
+use crate::nft::Table;
+use crate::plan::{self, Plan};
+use crate::record::Record;
+use crate::{Endpoint, Error, Join, Kind, Result, Subnet, act, facts};
+
+/// Shared while somebody is on the network, exclusive while it is taken down or removed.
+pub(crate) const LOCK: &str = "lock";
+
+/// A network of a state directory. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Network {
+    dir: Dir,
+    book: Book,
+    record: std::sync::Arc<Record>,
+}
+
+/// Somebody who is on a network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Attached {
+    /// Its address there.
+    pub address: Ipv4Addr,
+    /// The identifier it joined with; empty in the instant before it is known.
+    pub container: String,
+    /// The names it is found by.
+    pub names: Vec<String>,
+}
+
+impl Network {
+    pub(crate) fn open(dir: Dir, record: Record) -> Result<Network> {
+        Ok(Network { book: Book::open(&dir)?, dir, record: record.into() })
+    }
+
+    /// The name.
+    pub fn name(&self) -> &str {
+        &self.record.name
+    }
+
+    /// 64 hexadecimal digits that no other network has.
+    pub fn id(&self) -> &str {
+        &self.record.id
+    }
+
+    /// The driver.
+    pub fn driver(&self) -> crate::Driver {
+        crate::Driver::Bridge
+    }
+
+    /// When it was created, to the second.
+    pub fn created(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH + Duration::from_secs(self.record.created)
+    }
+
+    /// The addresses that it gives out.
+    pub fn subnet(&self) -> Subnet {
+        self.record.subnet
+    }
+
+    /// The host's own address on it.
+    pub fn gateway(&self) -> Ipv4Addr {
+        self.record.gateway
+    }
+
+    /// Whether there is no way out of it.
+    pub fn is_internal(&self) -> bool {
+        self.record.internal
+    }
+
+    /// The labels that it was created with.
+    pub fn labels(&self) -> &BTreeMap<String, String> {
+        &self.record.labels
+    }
+
+    /// The name of its bridge on the host, which is there while somebody is on the network.
+    pub fn bridge(&self) -> String {
+        plan::bridge_name(&self.record.id)
+    }
+
+    /// Who is on it now, by address.
+    ///
+    /// # Errors
+    /// As of openat(2) and fcntl(2).
+    pub fn attached(&self) -> Result<Vec<Attached>> {
+        let held = self.book.held().doing(|| format!("list who is on network `{}`", self.name()))?;
+        let attached = held.into_iter().map(|(address, holder)| {
+            let Holder { container, names } =
+                holder.unwrap_or(Holder { container: String::new(), names: Vec::new() });
+            Attached { address, container, names }
+        });
+        Ok(attached.collect())
+    }
+
+    /// Its names, for a [`crate::dns::Responder`].
+    pub fn zone(&self) -> Zone {
+        Zone::new(self.name(), self.subnet(), self.book.clone())
+    }
+
+    /// What [`Network::join`] would do now, without doing it. The address shown is the first of the subnet
+    /// unless the join names one: which one it really gets is known when it is leased.
+    ///
+    /// # Errors
+    /// `Invalid` with everything that is wrong with the join; else as of reading the host's network.
+    pub fn plan(&self, join: &Join<'_>) -> Result<Plan> {
+        self.check(join)?;
+        let first = self.subnet().hosts().find(|address| *address != self.gateway());
+        let address = join.address.or(first).unwrap_or(self.gateway());
+        let (up, mtu) = self.bring_up()?;
+        Ok(up.then(plan::join(&self.record, address, &join.interface, join.default_route, mtu)))
+    }
+
+    /// Gives a network namespace an address, a way out, and names by which the others on the network find it.
+    /// All of it is there when this returns.
+    ///
+    /// Works in the network namespace of the calling thread. Takes the network's lock, shared, and then a lease.
+    ///
+    /// # Errors
+    /// `Invalid` with everything that is wrong with the join; `Exhausted` when all addresses are leased; `InUse`
+    /// naming who has the wanted address, or where the host has the subnet already; `NotFound` when the network
+    /// was removed; `Unsupported` when the kernel lacks nf_tables and the network has a way out; `Denied`
+    /// without `CAP_NET_ADMIN`.
+    pub fn join(&self, join: &Join<'_>) -> Result<Endpoint> {
+        self.try_join(join).doing(|| format!("join network `{}`", self.name()))
+    }
+
+    fn try_join(&self, join: &Join<'_>) -> Result<Endpoint> {
+        self.check(join)?;
+        let presence = match Lock::shared(&self.dir, LOCK) {
+            Err(error) if error.errno() == Some(Errno::NOENT) => {
+                return Err(Error::new(Kind::NotFound, "it was removed"));
+            }
+            presence => presence?,
+        };
+        let lease = self.book.take(&self.record, join.address)?;
+        let address = lease.address;
+        // From here on dropping the endpoint undoes whatever was done.
+        let endpoint = Endpoint::new(self.clone(), presence, lease, join);
+        let (up, mtu) = self.bring_up()?;
+        let way = plan::join(&self.record, address, &join.interface, join.default_route, mtu);
+        act::perform(&up.then(way), Some(join.netns))?;
+        endpoint.publish(&Holder { container: join.container.clone(), names: join.names.clone() })?;
+        Ok(endpoint)
+    }
+
+    fn check(&self, join: &Join<'_>) -> Result<()> {
+        match join.problems() {
+            problems if problems.is_empty() => Ok(()),
+            problems => Err(Error::new(Kind::Invalid, problems.join("; "))),
+        }
+    }
+
+    /// What is missing for the network to be up, and the MTU that it has or will have.
+    ///
+    /// Somebody may have flushed all nf_tables of the host; the rules are then part of what is missing.
+    fn bring_up(&self) -> Result<(Plan, u32)> {
+        let bridge = self.bridge();
+        if let Some(mtu) = act::ready(&bridge)? {
+            let walled = match Table::open().and_then(|table| table.has(&bridge)) {
+                Err(error) if self.is_internal() && error.kind() == Kind::Unsupported => true,
+                walled => walled?,
+            };
+            if walled {
+                return Ok((Plan::default(), mtu));
+            }
+        }
+        let host = facts::host(!self.is_internal())?;
+        Ok((plan::bring_up(&self.record, &host), self.record.mtu.unwrap_or_else(|| host.mtu())))
+    }
+
+    /// Takes the network's kernel objects down, if nobody is on it. Says whether.
+    pub(crate) fn take_down_if_empty(&self) -> Result<bool> {
+        match Lock::try_exclusive(&self.dir, LOCK) {
+            Ok(Some(_alone)) => act::perform(&plan::take_down(&self.record), None).map(|()| true),
+            Ok(None) => Ok(false),
+            // Removed meanwhile, which takes down first.
+            Err(error) if error.errno() == Some(Errno::NOENT) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    pub(crate) fn dir(&self) -> &Dir {
+        &self.dir
+    }
+
+    pub(crate) fn record(&self) -> &Record {
+        &self.record
+    }
+
+    pub(crate) fn in_use(&self) -> Error {
+        let holders: Vec<String> =
+            self.book.held().unwrap_or_default().into_iter().map(holder_text).collect();
+        let text = match holders.is_empty() {
+            true => "it is in use".into(),
+            false => format!("it is in use by {}", holders.join(", ")),
+        };
+        Error::new(Kind::InUse, text)
+    }
+}
+
+fn holder_text((address, holder): (Ipv4Addr, Option<Holder>)) -> String {
+    match holder {
+        Some(holder) => format!("{} at {address}", lease::described(&holder)),
+        None => address.to_string(),
+    }
+}

@@ -1,0 +1,215 @@
+//! Table `inet coracle`: the one table of ours, shared by all networks of all state directories on a host.
+//!
+//! ```text
+//! set bridges   every bridge of ours            set same     (bridge, the same bridge)
+//! set nat       those with a way out            set uplinks  interfaces whose forwarding we switched on
+//!
+//! chain forward (filter, forward, 0)            what it is for
+//!   ct state established,related accept         answers
+//!   iifname . oifname @same accept              one network, where br_netfilter shows us its packets
+//!   oifname @bridges drop                       walls between networks; nobody routes into one
+//!   iifname @nat accept                         out
+//!   iifname @bridges drop                       internal networks have no way out
+//!   iifname @uplinks ct status & dnat == 0 drop the host stays no router for its neighbours
+//!
+//! chain postrouting (nat, postrouting, 100)
+//!   iifname @nat oifname != @bridges masquerade
+//! ```
+//!
+//! A packet costs the same few lookups however many networks there are, and a network that comes or goes touches
+//! its own elements only. `iifname` in postrouting needs Linux 5.7, NAT in the inet family 5.2.
+//!
+//! Nobody owns the table, so taking it down is a question to the kernel rather than to a lock: one transaction
+//! flushes the chains and deletes the sets *if they are empty*, and fails as a whole when another network is there.
+
+use rustix::io::Errno;
+
+use super::expr::{DESTINATION_TRANSLATED, ESTABLISHED, RELATED, Rule, Side, Track, Verdict};
+use super::message::{self as nft, Hook, Set};
+use crate::netlink::{Request, Socket, attributes, attrs};
+use crate::{Error, Kind, Result};
+
+const BRIDGES: Set = Set { name: "bridges", id: 1, pairs: false };
+const NAT: Set = Set { name: "nat", id: 2, pairs: false };
+const UPLINKS: Set = Set { name: "uplinks", id: 3, pairs: false };
+const SAME: Set = Set { name: "same", id: 4, pairs: true };
+
+const FORWARD: &str = "forward";
+const POSTROUTING: &str = "postrouting";
+
+/// The table of the network namespace of the thread that opened it.
+pub(crate) struct Table {
+    socket: Socket,
+}
+
+impl Table {
+    /// # Errors
+    /// `Unsupported` when the kernel has no nf_tables.
+    pub(crate) fn open() -> Result<Table> {
+        Ok(Table { socket: Socket::netfilter().map_err(named)? })
+    }
+
+    /// Makes the table if need be, and admits a bridge to it, with a way out (`nat`) or without. Idempotent.
+    /// `uplinks` become known as interfaces whose forwarding we switched on; `None` forgets all of these,
+    /// because the host forwards by itself.
+    pub(crate) fn admit(&self, bridge: &str, nat: bool, uplinks: Option<&[String]>) -> Result<()> {
+        let key = nft::interface_key(bridge);
+        let mut batch = skeleton();
+        batch.push(nft::add_element(BRIDGES, &key));
+        batch.push(nft::add_element(SAME, &[key.clone(), key.clone()].concat()));
+        if nat {
+            batch.push(nft::add_element(NAT, &key));
+        }
+        match uplinks {
+            Some(uplinks) => {
+                batch.extend(uplinks.iter().map(|name| nft::add_element(UPLINKS, &nft::interface_key(name))));
+            }
+            None => batch.push(nft::flush_set(UPLINKS)),
+        }
+        self.commit("nft(admit)", &batch).map_err(named)
+    }
+
+    /// Whether the bridge is admitted, and with it the whole table there. Asks without disturbing anybody.
+    pub(crate) fn has(&self, bridge: &str) -> Result<bool> {
+        self.has_element(BRIDGES, &nft::interface_key(bridge))
+    }
+
+    fn has_element(&self, set: Set, key: &[u8]) -> Result<bool> {
+        match self.socket.one(nft::get_element(set, key)) {
+            Ok(_) => Ok(true),
+            Err(error) if error.errno() == Some(Errno::NOENT) => Ok(false),
+            Err(error) => Err(named(error)),
+        }
+    }
+
+    /// Takes the bridge's elements out. What isn't there is fine.
+    pub(crate) fn expel(&self, bridge: &str) -> Result<()> {
+        let key = nft::interface_key(bridge);
+        for (set, key) in [(NAT, key.clone()), (SAME, [key.clone(), key.clone()].concat()), (BRIDGES, key)] {
+            ignore_absence(self.commit("nft(expel)", &[nft::remove_element(set, &key)]))?;
+        }
+        Ok(())
+    }
+
+    /// Takes chains and sets down if no bridge is left, all but the memory of uplinks. `false` when bridges are
+    /// left or there is nothing to take down.
+    pub(crate) fn dismantle(&self) -> Result<bool> {
+        let batch = [
+            nft::flush_chain(FORWARD),
+            nft::flush_chain(POSTROUTING),
+            nft::remove_chain(FORWARD),
+            nft::remove_chain(POSTROUTING),
+            nft::remove_empty_set(SAME),
+            nft::remove_empty_set(NAT),
+            nft::remove_empty_set(BRIDGES),
+        ];
+        self.attempt("nft(dismantle)", &batch)
+    }
+
+    /// Forgets the uplinks and removes the table. `false` when somebody has built it up again in between.
+    pub(crate) fn remove(&self) -> Result<bool> {
+        self.attempt("nft(remove)", &[nft::remove_set(UPLINKS), nft::remove_empty_table()])
+    }
+
+    /// The interfaces whose forwarding we switched on.
+    pub(crate) fn uplinks(&self) -> Result<Vec<String>> {
+        self.names(UPLINKS)
+    }
+
+    /// The bridges that are admitted.
+    pub(crate) fn bridges(&self) -> Result<Vec<String>> {
+        self.names(BRIDGES)
+    }
+
+    fn names(&self, set: Set) -> Result<Vec<String>> {
+        let replies = match self.socket.dump(nft::list_elements(set)) {
+            Err(error) if error.errno() == Some(Errno::NOENT) => return Ok(Vec::new()),
+            replies => replies.map_err(named)?,
+        };
+        Ok(replies.iter().flat_map(|reply| element_names(&reply.payload)).collect())
+    }
+
+    fn attempt(&self, what: &str, batch: &[Request]) -> Result<bool> {
+        match self.commit(what, batch) {
+            Ok(()) => Ok(true),
+            Err(error) if matches!(error.errno(), Some(Errno::BUSY | Errno::NOENT)) => Ok(false),
+            Err(error) => Err(named(error)),
+        }
+    }
+
+    fn commit(&self, what: &str, batch: &[Request]) -> Result<()> {
+        self.socket.transaction(nft::begin(what), batch, nft::end())
+    }
+}
+
+/// The table with its rules as written at the top, whether it was there or not.
+fn skeleton() -> Vec<Request> {
+    let mut batch = vec![nft::add_table()];
+    batch.extend([BRIDGES, NAT, UPLINKS, SAME].map(nft::add_set));
+    batch.push(nft::add_chain(FORWARD, Hook { kind: "filter", number: 2, priority: 0 }));
+    batch.push(nft::add_chain(POSTROUTING, Hook { kind: "nat", number: 4, priority: 100 }));
+    batch.extend([nft::flush_chain(FORWARD), nft::flush_chain(POSTROUTING)]);
+    let inside = |set: Set| Rule::new().interface_in(Side::In, set.name, set.id);
+    let rules = [
+        Rule::new().tracked(Track::State, ESTABLISHED | RELATED, true).verdict(Verdict::Accept),
+        Rule::new().both_interfaces_in(SAME.name, SAME.id).verdict(Verdict::Accept),
+        Rule::new().interface_in(Side::Out, BRIDGES.name, BRIDGES.id).verdict(Verdict::Drop),
+        inside(NAT).verdict(Verdict::Accept),
+        inside(BRIDGES).verdict(Verdict::Drop),
+        inside(UPLINKS).tracked(Track::Status, DESTINATION_TRANSLATED, false).verdict(Verdict::Drop),
+    ];
+    batch.extend(rules.into_iter().map(|rule| nft::add_rule(FORWARD, rule)));
+    let out = inside(NAT).interface_not_in(Side::Out, BRIDGES.name, BRIDGES.id).masquerade();
+    batch.push(nft::add_rule(POSTROUTING, out));
+    batch
+}
+
+/// The keys in one message of a listing: list (3), element (1), key (1), value (1).
+fn element_names(payload: &[u8]) -> Vec<String> {
+    let inner = |bytes: &[u8], wanted: u16| -> Vec<Vec<u8>> {
+        attributes(bytes).filter(|(kind, _)| *kind == wanted).map(|(_, value)| value).collect()
+    };
+    let lists = inner(payload.get(4..).unwrap_or_default(), 3);
+    let elements = lists.iter().flat_map(|list| inner(list, 1));
+    let keys = elements.flat_map(|element| inner(&element, 1));
+    keys.flat_map(|key| inner(&key, 1)).map(|value| attrs::text(&value)).collect()
+}
+
+fn ignore_absence(result: Result<()>) -> Result<()> {
+    match result {
+        Err(error) if error.errno() == Some(Errno::NOENT) => Ok(()),
+        result => result.map_err(named),
+    }
+}
+
+/// What a kernel without nf_tables answers depends on what else it lacks.
+fn named(error: Error) -> Error {
+    match error.errno() {
+        Some(Errno::PROTONOSUPPORT | Errno::AFNOSUPPORT | Errno::OPNOTSUPP | Errno::INVAL) => Error::new(
+            Kind::Unsupported,
+            format!(
+                "this kernel has no nf_tables for walls and NAT (CONFIG_NF_TABLES_INET, CONFIG_NFT_CT, \
+                 CONFIG_NFT_MASQ; Linux 5.7): {error}"
+            ),
+        ),
+        _ => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netlink::Attrs;
+
+    #[test]
+    fn a_listing_is_read_down_to_the_names() {
+        let element = |name: &str| {
+            Attrs::new().nest(1, Attrs::new().nest(1, Attrs::new().bytes(1, &nft::interface_key(name))))
+        };
+        let list = [element("eth0").into_bytes(), element("wlan0").into_bytes()].concat();
+        let message = Attrs::new().text(1, "coracle").text(2, "uplinks").bytes(3 | 0x8000, &list);
+        let payload = [vec![1, 0, 0, 0], message.into_bytes()].concat();
+        assert_eq!(element_names(&payload), ["eth0", "wlan0"]);
+        assert!(element_names(&payload[..9]).is_empty());
+    }
+}
