@@ -1,0 +1,170 @@
+//! Packing: an overlay's upper directory becomes the archive of a layer (OCI image-spec, layer.md, "Representing
+//! Changes"). The same tree gives the same bytes.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+
+use coracle_host::{Call, Dir, Kind};
+use rustix::fs::{AtFlags, FileType, OFlags, Stat};
+
+use crate::apply::{Attributes, is_reserved, is_whiteout, set_time};
+use crate::tar::{Entry, Time, What, Writer, show};
+use crate::xattr::{is_opaque, os};
+use crate::{Context, Error, Result};
+
+/// What is right only for the tree at hand.
+pub(crate) struct Packing<'a> {
+    /// The root of the layers below. A root that differs from it only in its time is not part of the layer.
+    pub root: &'a Attributes,
+    /// Times later than this are set to it (seconds since the epoch), in the tree, too.
+    pub clamp: Option<i64>,
+}
+
+/// Writes the archive of the tree `upper`, which becomes what the archive says: sockets, which no archive can hold,
+/// are removed from it.
+pub(crate) fn pack<W: Write>(upper: &Dir, how: &Packing<'_>, out: &mut Writer<W>) -> Result<()> {
+    let mut walk = Walk { how, out, links: HashMap::new() };
+    let stat = rustix::fs::fstat(upper).call(|| format!("fstat({:?})", upper.path()))?;
+    let (to, _) = walk.attributes(upper, b".", &stat)?;
+    let same = (to.mode, to.uid, to.gid, &to.xattrs)
+        == (how.root.mode, how.root.uid, how.root.gid, &how.root.xattrs);
+    if !same {
+        walk.add(b"./".to_vec(), What::Dir, &to)?;
+    }
+    let mut levels = vec![Level::open(upper.clone(), Vec::new(), to.mtime)?];
+    // One level after another, without recursion: trees may be deeper than any stack.
+    while let Some(level) = levels.last_mut() {
+        let Some(name) = level.names.pop() else {
+            if level.touched {
+                set_time(&level.dir, b".", level.mtime)?;
+            }
+            levels.pop();
+            continue;
+        };
+        let path = [&level.prefix, name.as_slice()].concat();
+        if let Some(below) = walk.entry(level, &name, path)? {
+            levels.push(below);
+        }
+    }
+    Ok(())
+}
+
+struct Level {
+    dir: Dir,
+    /// Path of the directory with a slash at its end; empty for the root.
+    prefix: Vec<u8>,
+    /// What is still to be done, the next one last.
+    names: Vec<Vec<u8>>,
+    mtime: Time,
+    /// Whether something was removed, which changed the directory's time.
+    touched: bool,
+}
+
+impl Level {
+    fn open(dir: Dir, prefix: Vec<u8>, mtime: Time) -> Result<Level> {
+        let names = dir.names()?.into_iter().rev().map(|name| name.as_bytes().to_vec()).collect();
+        Ok(Level { dir, prefix, names, mtime, touched: false })
+    }
+}
+
+struct Walk<'a, W> {
+    how: &'a Packing<'a>,
+    out: &'a mut Writer<W>,
+    /// Where an inode with several names was seen first.
+    links: HashMap<(u64, u64), Vec<u8>>,
+}
+
+impl<W: Write> Walk<'_, W> {
+    fn entry(&mut self, level: &mut Level, name: &[u8], path: Vec<u8>) -> Result<Option<Level>> {
+        let dir = &level.dir;
+        let stat = rustix::fs::statat(dir, os(name), AtFlags::SYMLINK_NOFOLLOW)
+            .call(|| format!("stat({:?})", dir.path_of(os(name))))?;
+        if is_whiteout(&stat) {
+            let path = [&level.prefix, b".wh.".as_slice(), name].concat();
+            self.out.add(&Entry::new(path, What::File { size: 0 }, 0), &mut io::empty())?;
+            return Ok(None);
+        }
+        if is_reserved(name) {
+            let text = format!("{}: a layer can't hold this name: it would mean a removal", show(&path));
+            return Err(Error::invalid(text));
+        }
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        if kind == FileType::Socket {
+            dir.remove_file(os(name))?;
+            level.touched = true;
+            return Ok(None);
+        }
+        let (to, changed) = self.attributes(dir, name, &stat)?;
+        if changed {
+            set_time(dir, name, to.mtime)?;
+        }
+        if kind == FileType::Directory {
+            return self.directory(dir, name, path, &to).map(Some);
+        }
+        let inode = (stat.st_dev as u64, stat.st_ino as u64);
+        if stat.st_nlink > 1 {
+            if let Some(first) = self.links.get(&inode) {
+                let what = What::Hardlink(first.clone());
+                return self.add(path, what, &Attributes { xattrs: Vec::new(), ..to }).map(|()| None);
+            }
+            self.links.insert(inode, path.clone());
+        }
+        let (major, minor) = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
+        let what = match kind {
+            FileType::RegularFile => return self.file(dir, name, path, &to).map(|()| None),
+            FileType::Symlink => {
+                let target = rustix::fs::readlinkat(dir, os(name), Vec::new())
+                    .call(|| format!("readlink({:?})", dir.path_of(os(name))))?;
+                What::Symlink(target.into_bytes())
+            }
+            FileType::Fifo => What::Fifo,
+            FileType::CharacterDevice => What::Char { major, minor },
+            FileType::BlockDevice => What::Block { major, minor },
+            other => {
+                let text = format!("{}: a layer can't hold a {other:?}", show(&path));
+                return Err(Error::new(Kind::Unsupported, text));
+            }
+        };
+        self.add(path, what, &to).map(|()| None)
+    }
+
+    fn directory(&mut self, dir: &Dir, name: &[u8], path: Vec<u8>, to: &Attributes) -> Result<Level> {
+        let prefix = [&path, b"/".as_slice()].concat();
+        self.add(prefix.clone(), What::Dir, to)?;
+        if is_opaque(dir, os(name))? {
+            let mark = [&prefix, b".wh..wh..opq".as_slice()].concat();
+            self.out.add(&Entry::new(mark, What::File { size: 0 }, 0), &mut io::empty())?;
+        }
+        Level::open(dir.dir(os(name))?, prefix, to.mtime)
+    }
+
+    fn file(&mut self, dir: &Dir, name: &[u8], path: Vec<u8>, to: &Attributes) -> Result<()> {
+        let mut file = File::from(dir.file(os(name), OFlags::RDONLY, 0)?);
+        let size = rustix::fs::fstat(&file).call(|| format!("fstat({:?})", dir.path_of(os(name))))?.st_size;
+        let entry = entry(path, What::File { size: size as u64 }, to);
+        self.out.add(&entry, &mut file).context(|| format!("pack {}", entry.name()))
+    }
+
+    fn add(&mut self, path: Vec<u8>, what: What, to: &Attributes) -> Result<()> {
+        self.out.add(&entry(path, what, to), &mut io::empty())
+    }
+
+    /// Those of an entry as they go into the layer, and whether its time has to be changed for that.
+    fn attributes(&self, dir: &Dir, name: &[u8], stat: &Stat) -> Result<(Attributes, bool)> {
+        use std::os::fd::AsFd;
+        let mut to = Attributes::of(dir.as_fd(), name, stat)?;
+        let latest = self.how.clamp.map(|secs| Time { secs, nanos: 0 });
+        let changed = latest.is_some_and(|latest| to.mtime > latest);
+        if let Some(latest) = latest.filter(|_| changed) {
+            to.mtime = latest;
+        }
+        Ok((to, changed))
+    }
+}
+
+fn entry(path: Vec<u8>, what: What, to: &Attributes) -> Entry {
+    let Attributes { mode, uid, gid, mtime, xattrs } = to.clone();
+    Entry { path, what, mode, uid, gid, mtime, xattrs }
+}

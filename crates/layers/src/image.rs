@@ -1,0 +1,249 @@
+//! Images: a config, a manifest and the layers that they list (OCI image-spec, config.md and manifest.md).
+
+use coracle_host::Kind;
+use oci_spec::image::{ImageConfiguration, ImageManifest, ImageManifestBuilder, MediaType, RootFsBuilder};
+
+use crate::blobs::Blob;
+use crate::names::{Record, descriptor};
+use crate::{ChainId, Context, DiffId, Digest, Error, ImageId, Reference, Result, Store, json};
+
+/// Most bytes of a manifest or config, as registries have it.
+const MOST_JSON: u64 = 4 << 20;
+
+/// An image of the store.
+#[derive(Clone, Debug)]
+pub struct Image {
+    id: ImageId,
+    manifest: Blob,
+    config: ImageConfiguration,
+    layers: Vec<ChainId>,
+    names: Vec<Reference>,
+    size: u64,
+}
+
+impl Image {
+    /// The digest of the config, by which docker, too, knows an image.
+    pub fn id(&self) -> ImageId {
+        self.id
+    }
+
+    /// The digest of the manifest, by which registries know it.
+    pub fn manifest(&self) -> Digest {
+        self.manifest.digest
+    }
+
+    /// How to run it, and how it was made.
+    pub fn config(&self) -> &ImageConfiguration {
+        &self.config
+    }
+
+    /// Its layers, the lowest first.
+    pub fn layers(&self) -> &[ChainId] {
+        &self.layers
+    }
+
+    /// Its names, sorted.
+    pub fn names(&self) -> &[Reference] {
+        &self.names
+    }
+
+    /// Bytes of its layers' plain tars.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+}
+
+/// What [`Store::remove`] did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// Names that are gone.
+    pub untagged: Vec<Reference>,
+    /// The image, if it had no other name. Its blobs and layers wait for the store's collection.
+    pub deleted: Option<ImageId>,
+}
+
+impl Store {
+    /// The image that `text` means: a name, an id (`sha256:…` or its digits), or the beginning of an id that no other
+    /// image has.
+    ///
+    /// # Errors
+    /// `Invalid` for a text that is neither, or the beginning of several ids; `Corrupt` for an image whose blobs are
+    /// not what they were.
+    pub fn image(&self, text: &str) -> Result<Option<Image>> {
+        match self.record(text)? {
+            Some(record) => self.load(&record).context(|| format!("image {text:?}")).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// All images, with and without names, by id.
+    ///
+    /// # Errors
+    /// As of [`Store::image`].
+    pub fn list(&self) -> Result<Vec<Image>> {
+        let records = self.records_of_ids("")?;
+        records.iter().map(|record| self.load(record).context(|| format!("image {}", record.image))).collect()
+    }
+
+    /// Makes an image of `layers` (the lowest first; see [`Store::chain`]) and stores it without a name. `rootfs` of
+    /// the config is filled in here; all else is the caller's, and equal calls make equal bytes.
+    ///
+    /// # Errors
+    /// `NotFound`, naming the layer; `Invalid` for layers that are not each other's parents.
+    pub fn commit(&self, mut config: ImageConfiguration, layers: &[ChainId]) -> Result<Image> {
+        self.check_stack(layers)?;
+        let stack = self.stack(layers.last())?;
+        let wrong = |error: oci_spec::OciSpecError| Error::invalid(format!("commit image: {error}"));
+        let rootfs = RootFsBuilder::default()
+            .typ("layers")
+            .diff_ids(stack.iter().map(|layer| layer.diff_id().to_string()).collect::<Vec<_>>())
+            .build()
+            .map_err(wrong)?;
+        config.set_rootfs(rootfs);
+        let stored = self.blobs.write(&mut json::canonical(&config).as_slice())?;
+        let mut listed = Vec::with_capacity(stack.len());
+        for layer in &stack {
+            listed.push(descriptor(layer.media_type().clone(), layer.blob())?);
+        }
+        let manifest = ImageManifestBuilder::default()
+            .schema_version(2u32)
+            .media_type(MediaType::ImageManifest)
+            .config(descriptor(MediaType::ImageConfig, stored)?)
+            .layers(listed)
+            .build()
+            .map_err(wrong)?;
+        let manifest = self.blobs.write(&mut json::canonical(&manifest).as_slice())?;
+        let record = Record::new(None, stored.digest.into(), manifest);
+        self.put_record(&record)?;
+        self.load(&record)
+    }
+
+    /// Gives an image a name, taking it from the image that had it.
+    ///
+    /// # Errors
+    /// `Invalid` for a name with a digest, which can't be given away.
+    pub fn tag(&self, image: &Image, name: &Reference) -> Result<()> {
+        if name.digest().is_some() {
+            return Err(Error::invalid(format!("image name {name}: a name with a digest can't be given")));
+        }
+        let _lock = self.names_lock()?;
+        // An image removed since comes back with its name.
+        self.put_record(&Record::new(None, image.id, image.manifest))?;
+        if self.put_record(&Record::new(Some(name), image.id, image.manifest))? {
+            self.reindex_locked()?;
+        }
+        Ok(())
+    }
+
+    /// Takes a name away. The image stays, even without any name.
+    ///
+    /// # Errors
+    /// `NotFound` where no image has the name.
+    pub fn untag(&self, name: &Reference) -> Result<()> {
+        let _lock = self.names_lock()?;
+        let record = self.record_of_name(name)?.ok_or_else(|| no_image(&name.familiar()))?;
+        self.remove_record(&record)?;
+        self.reindex_locked()
+    }
+
+    /// Removes a name and, with its last name, the image; or an image by id with its names, as `docker rmi` does.
+    ///
+    /// # Errors
+    /// `NotFound`; `InUse` for an id whose image has names in several repositories: then say which name is meant.
+    pub fn remove(&self, text: &str) -> Result<Removed> {
+        let _lock = self.names_lock()?;
+        let record = self.record(text)?.ok_or_else(|| no_image(text))?;
+        let named: Vec<Record> =
+            self.records_of_names()?.into_iter().filter(|other| other.image == record.image).collect();
+        let (gone, rest): (Vec<&Record>, Vec<&Record>) = match &record.name {
+            Some(name) => named.iter().partition(|other| other.name.as_ref() == Some(name)),
+            None => (named.iter().collect(), Vec::new()),
+        };
+        let names = parse_names(&gone)?;
+        let mut repositories: Vec<String> = names.iter().map(Reference::repository).collect();
+        repositories.dedup();
+        if record.name.is_none() && repositories.len() > 1 {
+            let names: Vec<String> = names.iter().map(Reference::familiar).collect();
+            let text = format!("image {text:?} has names in several repositories: {}", names.join(", "));
+            return Err(Error::new(Kind::InUse, text));
+        }
+        for record in &gone {
+            self.remove_record(record)?;
+        }
+        let mut removed = Removed { untagged: names, deleted: None };
+        if rest.is_empty() {
+            for record in self.records_of_ids(&record.image.hex())? {
+                self.remove_record(&record)?;
+            }
+            removed.deleted = Some(record.image);
+        }
+        self.reindex_locked()?;
+        Ok(removed)
+    }
+
+    /// The record that `text` means. A whole id comes first, then names, then beginnings of ids, as docker has it.
+    fn record(&self, text: &str) -> Result<Option<Record>> {
+        let digits = text.strip_prefix("sha256:").unwrap_or(text);
+        if Digest::from_hex(digits).is_some() {
+            return Ok(self.records_of_ids(digits)?.pop());
+        }
+        let name = text.parse::<Reference>();
+        if let Ok(name) = &name
+            && let Some(record) = self.record_of_reference(name)?
+        {
+            return Ok(Some(record));
+        }
+        let is_id = !digits.is_empty() && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if !is_id {
+            return name.map(|_| None);
+        }
+        let mut records = self.records_of_ids(digits)?;
+        if records.len() > 1 {
+            let ids: Vec<String> = records.iter().map(|record| record.image.to_string()).collect();
+            let text = format!("image id {text:?} is the beginning of several: {}", ids.join(", "));
+            return Err(Error::invalid(text));
+        }
+        Ok(records.pop())
+    }
+
+    fn record_of_reference(&self, name: &Reference) -> Result<Option<Record>> {
+        let Some(digest) = name.digest() else {
+            return self.record_of_name(name);
+        };
+        let matches = |record: &Record| {
+            let of = record.name.as_deref().and_then(|name| name.parse::<Reference>().ok());
+            record.manifest == digest && of.is_some_and(|of| of.repository() == name.repository())
+        };
+        Ok(self.records_of_names()?.into_iter().find(matches))
+    }
+
+    fn load(&self, record: &Record) -> Result<Image> {
+        let manifest: ImageManifest = json::parse(&self.blobs.read(&record.manifest, MOST_JSON)?, || {
+            format!("manifest {}", record.manifest)
+        })?;
+        let config: ImageConfiguration =
+            json::parse(&self.blobs.read(&record.image.digest(), MOST_JSON)?, || {
+                format!("config {}", record.image)
+            })?;
+        let diffs: Vec<DiffId> =
+            config.rootfs().diff_ids().iter().map(|id| id.parse()).collect::<Result<_>>()?;
+        let layers = ChainId::chain(&diffs);
+        let mut size = 0;
+        for (id, listed) in layers.iter().zip(manifest.layers()) {
+            size += self.layer(id)?.map_or(listed.size(), |layer| layer.size());
+        }
+        let named: Vec<Record> =
+            self.records_of_names()?.into_iter().filter(|other| other.image == record.image).collect();
+        let names = parse_names(&named.iter().collect::<Vec<_>>())?;
+        let manifest = Blob { digest: record.manifest, size: record.manifest_size };
+        Ok(Image { id: record.image, manifest, config, layers, names, size })
+    }
+}
+
+fn parse_names(records: &[&Record]) -> Result<Vec<Reference>> {
+    records.iter().filter_map(|record| record.name.as_ref()).map(|name| name.parse()).collect()
+}
+
+fn no_image(text: &str) -> Error {
+    Error::new(Kind::NotFound, format!("there is no image {text:?}"))
+}

@@ -1,0 +1,300 @@
+//! Layers: `layers/<chain id>/`, each a blob (its tar) and a tree (the directory that overlay takes).
+
+use std::io::Read;
+
+use coracle_host::{Dir, Kind, Lock, StagedFile};
+use oci_spec::image::MediaType;
+use serde::{Deserialize, Serialize};
+
+use crate::apply::{self, Trust};
+use crate::blobs::Blob;
+use crate::compression::{Arrived, Compression, Incoming};
+use crate::diff::{self, Packing};
+use crate::store::put;
+use crate::tar::{Archive, Writer};
+use crate::{ChainId, Context, DiffId, Digest, Error, Result, Store, json};
+
+const FS: &str = "fs";
+const META: &str = "meta";
+const LOCK: &str = "lock";
+
+/// A layer of the store: what it is, not its files. See [`Store::rootfs`] for those.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Layer {
+    chain_id: ChainId,
+    diff_id: DiffId,
+    parent: Option<ChainId>,
+    media_type: MediaType,
+    blob: Digest,
+    blob_size: u64,
+    size: u64,
+}
+
+impl Layer {
+    /// What the layer is on top of its parents; the name of its tree.
+    pub fn chain_id(&self) -> ChainId {
+        self.chain_id
+    }
+
+    /// The digest of its plain tar.
+    pub fn diff_id(&self) -> DiffId {
+        self.diff_id
+    }
+
+    /// The layer below it.
+    pub fn parent(&self) -> Option<ChainId> {
+        self.parent
+    }
+
+    /// The length of its plain tar in bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Its stored bytes, as a manifest lists them: plain or compressed, as they came.
+    pub fn blob(&self) -> Blob {
+        Blob { digest: self.blob, size: self.blob_size }
+    }
+
+    /// How its stored bytes are packed (layer.md).
+    pub fn media_type(&self) -> &MediaType {
+        &self.media_type
+    }
+}
+
+/// How an upper directory becomes a layer.
+#[derive(Clone, Debug, Default)]
+pub struct UpperOptions {
+    clamp_mtime: Option<i64>,
+}
+
+impl UpperOptions {
+    /// Nothing special.
+    pub fn new() -> UpperOptions {
+        UpperOptions::default()
+    }
+
+    /// Files that changed later than this (seconds since the epoch) get this time, in the tar and in the tree: what a
+    /// reproducible build does with `SOURCE_DATE_EPOCH`.
+    #[must_use]
+    pub fn clamp_mtime(mut self, epoch: i64) -> UpperOptions {
+        self.clamp_mtime = Some(epoch);
+        self
+    }
+}
+
+/// Layers in use: their trees, the top one first, and the locks that keep them.
+pub(crate) struct Held {
+    pub trees: Vec<Dir>,
+    pub locks: Vec<Lock>,
+}
+
+impl Store {
+    /// The layer with this chain id.
+    ///
+    /// # Errors
+    /// `Corrupt` where its record can't be read; else as of openat(2).
+    pub fn layer(&self, id: &ChainId) -> Result<Option<Layer>> {
+        let Some(dir) = self.layers.dir_if_there(id.hex())? else { return Ok(None) };
+        let Some(bytes) = dir.read_if_there(META)? else { return Ok(None) };
+        let layer: Layer = json::parse(&bytes, || format!("{:?}", dir.path_of(META)))?;
+        if layer.chain_id != *id {
+            let text = format!("{:?}: is about layer {}", dir.path_of(META), layer.chain_id);
+            return Err(Error::corrupt(text));
+        }
+        Ok(Some(layer))
+    }
+
+    /// All layers, by chain id.
+    ///
+    /// # Errors
+    /// As of [`Store::layer`].
+    pub fn layers(&self) -> Result<Vec<Layer>> {
+        let mut layers = Vec::new();
+        for name in self.layers.names()? {
+            if let Some(id) = name.to_str().and_then(Digest::from_hex)
+                && let Some(layer) = self.layer(&id.into())?
+            {
+                layers.push(layer);
+            }
+        }
+        Ok(layers)
+    }
+
+    /// The layers from the lowest to `top`, which is the last one.
+    ///
+    /// # Errors
+    /// `NotFound`, naming the layer, where one is not there.
+    pub fn chain(&self, top: &ChainId) -> Result<Vec<ChainId>> {
+        Ok(self.stack(Some(top))?.into_iter().map(|layer| layer.chain_id).collect())
+    }
+
+    /// A layer from a tar (plain, gzip or zstd), put on top of `parent`. The bytes are kept as they come, for
+    /// manifests. A layer that is there already is kept, and returned.
+    ///
+    /// The archive is read as docker and containerd read layers: leading `/` and `./` are dropped, links on the way
+    /// are followed inside the root, and `..` is refused. Nothing is written outside, and nothing is left when it fails.
+    ///
+    /// # Errors
+    /// `Invalid` and `Corrupt`, naming the entry, for an archive that is refused or broken; `NotFound` for a missing
+    /// parent; `Exhausted` when the disk is full.
+    pub fn add_layer_from_tar(&self, parent: Option<&ChainId>, tar: impl Read) -> Result<Layer> {
+        let keep = self.staging.file()?;
+        self.take_in(parent, tar, Some(keep), Trust::Layer).context(|| "add layer")
+    }
+
+    /// A layer from a blob of the store; else as of [`Store::add_layer_from_tar`].
+    ///
+    /// # Errors
+    /// As of [`Store::add_layer_from_tar`]; `Corrupt` where the blob isn't what its digest says.
+    pub fn add_layer_from_blob(&self, parent: Option<&ChainId>, blob: &Digest) -> Result<Layer> {
+        let reader = self.blobs.open(blob)?;
+        self.take_in(parent, reader, None, Trust::Layer).context(|| format!("add layer from blob {blob}"))
+    }
+
+    /// A layer from an overlay's upper directory, the entry `name` of `dir`, which must be on the store's file system
+    /// and mounted no more. The tar is written in one walk, and then the directory itself is moved into the store:
+    /// nothing is copied. It is gone from `dir` afterwards, also when the store has such a layer already.
+    /// Sockets are not part of layers and are removed.
+    ///
+    /// # Errors
+    /// `NotFound` for a missing parent; `Invalid` for a file whose name would mean a removal (`.wh.…`);
+    /// `Exhausted` when the disk is full. Then the directory stays where it was.
+    pub fn add_layer_from_upper(
+        &self,
+        parent: Option<&ChainId>,
+        dir: &Dir,
+        name: &str,
+        options: &UpperOptions,
+    ) -> Result<Layer> {
+        self.take_upper(parent, dir, name, options)
+            .context(|| format!("add layer from {:?}", dir.path_of(name)))
+    }
+
+    fn take_upper(
+        &self,
+        parent: Option<&ChainId>,
+        dir: &Dir,
+        name: &str,
+        options: &UpperOptions,
+    ) -> Result<Layer> {
+        let upper = dir.dir(name)?;
+        let below = self.hold(parent)?;
+        let root = apply::root_attributes(&below.trees)?;
+        let mut out = Writer::new(self.blobs.writer()?);
+        diff::pack(&upper, &Packing { root: &root, clamp: options.clamp_mtime }, &mut out)?;
+        let (file, blob) = out.finish()?.into_staged()?;
+        let diff_id = DiffId::from(blob.digest);
+        let layer = Layer {
+            chain_id: ChainId::next(parent, &diff_id),
+            diff_id,
+            parent: parent.copied(),
+            media_type: Compression::None.media_type(),
+            blob: blob.digest,
+            blob_size: blob.size,
+            size: blob.size,
+        };
+        if let Some(known) = self.layer(&layer.chain_id)? {
+            self.staging.trash(dir, name)?;
+            return Ok(known);
+        }
+        let staged = self.staging.dir()?;
+        let home = staged.dir().clone();
+        dir.rename(name, &home, FS)?;
+        self.publish(staged, Some(file), layer).inspect_err(|_| {
+            // The first failure is the one to report; the caller finds the directory where it was.
+            let _ = home.rename(FS, dir, name);
+        })
+    }
+
+    /// Unpacks what comes in and publishes it.
+    pub(crate) fn take_in(
+        &self,
+        parent: Option<&ChainId>,
+        from: impl Read,
+        keep: Option<StagedFile>,
+        trust: Trust,
+    ) -> Result<Layer> {
+        let below = self.hold(parent)?;
+        let staged = self.staging.dir()?;
+        let tree = staged.dir().make_new(FS, 0o755)?;
+        let mut archive = Archive::new(Incoming::new(from, keep)?);
+        if trust == Trust::Import {
+            archive = archive.whole();
+        }
+        apply::unpack(&mut archive, &tree, &below.trees, trust)?;
+        archive.drain()?;
+        let Arrived { compression, blob, blob_size, tar, tar_size, kept } = archive.into_inner().finish()?;
+        let diff_id = DiffId::from(tar);
+        let layer = Layer {
+            chain_id: ChainId::next(parent, &diff_id),
+            diff_id,
+            parent: parent.copied(),
+            media_type: compression.media_type(),
+            blob,
+            blob_size,
+            size: tar_size,
+        };
+        match self.layer(&layer.chain_id)? {
+            Some(known) => Ok(known),
+            None => self.publish(staged, kept, layer),
+        }
+    }
+
+    /// Puts a filled directory under its chain id: durable first, the blob before the tree, both by renames.
+    fn publish(
+        &self,
+        staged: coracle_host::StagedDir,
+        blob: Option<StagedFile>,
+        layer: Layer,
+    ) -> Result<Layer> {
+        put(staged.dir(), META, &json::canonical(&layer))?;
+        put(staged.dir(), LOCK, b"")?;
+        staged.sync_all()?;
+        if let Some(blob) = blob {
+            self.blobs.publish(blob, &layer.blob)?;
+        }
+        match staged.publish_new(&self.layers, layer.chain_id.hex()) {
+            // Somebody was faster with the same: theirs is as good.
+            Err(error) if error.kind() == Kind::AlreadyExists => {
+                self.layer(&layer.chain_id)?.ok_or_else(|| missing(&layer.chain_id))
+            }
+            other => other.map(|()| layer).map_err(Error::from),
+        }
+    }
+
+    /// The layers from the lowest to `top`.
+    pub(crate) fn stack(&self, top: Option<&ChainId>) -> Result<Vec<Layer>> {
+        let mut stack = Vec::new();
+        let mut next = top.copied();
+        while let Some(id) = next {
+            let layer = self.layer(&id)?.ok_or_else(|| missing(&id))?;
+            if layer.chain_id != ChainId::next(layer.parent.as_ref(), &layer.diff_id) {
+                return Err(Error::corrupt(format!("layer {id}: its record names another parent")));
+            }
+            next = layer.parent;
+            stack.push(layer);
+        }
+        stack.reverse();
+        Ok(stack)
+    }
+
+    /// Takes the layers from `top` down into use.
+    pub(crate) fn hold(&self, top: Option<&ChainId>) -> Result<Held> {
+        let mut held = Held { trees: Vec::new(), locks: Vec::new() };
+        for layer in self.stack(top)?.iter().rev() {
+            let id = &layer.chain_id;
+            let dir = self.layers.dir_if_there(id.hex())?.ok_or_else(|| missing(id))?;
+            match Lock::shared(&dir, LOCK) {
+                Err(error) if error.kind() == Kind::NotFound => return Err(missing(id)),
+                lock => held.locks.push(lock?),
+            }
+            held.trees.push(dir.dir(FS)?);
+        }
+        Ok(held)
+    }
+}
+
+pub(crate) fn missing(id: &ChainId) -> Error {
+    Error::new(Kind::NotFound, format!("there is no layer {id}"))
+}
