@@ -24,6 +24,7 @@
 
 mod cgroup;
 mod host;
+mod hung;
 mod inside;
 mod leak;
 mod nft;

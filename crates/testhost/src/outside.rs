@@ -12,8 +12,9 @@ use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_sig
 use rustix::thread::{CapabilitySet, UnshareFlags, capabilities, unshare_unsafe};
 
 use crate::cgroup::{GROUPS, Groups};
-use crate::{ENDED_WELL, INSIDE, PLACE, ROLE, only, skip};
+use crate::{ENDED_WELL, INSIDE, PLACE, ROLE, hung, only, skip};
 
+#[expect(clippy::print_stdout, reason = "this is the test's output")]
 pub(crate) fn run(name: &str) {
     let root = capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN));
     if !root || !rustix::process::geteuid().is_root() {
@@ -29,6 +30,7 @@ pub(crate) fn run(name: &str) {
     };
     let in_time = pass_on(output, Instant::now() + timeout());
     if !in_time {
+        println!("`{name}` hangs:\n{}", hung::describe(child.id()));
         // Its death kills pid 1 of the host, whose death kills the rest.
         let _ = child.kill();
     }

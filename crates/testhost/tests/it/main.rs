@@ -174,6 +174,7 @@ fn each_leak_is_found() {
     }
     let text = failure_of("hangs", &[("CORACLE_TESTHOST_TIMEOUT", "1")]);
     assert!(text.contains("was killed after 1s"), "{text}");
+    assert!(text.contains("`victims::hangs` hangs:\n  process ") && text.contains(": futex_"), "{text}");
     let text = failure_of("is_not_called_by_a_test", &[]);
     assert!(text.contains("ran no test"), "{text}");
 }
