@@ -122,7 +122,9 @@ impl<'a> Expander<'a> {
                 c if c == self.escape => {
                     self.next();
                     match self.next() {
-                        Some(next) if self.quotes || next == '$' || next == self.escape => out.push_char(next),
+                        Some(next) if self.quotes || next == '$' || next == self.escape => {
+                            out.push_char(next)
+                        }
                         Some(next) => {
                             out.push_char(c);
                             out.push_char(next);
@@ -188,7 +190,9 @@ impl<'a> Expander<'a> {
                     self.next();
                     match self.next() {
                         // Within double quotes an escape is one only before what would mean something.
-                        Some(next) if next == '"' || next == '$' || next == self.escape => out.push_char(next),
+                        Some(next) if next == '"' || next == '$' || next == self.escape => {
+                            out.push_char(next)
+                        }
                         Some(next) => {
                             out.push_char(c);
                             out.push_char(next);

@@ -24,7 +24,9 @@ impl Token {
         match self {
             Token::Char(own) => *own == c,
             Token::One | Token::Star => c != '/',
-            Token::Class { not, ranges } => c != '/' && ranges.iter().any(|(a, b)| (*a..=*b).contains(&c)) != *not,
+            Token::Class { not, ranges } => {
+                c != '/' && ranges.iter().any(|(a, b)| (*a..=*b).contains(&c)) != *not
+            }
         }
     }
 }

@@ -163,11 +163,12 @@ fn compile(pattern: &str) -> Result<Vec<State>, String> {
             '*' => State::Token(Token::Star),
             '?' => State::Token(Token::One),
             '[' => State::Token(
-                glob::class(&mut chars).ok_or_else(|| format!("`[` is not closed or empty in `{pattern}`"))?,
+                glob::class(&mut chars)
+                    .ok_or_else(|| format!("`[` is not closed or empty in `{pattern}`"))?,
             ),
-            '\\' => {
-                State::Token(Token::Char(chars.next().ok_or_else(|| format!("`\\` ends the pattern `{pattern}`"))?))
-            }
+            '\\' => State::Token(Token::Char(
+                chars.next().ok_or_else(|| format!("`\\` ends the pattern `{pattern}`"))?,
+            )),
             c => State::Token(Token::Char(c)),
         };
         states.push(state);

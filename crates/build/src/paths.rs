@@ -38,6 +38,11 @@ mod tests {
         }
         assert_eq!(join("/app", "x/../y"), "/app/y");
         assert_eq!(join("/app", "/y"), "/y");
-        assert!(means_directory("a/.") && means_directory(".") && means_directory("a/") && !means_directory("a/b"));
+        assert!(
+            means_directory("a/.")
+                && means_directory(".")
+                && means_directory("a/")
+                && !means_directory("a/b")
+        );
     }
 }

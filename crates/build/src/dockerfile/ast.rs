@@ -67,3 +67,12 @@ pub(crate) enum CopySource {
     Path(Word),
     Inline(Heredoc, Span),
 }
+
+impl CopySource {
+    pub(crate) fn span(&self) -> Span {
+        match self {
+            CopySource::Path(word) => word.span,
+            CopySource::Inline(_, span) => *span,
+        }
+    }
+}

@@ -41,7 +41,8 @@ pub(crate) fn parse(line: &Line, escape: char, problems: &mut Problems<'_>) -> O
         return None;
     }
     if !KNOWN.contains(&verb.as_str()) {
-        let help = nearest(&verb, KNOWN.into_iter().chain(REFUSED)).map(|near| format!("did you mean `{near}`?"));
+        let help =
+            nearest(&verb, KNOWN.into_iter().chain(REFUSED)).map(|near| format!("did you mean `{near}`?"));
         let written = &line.text[..verb_end];
         problems.add(
             coracle_host::Kind::Invalid,
@@ -181,7 +182,9 @@ impl Parser<'_, '_> {
             Some(word) => {
                 let lower = word.text.to_lowercase();
                 let good = lower.starts_with(|c: char| c.is_ascii_lowercase())
-                    && lower.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(c));
+                    && lower
+                        .chars()
+                        .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(c));
                 if !good {
                     let what = format!(
                         "`{}` can't name a stage: a letter first, then letters, digits, `-`, `_` and `.`",

@@ -126,7 +126,9 @@ fn heredocs(
         return next;
     }
     for mark in words::quoted(&line.text, 0, escape) {
-        let Some((strip_tabs, name, expand)) = heredoc_mark(&line.text[mark.clone()], escape) else { continue };
+        let Some((strip_tabs, name, expand)) = heredoc_mark(&line.text[mark.clone()], escape) else {
+            continue;
+        };
         let mut text = String::new();
         let mut closed = false;
         while next < source.lines.len() && !closed {
@@ -140,8 +142,10 @@ fn heredocs(
             next += 1;
         }
         if !closed {
-            problems
-                .invalid(line.span(mark.clone()), format!("the here-document `{name}` does not end in this file"));
+            problems.invalid(
+                line.span(mark.clone()),
+                format!("the here-document `{name}` does not end in this file"),
+            );
         }
         line.heredocs.push(Heredoc { mark, name, expand, text });
     }
@@ -201,7 +205,8 @@ mod tests {
     #[test]
     fn heredocs_are_taken_whole() {
         let source =
-            Source::new("D", b"RUN cat <<A 3<<-\"B C\" > x\nfoo # \\\nA\n\tone\n\tB C\nCOPY a b\nENV x=<<no").unwrap();
+            Source::new("D", b"RUN cat <<A 3<<-\"B C\" > x\nfoo # \\\nA\n\tone\n\tB C\nCOPY a b\nENV x=<<no")
+                .unwrap();
         let mut problems = Problems::new(&source);
         let all = logical_lines(&source, 0, '\\', &mut problems);
         problems.into_result().unwrap();

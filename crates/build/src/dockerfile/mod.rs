@@ -72,7 +72,9 @@ impl Dockerfile {
             let Some(instruction) = instruction::parse(line, escape, &mut problems) else { continue };
             let Instruction { verb, span, text } = instruction;
             match (verb, stages.last_mut()) {
-                (Verb::From(from), _) => stages.push(StageText { from, span, text, instructions: Vec::new() }),
+                (Verb::From(from), _) => {
+                    stages.push(StageText { from, span, text, instructions: Vec::new() })
+                }
                 (verb, Some(stage)) => stage.instructions.push(Instruction { verb, span, text }),
                 (verb, None) => globals.push(Instruction { verb, span, text }),
             }
@@ -81,7 +83,12 @@ impl Dockerfile {
         if stages.is_empty() {
             return Err(Error::invalid(format!("{name}: there is no `FROM` in it")));
         }
-        Ok(Dockerfile { source: Arc::new(source), escape, globals: Arc::new(globals), stages: Arc::new(stages) })
+        Ok(Dockerfile {
+            source: Arc::new(source),
+            escape,
+            globals: Arc::new(globals),
+            stages: Arc::new(stages),
+        })
     }
 
     /// The name it was given.

@@ -51,7 +51,10 @@ fn each_error_says_what() {
         ("RUN x\nFROM a\n", "1: only `ARG` can stand before the first `FROM`"),
         ("FROM\n", "1: `FROM` says nothing: takes an image or stage, and maybe `AS name`"),
         ("FROM a b\n", "1: `FROM` takes an image or stage, and maybe `AS name`; not `b`"),
-        ("FROM a AS 1x\n", "1: `1x` can't name a stage: a letter first, then letters, digits, `-`, `_` and `.`"),
+        (
+            "FROM a AS 1x\n",
+            "1: `1x` can't name a stage: a letter first, then letters, digits, `-`, `_` and `.`",
+        ),
         ("FROM --platform a\n", "1: `--platform` takes a value: --platform=…"),
         ("FROM a\nADD x y\n", "2: `ADD` is not supported yet"),
         ("FROM a\nhealthcheck NONE\n", "2: `HEALTHCHECK` is not supported yet"),
@@ -106,7 +109,9 @@ fn directives_and_comments() {
 
 #[test]
 fn forms_of_commands() {
-    let Verb::Run(CommandLine::Shell(line), _) = one("RUN [ -f x ] && echo \\\n # c\n 'a b'") else { panic!() };
+    let Verb::Run(CommandLine::Shell(line), _) = one("RUN [ -f x ] && echo \\\n # c\n 'a b'") else {
+        panic!()
+    };
     assert_eq!(line, "[ -f x ] && echo  'a b'");
     let Verb::Cmd(CommandLine::Exec(argv)) = one(r#"CMD ["a", "b c"]"#) else { panic!() };
     assert_eq!(argv, ["a", "b c"]);
@@ -126,7 +131,8 @@ fn forms_of_pairs() {
     assert_eq!(words(one("ENV a  b = c")), ["a|b = c"]);
     assert_eq!(words(one("LABEL \"a b\"=1 \\\n\n c=2")), ["\"a b\"|1", "c|2"]);
     let Verb::Arg(args) = one("ARG a b=1 c=") else { panic!() };
-    let args: Vec<_> = args.iter().map(|(n, v)| (n.text.as_str(), v.as_ref().map(|v| v.text.as_str()))).collect();
+    let args: Vec<_> =
+        args.iter().map(|(n, v)| (n.text.as_str(), v.as_ref().map(|v| v.text.as_str()))).collect();
     assert_eq!(args, [("a", None), ("b", Some("1")), ("c", Some(""))]);
 }
 

@@ -77,15 +77,13 @@ mod tests {
 
     #[test]
     fn words_of_each_kind() {
-        let get = |text: &str| quoted(text, 0, '\\').into_iter().map(|r| text[r].to_owned()).collect::<Vec<_>>();
+        let get =
+            |text: &str| quoted(text, 0, '\\').into_iter().map(|r| text[r].to_owned()).collect::<Vec<_>>();
         assert_eq!(get(r#"a="b c" d='e "f' g\ h i"#), [r#"a="b c""#, r#"d='e "f'"#, r"g\ h", "i"]);
         assert_eq!(get(r#"a="b \" c" d"#), [r#"a="b \" c""#, "d"]);
         assert_eq!(get(r#"a="open d"#), [r#"a="open d"#]);
         let text = "COPY  \"a b\tc ";
-        assert_eq!(
-            blank(text, 4).into_iter().map(|r| &text[r]).collect::<Vec<_>>(),
-            ["\"a", "b", "c"]
-        );
+        assert_eq!(blank(text, 4).into_iter().map(|r| &text[r]).collect::<Vec<_>>(), ["\"a", "b", "c"]);
         assert_eq!(json(r#" ["a", "b c"] "#), Json::Strings(vec!["a".into(), "b c".into()]));
         assert_eq!(json("[]"), Json::Strings(vec![]));
         assert_eq!(json(r#"["a", 1]"#), Json::Other);

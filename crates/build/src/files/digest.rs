@@ -35,7 +35,11 @@ impl Fields {
 
 fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    bytes.iter().flat_map(|b| [DIGITS[usize::from(b >> 4)], DIGITS[usize::from(b & 15)]]).map(char::from).collect()
+    bytes
+        .iter()
+        .flat_map(|b| [DIGITS[usize::from(b >> 4)], DIGITS[usize::from(b & 15)]])
+        .map(char::from)
+        .collect()
 }
 
 /// What of an entry COPY will override, so that it does not matter.
@@ -49,7 +53,11 @@ pub(crate) struct Overrides {
 ///
 /// # Errors
 /// Where a file can't be read.
-pub(crate) fn digest(tree: Option<Tree<'_>>, picked: &[Picked], overrides: Overrides) -> Result<(String, u64)> {
+pub(crate) fn digest(
+    tree: Option<Tree<'_>>,
+    picked: &[Picked],
+    overrides: Overrides,
+) -> Result<(String, u64)> {
     let mut fields = Fields::new();
     let mut bytes = 0;
     for source in picked {
@@ -88,7 +96,8 @@ pub(crate) fn digest(tree: Option<Tree<'_>>, picked: &[Picked], overrides: Overr
 
 /// The digest of a file's bytes. (Here a cache by [`Stamp`](super::Stamp) finds its place.)
 fn content(tree: Tree<'_>, entry: &Entry) -> Result<([u8; 32], u64)> {
-    let mut file = File::from(tree.root().open(&entry.path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK)?);
+    let mut file =
+        File::from(tree.root().open(&entry.path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK)?);
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 128 << 10];
     let mut size = 0;

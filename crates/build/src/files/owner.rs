@@ -16,10 +16,13 @@ pub(crate) fn resolve(root: &Root<'_>, text: &str) -> Result<(u32, u32)> {
     let (uid, own_gid) = match user.parse::<u32>() {
         Ok(uid) => (uid, uid),
         Err(_) => {
-            let line = entry(root, "etc/passwd", user)?
-                .ok_or_else(|| Error::new(Kind::NotFound, format!("there is no user `{user}` in /etc/passwd")))?;
+            let line = entry(root, "etc/passwd", user)?.ok_or_else(|| {
+                Error::new(Kind::NotFound, format!("there is no user `{user}` in /etc/passwd"))
+            })?;
             let id = |field: usize| line.get(field).and_then(|f| f.parse::<u32>().ok());
-            id(2).zip(id(3)).ok_or_else(|| Error::new(Kind::Corrupt, format!("/etc/passwd has no ids for `{user}`")))?
+            id(2)
+                .zip(id(3))
+                .ok_or_else(|| Error::new(Kind::Corrupt, format!("/etc/passwd has no ids for `{user}`")))?
         }
     };
     let gid = match group {
@@ -28,7 +31,9 @@ pub(crate) fn resolve(root: &Root<'_>, text: &str) -> Result<(u32, u32)> {
             Ok(gid) => gid,
             Err(_) => entry(root, "etc/group", group)?
                 .and_then(|line| line.get(2).and_then(|f| f.parse().ok()))
-                .ok_or_else(|| Error::new(Kind::NotFound, format!("there is no group `{group}` in /etc/group")))?,
+                .ok_or_else(|| {
+                    Error::new(Kind::NotFound, format!("there is no group `{group}` in /etc/group"))
+                })?,
         },
     };
     Ok((uid, gid))

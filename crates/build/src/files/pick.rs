@@ -62,7 +62,8 @@ impl<'a> Tree<'a> {
     }
 
     fn missing(&self, source: &str) -> Error {
-        let ignored = self.ignore.is_some_and(|i| i.ignores(source)) && self.root.open(source, OFlags::PATH).is_ok();
+        let ignored =
+            self.ignore.is_some_and(|i| i.ignores(source)) && self.root.open(source, OFlags::PATH).is_ok();
         let why = if ignored { ": .dockerignore excludes it" } else { "" };
         let link = self.root.open(source, OFlags::PATH | OFlags::NOFOLLOW).ok();
         let target = link.and_then(|fd| rustix::fs::readlinkat(&fd, "", Vec::new()).ok());
@@ -95,7 +96,10 @@ impl<'a> Tree<'a> {
                 }
                 let names = self.names(&real)?.1;
                 next.extend(
-                    names.iter().filter(|n| glob::matches(&tokens, &n.to_string_lossy())).map(|n| path.join(n)),
+                    names
+                        .iter()
+                        .filter(|n| glob::matches(&tokens, &n.to_string_lossy()))
+                        .map(|n| path.join(n)),
                 );
             }
             found = next;
@@ -195,7 +199,8 @@ impl<'a> Tree<'a> {
                 Node::Link(OsStr::from_bytes(target.to_bytes()).to_owned())
             }
             other => {
-                let what = format!("`{}` in {} is no file but a {}", path.display(), self.label, kind_of(other));
+                let what =
+                    format!("`{}` in {} is no file but a {}", path.display(), self.label, kind_of(other));
                 return Err(Error::new(Kind::Unsupported, what));
             }
         };

@@ -8,7 +8,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use coracle_host::{Call, Kind, Root};
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, UTIME_NOW, XattrFlags};
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_NOW, Uid, XattrFlags,
+};
 use rustix::io::Errno;
 
 use super::pick::Tree;
@@ -164,18 +166,22 @@ impl<'a> Put<'a> {
                 return Err(in_the_way(path, "a file", "a directory"));
             }
             // Never written in place: other names and other layers may share it.
-            Ok(_) => rustix::fs::unlinkat(parent, name, AtFlags::empty()).call(|| format!("unlink({path:?})"))?,
+            Ok(_) => {
+                rustix::fs::unlinkat(parent, name, AtFlags::empty()).call(|| format!("unlink({path:?})"))?
+            }
             Err(Errno::NOENT) => {}
             Err(errno) => Err(errno).call(|| format!("fstatat({path:?})"))?,
         }
         match &entry.node {
             Node::Link(target) => {
-                rustix::fs::symlinkat(target, parent, name).call(|| format!("symlink({target:?}, {path:?})"))?;
+                rustix::fs::symlinkat(target, parent, name)
+                    .call(|| format!("symlink({target:?}, {path:?})"))?;
                 return self.dress_at(entry, parent, name, path);
             }
             Node::Fifo => {
                 let mode = Mode::from_raw_mode(0o600);
-                rustix::fs::mknodat(parent, name, FileType::Fifo, mode, 0).call(|| format!("mkfifo({path:?})"))?;
+                rustix::fs::mknodat(parent, name, FileType::Fifo, mode, 0)
+                    .call(|| format!("mkfifo({path:?})"))?;
                 return self.dress_at(entry, parent, name, path);
             }
             Node::File | Node::Text(_) | Node::Dir => {}
@@ -209,7 +215,8 @@ impl<'a> Put<'a> {
         let what = &entry.below;
         let stat = rustix::fs::fstat(fd).call(|| format!("fstat({what:?})"))?;
         if let Some((uid, gid)) = self.new_owner(entry, &stat) {
-            rustix::fs::fchown(fd, Some(uid), Some(gid)).call(|| format!("fchown({what:?}, {uid:?}, {gid:?})"))?;
+            rustix::fs::fchown(fd, Some(uid), Some(gid))
+                .call(|| format!("fchown({what:?}, {uid:?}, {gid:?})"))?;
         }
         let mode = self.mode.unwrap_or(entry.mode);
         rustix::fs::fchmod(fd, Mode::from_raw_mode(mode)).call(|| format!("fchmod({what:?}, {mode:o})"))?;
@@ -232,7 +239,8 @@ impl<'a> Put<'a> {
         if entry.node == Node::Fifo {
             let mode = Mode::from_raw_mode(self.mode.unwrap_or(entry.mode));
             // Nobody else writes here, and what was just made is no link.
-            rustix::fs::chmodat(parent, name, mode, AtFlags::empty()).call(|| format!("fchmodat({path:?})"))?;
+            rustix::fs::chmodat(parent, name, mode, AtFlags::empty())
+                .call(|| format!("fchmodat({path:?})"))?;
         }
         rustix::fs::utimensat(parent, name, &times(entry), flags).call(|| format!("utimensat({path:?})"))?;
         Ok(())

@@ -104,14 +104,23 @@ fn ignored_files_do_not_exist() {
     assert_eq!(get("src\n!src/keep", "src").unwrap(), ["src", "src/keep", "src/keep/f"]);
     assert_eq!(get("a", "a").unwrap_err(), "`a` is not in the context: .dockerignore excludes it");
     assert_eq!(get("src", "src").unwrap_err(), "`src` is not in the context: .dockerignore excludes it");
-    assert!(get("node_modules", "link").unwrap_err().starts_with("`link` is not in the context: it is a link to"));
+    assert!(
+        get("node_modules", "link").unwrap_err().starts_with("`link` is not in the context: it is a link to")
+    );
     assert_eq!(get("a", "[ab]").unwrap(), Vec::<String>::new());
 }
 
 #[test]
 fn links_are_followed_inside_only() {
     let out = tree(&["secret"]);
-    let dir = tree(&["real/f", "f -> real/f", "d -> real", "abs -> /real/f", "loop -> loop", "up -> ../../../../real/f"]);
+    let dir = tree(&[
+        "real/f",
+        "f -> real/f",
+        "d -> real",
+        "abs -> /real/f",
+        "loop -> loop",
+        "up -> ../../../../real/f",
+    ]);
     symlink(out.path().join("secret"), dir.path().join("escape")).unwrap();
     symlink(out.path(), dir.path().join("escape-dir")).unwrap();
     symlink("/etc/passwd", dir.path().join("real/inner")).unwrap();
@@ -176,14 +185,20 @@ fn destinations() {
     assert_eq!(ok("f", "/a", &["a/"]), ["a/", "a/f=f"]);
     assert_eq!(ok("f", "/a", &["a"]), ["a=f"]);
     assert_eq!(ok("d", "/a", &[]), ["a/", "a/g=d/g", "a/sub/", "a/sub/h=d/sub/h"]);
-    assert_eq!(ok("d", "/a/", &["a/sub/old"]), ["a/", "a/g=d/g", "a/sub/", "a/sub/h=d/sub/h", "a/sub/old=a/sub/old"]);
+    assert_eq!(
+        ok("d", "/a/", &["a/sub/old"]),
+        ["a/", "a/g=d/g", "a/sub/", "a/sub/h=d/sub/h", "a/sub/old=a/sub/old"]
+    );
     assert_eq!(ok("*", "/", &["d/"]), ["d/", "f=f", "g=d/g", "sub/", "sub/h=d/sub/h"]);
     // Links in the destination lead within it, and what they lead to is written anew.
     assert_eq!(ok("f", "/l/x", &["l -> /r", "r/"]), ["l -> /r", "r/", "r/x=f"]);
     assert_eq!(ok("f", "/l", &["l -> ../../r/old", "r/old"]), ["l -> ../../r/old", "r/", "r/old=f"]);
     assert_eq!(ok("f", "/l/x", &["l -> /new/dir"]), ["l -> /new/dir", "new/", "new/dir/", "new/dir/x=f"]);
     assert_eq!(lay("d", "/a", &["a"]).unwrap_err(), "a directory can't be put at `/a`: a file is there");
-    assert_eq!(lay("f", "/a/", &["a/f/x"]).unwrap_err(), "a file can't be put at `/a/f`: a directory is there");
+    assert_eq!(
+        lay("f", "/a/", &["a/f/x"]).unwrap_err(),
+        "a file can't be put at `/a/f`: a directory is there"
+    );
     assert_eq!(
         lay("d", "/", &["sub -> /etc"]).unwrap_err(),
         "a directory can't be put at `/sub`: a file or link is there"
@@ -208,14 +223,19 @@ fn modes_times_and_hard_links() {
     assert_eq!(meta("new/f").modified().unwrap(), time);
     assert_eq!(meta("new").mode() & 0o7777, 0o711);
     assert_eq!(meta("old").mode() & 0o7777, 0o755, "a directory that was there stays as it was");
-    assert_eq!(fs::read_to_string(to.path().join("twin")).unwrap(), "old/f", "not written through a hard link");
+    assert_eq!(
+        fs::read_to_string(to.path().join("twin")).unwrap(),
+        "old/f",
+        "not written through a hard link"
+    );
 }
 
 #[test]
 fn owners_by_name() {
     let dir = tree(&[]);
     fs::create_dir(dir.path().join("etc")).unwrap();
-    fs::write(dir.path().join("etc/passwd"), "root:x:0:0::/:/bin/sh\napp:x:1000:1001::/:/bin/sh\nbad:x\n").unwrap();
+    fs::write(dir.path().join("etc/passwd"), "root:x:0:0::/:/bin/sh\napp:x:1000:1001::/:/bin/sh\nbad:x\n")
+        .unwrap();
     fs::write(dir.path().join("etc/group"), "root:x:0:\nstaff:x:50:\n").unwrap();
     let fd = File::open(dir.path()).unwrap();
     let root = Root::new(fd.as_fd(), "snapshot");
@@ -225,7 +245,10 @@ fn owners_by_name() {
     assert_eq!(get("7").unwrap(), (7, 7));
     assert_eq!(get("7:staff").unwrap(), (7, 50));
     let error = get("nobody").unwrap_err();
-    assert_eq!((error.kind(), error.to_string().as_str()), (Kind::NotFound, "there is no user `nobody` in /etc/passwd"));
+    assert_eq!(
+        (error.kind(), error.to_string().as_str()),
+        (Kind::NotFound, "there is no user `nobody` in /etc/passwd")
+    );
     assert_eq!(get("app:x").unwrap_err().to_string(), "there is no group `x` in /etc/group");
     assert_eq!(get("bad").unwrap_err().kind(), Kind::Corrupt);
     assert_eq!(get("").unwrap_err().kind(), Kind::NotFound);

@@ -9,7 +9,7 @@ use super::vars::{Vars, platform_args};
 use crate::dockerfile::Dockerfile;
 use crate::dockerfile::ast::{Verb, Word};
 use crate::dockerfile::source::Problems;
-use crate::error::{Error, Result};
+use crate::error::{Diagnostic, Error, Result, Span};
 use crate::expand::{self, Lookup};
 use crate::image::{ImageConfig, host_arch};
 use crate::plan::Plan;
@@ -84,7 +84,9 @@ impl Graph {
         need(&nodes, target, &mut needed);
         let needed: Vec<usize> = needed.into_iter().collect();
         let mut images: Vec<String> = Vec::new();
-        for origin in needed.iter().flat_map(|s| std::iter::once(&nodes[*s].from).chain(nodes[*s].copies.values())) {
+        for origin in
+            needed.iter().flat_map(|s| std::iter::once(&nodes[*s].from).chain(nodes[*s].copies.values()))
+        {
             if let Origin::Image(name) = origin
                 && !images.contains(name)
             {
@@ -119,6 +121,39 @@ impl Graph {
     /// All at once, at their lines: variables and values that are wrong. `Invalid` where `bases` lacks an image.
     pub fn plan(&self, bases: &BTreeMap<String, ImageConfig>) -> Result<Plan> {
         super::stage::plan(self, bases)
+    }
+}
+
+impl Graph {
+    /// Where the image is first named in the needed stages, and the stage whose name is nearly the same.
+    pub(crate) fn asks_for(&self, image: &str) -> (Span, Option<String>) {
+        let is_it = |origin: &Origin| matches!(origin, Origin::Image(name) if name == image);
+        let mut found = Span { line: 1, column: 1, width: 1 };
+        for &index in self.needed.iter().rev() {
+            let (stage, node) = (&self.file.stages[index], &self.nodes[index]);
+            for (i, _) in node.copies.iter().rev().filter(|(_, origin)| is_it(origin)) {
+                if let Verb::Copy(copy) = &stage.instructions[*i].verb
+                    && let Some(word) = &copy.from
+                {
+                    found = word.span;
+                }
+            }
+            if is_it(&node.from) {
+                found = stage.from.image.span;
+            }
+        }
+        let stages = self.file.stages.iter().filter_map(|s| s.from.name.as_ref()).map(|n| n.text.as_str());
+        (found, nearest(image, stages).map(str::to_owned))
+    }
+
+    pub(crate) fn diagnostic(
+        &self,
+        span: Span,
+        kind: Kind,
+        message: String,
+        help: Option<String>,
+    ) -> Diagnostic {
+        self.file.source.diagnostic(kind, span, message, help)
     }
 }
 
@@ -164,7 +199,12 @@ fn globals(file: &Dockerfile, spec: &BuildSpec, problems: &mut Problems<'_>) -> 
 }
 
 /// A word with its variables replaced; a fault is put at its place.
-pub(super) fn expanded(word: &Word, escape: char, vars: &dyn Lookup, problems: &mut Problems<'_>) -> Option<String> {
+pub(super) fn expanded(
+    word: &Word,
+    escape: char,
+    vars: &dyn Lookup,
+    problems: &mut Problems<'_>,
+) -> Option<String> {
     expand::expand(&word.text, escape, vars).map_err(|fault| report(word, &fault, problems)).ok()
 }
 
@@ -240,7 +280,9 @@ impl Resolver<'_, '_> {
 
     fn earlier(&self, name: &str) -> Option<usize> {
         let lower = name.to_lowercase();
-        self.file.stages[..self.index].iter().rposition(|s| s.from.name.as_ref().is_some_and(|n| n.text == lower))
+        self.file.stages[..self.index]
+            .iter()
+            .rposition(|s| s.from.name.as_ref().is_some_and(|n| n.text == lower))
     }
 
     fn from(&mut self, word: &Word) -> Origin {
@@ -261,7 +303,8 @@ impl Resolver<'_, '_> {
     fn copy_from(&mut self, word: &Word) -> Origin {
         let name = word.text.trim_matches(['"', '\'']);
         if name.contains('$') {
-            let what = "`--from` takes no variables: give the image a stage of its own, `FROM $image AS name`";
+            let what =
+                "`--from` takes no variables: give the image a stage of its own, `FROM $image AS name`";
             self.problems.invalid(word.span, what);
             return Origin::Scratch;
         }
@@ -270,7 +313,8 @@ impl Resolver<'_, '_> {
         }
         let stages = &self.file.stages;
         let lower = name.to_lowercase();
-        let named = stages[self.index..].iter().position(|s| s.from.name.as_ref().is_some_and(|n| n.text == lower));
+        let named =
+            stages[self.index..].iter().position(|s| s.from.name.as_ref().is_some_and(|n| n.text == lower));
         let numbered = name.parse::<usize>().ok();
         match named.map(|i| i + self.index).or(numbered) {
             None => Origin::Image(name.to_owned()),

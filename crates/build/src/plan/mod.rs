@@ -1,5 +1,6 @@
 //! The plan of a build as data: which stages, and in each which steps, with every variable replaced.
 
+mod affected;
 mod graph;
 mod stage;
 #[cfg(test)]
@@ -59,7 +60,6 @@ pub struct Stage {
     pub steps: Vec<Step>,
     /// The configuration after its last step. History and layers of it are those of the image it starts from.
     pub config: ImageConfig,
-    pub(crate) span: Span,
 }
 
 impl Stage {
@@ -82,6 +82,8 @@ pub struct Step {
     /// What to do.
     pub op: Op,
     pub(crate) span: Span,
+    /// Where each source of a COPY stands.
+    pub(crate) sources: Vec<Span>,
 }
 
 /// What a step does to the tree.
@@ -127,7 +129,24 @@ pub enum CopyFrom {
 }
 
 impl Plan {
-    pub(crate) fn diagnostic(&self, span: Span, kind: Kind, message: String, help: Option<String>) -> Diagnostic {
+    /// Where files of the context are first asked for.
+    pub(crate) fn first_copy_from_context(&self) -> Option<Span> {
+        let steps = self.stages.iter().flat_map(|s| &s.steps);
+        let mut copies =
+            steps.filter_map(|s| if let Op::Copy(copy) = &s.op { Some((copy, s.span)) } else { None });
+        let needs = |copy: &CopyOp| {
+            copy.from == Origin::Context && copy.sources.iter().any(|s| matches!(s, CopyFrom::Path(_)))
+        };
+        copies.find(|(copy, _)| needs(copy)).map(|(_, span)| span)
+    }
+
+    pub(crate) fn diagnostic(
+        &self,
+        span: Span,
+        kind: Kind,
+        message: String,
+        help: Option<String>,
+    ) -> Diagnostic {
         self.file.source.diagnostic(kind, span, message, help)
     }
 }

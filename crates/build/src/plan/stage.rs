@@ -38,7 +38,9 @@ pub(super) fn plan(graph: &Graph, bases: &BTreeMap<String, ImageConfig>) -> Resu
             Origin::Stage(earlier) => states[earlier].clone(),
             Origin::Image(name) => {
                 let Some(config) = bases.get(name) else {
-                    return Err(Error::invalid(format!("plan: the configuration of image `{name}` is not given")));
+                    return Err(Error::invalid(format!(
+                        "plan: the configuration of image `{name}` is not given"
+                    )));
                 };
                 if !config.config.on_build.is_empty() {
                     let what = format!("`{name}` has `ONBUILD` instructions, which are not supported yet");
@@ -49,7 +51,8 @@ pub(super) fn plan(graph: &Graph, bases: &BTreeMap<String, ImageConfig>) -> Resu
             Origin::Scratch | Origin::Context => start(ImageConfig::scratch()),
         };
         let mut planner = Planner { graph, index, state, cmd_set: false, problems: &mut problems };
-        let steps = text.instructions.iter().enumerate().filter_map(|(i, one)| planner.step(i, one)).collect();
+        let steps =
+            text.instructions.iter().enumerate().filter_map(|(i, one)| planner.step(i, one)).collect();
         let state = planner.state;
         stages.push(Stage {
             index,
@@ -59,7 +62,6 @@ pub(super) fn plan(graph: &Graph, bases: &BTreeMap<String, ImageConfig>) -> Resu
             text: text.text.clone(),
             steps,
             config: state.config.clone(),
-            span: text.from.image.span,
         });
         states.insert(index, state);
     }
@@ -98,7 +100,11 @@ impl Planner<'_, '_> {
             }
             verb => (Op::Set, self.set(verb, span)?),
         };
-        Some(Step { line: span.line, text: instruction.text.clone(), created_by, op, span })
+        let sources = match &instruction.verb {
+            Verb::Copy(copy) => copy.sources.iter().map(CopySource::span).collect(),
+            _ => Vec::new(),
+        };
+        Some(Step { line: span.line, text: instruction.text.clone(), created_by, op, span, sources })
     }
 
     fn expand(&mut self, word: &Word) -> Option<String> {
@@ -166,7 +172,8 @@ impl Planner<'_, '_> {
             }
         }
         created_by = format!("{created_by} {}", argv.join(" "));
-        let proxies = self.graph.given.iter().filter(|(n, _)| is_proxy(n) && self.state.vars.get(n).is_none());
+        let proxies =
+            self.graph.given.iter().filter(|(n, _)| is_proxy(n) && self.state.vars.get(n).is_none());
         let quiet_env = proxies.map(|(n, v)| (n.clone(), v.clone())).collect();
         let user = self.state.config.config.user.clone();
         Some((Op::Run(Command { argv, env, quiet_env, cwd: self.cwd().to_owned(), user }), created_by))

@@ -50,21 +50,32 @@ stage 2 from stage 0
 "
     );
     let spec = BuildSpec::new(".").target("B");
-    assert_eq!(planned(text, &spec).unwrap().to_string(), "stage 1 `b` from base\n   4  RUN /bin/sh -c other\n      as app in /\n");
+    assert_eq!(
+        planned(text, &spec).unwrap().to_string(),
+        "stage 1 `b` from base\n   4  RUN /bin/sh -c other\n      as app in /\n"
+    );
     let error = planned(text, &BuildSpec::new(".").target("bb")).unwrap_err();
     assert_eq!(error.kind(), Kind::NotFound);
-    assert!(planned("FROM base AS build\n", &BuildSpec::new(".").target("biuld")).unwrap_err().to_string().ends_with(
-        "there is no stage `biuld` to build; did you mean `build`?"
-    ));
+    assert!(
+        planned("FROM base AS build\n", &BuildSpec::new(".").target("biuld"))
+            .unwrap_err()
+            .to_string()
+            .ends_with("there is no stage `biuld` to build; did you mean `build`?")
+    );
     assert_eq!(planned(text, &BuildSpec::new(".").target("1")).unwrap().stages[0].index, 1);
 }
 
 #[test]
 fn images_of_needed_stages_only() {
-    let file = Dockerfile::parse("D", b"ARG V=2\nFROM x:$V AS a\nFROM y\nFROM z\nCOPY --from=a a b\nCOPY --from=q:1 c d\n").unwrap();
+    let file = Dockerfile::parse(
+        "D",
+        b"ARG V=2\nFROM x:$V AS a\nFROM y\nFROM z\nCOPY --from=a a b\nCOPY --from=q:1 c d\n",
+    )
+    .unwrap();
     let graph = Graph::new(&file, &BuildSpec::new(".")).unwrap();
     assert_eq!(graph.images(), ["x:2", "z", "q:1"]);
-    let graph = Graph::new(&file, &BuildSpec::new(".").arg("V", "9").arg("W", "1").arg("http_proxy", "p")).unwrap();
+    let graph =
+        Graph::new(&file, &BuildSpec::new(".").arg("V", "9").arg("W", "1").arg("http_proxy", "p")).unwrap();
     assert_eq!(graph.images()[0], "x:9");
     assert_eq!(graph.unused_args(), ["W"]);
     assert!(graph.plan(&BTreeMap::new()).unwrap_err().to_string().contains("image `x:9` is not given"));
@@ -158,12 +169,19 @@ fn configuration_of_everything() {
 
 #[test]
 fn copies() {
-    let op = |text: &str| match last(&plan(&format!("FROM base\nWORKDIR /w\nENV d=dir\n{text}"))).steps.last().unwrap().op.clone() {
+    let op = |text: &str| match last(&plan(&format!("FROM base\nWORKDIR /w\nENV d=dir\n{text}")))
+        .steps
+        .last()
+        .unwrap()
+        .op
+        .clone()
+    {
         Op::Copy(copy) => copy,
         other => panic!("{other:?}"),
     };
     let copy = op("COPY --chown=$d --chmod=0644 a ../b/ /$d/x*.txt ./\n");
-    let paths: Vec<_> = copy.sources.iter().map(|s| if let CopyFrom::Path(p) = s { p.as_str() } else { "?" }).collect();
+    let paths: Vec<_> =
+        copy.sources.iter().map(|s| if let CopyFrom::Path(p) = s { p.as_str() } else { "?" }).collect();
     assert_eq!(paths, ["a", "b", "dir/x*.txt"]);
     assert_eq!((copy.dest.as_str(), copy.chown.as_deref(), copy.chmod), ("/w/", Some("dir"), Some(0o644)));
     assert_eq!(op("COPY . .\n").dest, "/w/");
@@ -181,7 +199,10 @@ fn here_documents_of_run() {
     };
     assert_eq!(run("RUN <<E\na $x\nb\nE\n"), "a $x\nb\n");
     assert_eq!(run("RUN cat <<E > f && ls\na\nE\n"), "cat <<E > f && ls\na\nE");
-    assert_eq!(message("FROM base\nRUN <<E\n#!/bin/python\nE\n"), "2:1: a here-document with a `#!` line is not supported yet");
+    assert_eq!(
+        message("FROM base\nRUN <<E\n#!/bin/python\nE\n"),
+        "2:1: a here-document with a `#!` line is not supported yet"
+    );
 }
 
 #[test]
@@ -191,13 +212,25 @@ fn what_cannot_be_planned_is_said_at_its_place() {
         ("FROM base\nCOPY --from=9 a b\n", "2:13: there is no stage 9: they are numbered from 0 to 0"),
         ("FROM base AS a\nCOPY --from=a a b\n", "2:13: a stage can't copy from itself"),
         ("FROM base\nCOPY --from=b a b\nFROM base AS b\n", "2:13: stage `b` comes later, at line 3"),
-        ("FROM base\nCOPY --from=$b a b\n", "2:13: `--from` takes no variables: give the image a stage of its own, `FROM $image AS name`"),
-        ("FROM base\nCOPY a b c\n", "2:10: with more than one source the destination is a directory, and ends with `/`"),
+        (
+            "FROM base\nCOPY --from=$b a b\n",
+            "2:13: `--from` takes no variables: give the image a stage of its own, `FROM $image AS name`",
+        ),
+        (
+            "FROM base\nCOPY a b c\n",
+            "2:10: with more than one source the destination is a directory, and ends with `/`",
+        ),
         ("FROM base\nCOPY $none b\n", "2:6: `COPY` gets no path: `$none` is ``"),
-        ("FROM base\nCOPY --chmod=u+x a b\n", "2:14: `u+x` is no octal mode, as `644`; others are not supported yet"),
+        (
+            "FROM base\nCOPY --chmod=u+x a b\n",
+            "2:14: `u+x` is no octal mode, as `644`; others are not supported yet",
+        ),
         ("FROM base\nENV a=b c=d${\n", "2:12: bad substitution: no variable is named"),
         ("FROM base\nWORKDIR ${x:?where}\n", "2:9: `x`: where"),
-        ("FROM base\nEXPOSE 80 99999\n", "2:11: `99999` is no port: 1 to 65535, or a range of them as `8000-8010`"),
+        (
+            "FROM base\nEXPOSE 80 99999\n",
+            "2:11: `99999` is no port: 1 to 65535, or a range of them as `8000-8010`",
+        ),
         ("FROM base\nSTOPSIGNAL SIGNONE\n", "2:12: `SIGNONE` is no signal"),
         ("FROM trigger\n", "1:6: `trigger` has `ONBUILD` instructions, which are not supported yet"),
         ("FROM base\nRUN [\"a\"]\nENV \"a=b\n", "3:5: the quote `\"` is not closed"),

@@ -1,0 +1,121 @@
+//! Which result a step had: one small file per key.
+
+use coracle_host::{Dir, Staging};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::error::Result;
+use crate::files::digest::Fields;
+
+/// The version of keys and records; another version's are never found.
+const VERSION: &str = "coracle-build 1";
+
+/// A directory that remembers the results of steps, for any number of builds at once, in one process or in many.
+///
+/// `<dir>/<key>` is a JSON document that says which snapshot a step led to. The key is the digest of all that the
+/// step depends on, so a record is never out of date; what is damaged, foreign or about a removed snapshot is as if
+/// it were not there. Any record may be removed at any time.
+#[derive(Debug)]
+pub struct Cache {
+    dir: Dir,
+    staging: Staging,
+}
+
+/// A step's result.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StepRecord {
+    /// The snapshot's id.
+    pub(crate) snapshot: String,
+    /// When it ran, RFC 3339: history and image are dated with it for as long as it is reused.
+    pub(crate) created: String,
+    /// How long it took.
+    pub(crate) milliseconds: u64,
+    /// How many bytes it copied.
+    pub(crate) bytes: u64,
+    /// The instruction, for people who look.
+    pub(crate) text: String,
+}
+
+/// What sources in a snapshot are: that never changes, so they are read once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct FilesRecord {
+    pub(crate) digest: String,
+    pub(crate) bytes: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Envelope<T> {
+    version: String,
+    /// A file under another's name is foreign.
+    key: String,
+    result: T,
+}
+
+impl Cache {
+    /// A cache in `dir`, whose records appear through `staging` (on the same file system).
+    pub fn new(dir: Dir, staging: Staging) -> Cache {
+        Cache { dir, staging }
+    }
+
+    pub(crate) fn get<T: DeserializeOwned>(&self, key: &str) -> Option<T> {
+        let bytes = self.dir.read_if_there(key).ok()??;
+        let envelope: Envelope<T> = serde_json::from_slice(&bytes).ok()?;
+        (envelope.version == VERSION && envelope.key == key).then_some(envelope.result)
+    }
+
+    pub(crate) fn put<T: Serialize>(&self, key: &str, result: T) -> Result<()> {
+        let envelope = Envelope { version: VERSION.to_owned(), key: key.to_owned(), result };
+        // Strings and numbers always serialize.
+        let bytes = serde_json::to_vec(&envelope).unwrap_or_default();
+        self.staging
+            .write(&self.dir, key, &bytes)
+            .map_err(|error| crate::Error::from(error).context("write a cache record"))
+    }
+}
+
+/// Begins a key: what kind of step, on which snapshot.
+pub(crate) fn key(kind: &str, on: &str) -> Fields {
+    let mut fields = Fields::new();
+    fields.add(VERSION).add(kind).add(on);
+    fields
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_whole_own_records_are_found() {
+        let place = tempfile::tempdir().unwrap();
+        let state = Dir::open(place.path()).unwrap();
+        let staging = Staging::open(&state.make("tmp", 0o700).unwrap()).unwrap();
+        let cache = Cache::new(state.make("cache", 0o700).unwrap(), staging);
+        let record = FilesRecord { digest: "d".into(), bytes: 7 };
+        assert_eq!(cache.get::<FilesRecord>("k"), None);
+        cache.put("k", record.clone()).unwrap();
+        assert_eq!(cache.get("k"), Some(record));
+        assert_eq!(cache.get::<StepRecord>("k"), None, "a record of another kind");
+        let path = place.path().join("cache");
+        std::fs::copy(path.join("k"), path.join("l")).unwrap();
+        assert_eq!(cache.get::<FilesRecord>("l"), None, "a record under another name");
+        let text = std::fs::read_to_string(path.join("k")).unwrap();
+        std::fs::write(path.join("k"), &text[..text.len() - 3]).unwrap();
+        assert_eq!(cache.get::<FilesRecord>("k"), None, "half a record");
+        std::fs::write(path.join("k"), text.replace("build 1", "build 2")).unwrap();
+        assert_eq!(cache.get::<FilesRecord>("k"), None, "another version's");
+    }
+
+    #[test]
+    fn keys_keep_fields_apart() {
+        let of = |fields: &[&str]| {
+            let mut key = key("run", "s");
+            for field in fields {
+                key.add(field);
+            }
+            key.hex()
+        };
+        assert_eq!(of(&["ab"]).len(), 64);
+        assert_eq!(of(&["ab"]), of(&["ab"]));
+        assert_ne!(of(&["ab"]), of(&["a", "b"]));
+        assert_ne!(of(&["ab", ""]), of(&["ab"]));
+    }
+}

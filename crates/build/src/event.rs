@@ -1,0 +1,196 @@
+//! What happens during a build, and what happened.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::worker::Stream;
+
+/// Which instruction an event is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Place {
+    /// The stage's name, or `stage-N`.
+    pub stage: String,
+    /// The instruction's number in its stage, from 1; FROM is the first.
+    pub index: usize,
+    /// How many the stage has.
+    pub total: usize,
+    /// Its line in the Dockerfile, from 1.
+    pub line: usize,
+    /// The instruction on one line.
+    pub text: String,
+}
+
+/// Progress of a build. `Display` gives a plain line (without its end) as docker's plain progress does:
+/// `[builder 4/7] RUN npm install … cached`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// A step runs: the cache did not have it.
+    Started {
+        /// The instruction.
+        at: Arc<Place>,
+        /// Why it was not taken from the cache.
+        reason: Reason,
+    },
+    /// A step's result was there already.
+    Cached {
+        /// The instruction.
+        at: Arc<Place>,
+    },
+    /// An instruction that changes no files.
+    Set {
+        /// The instruction.
+        at: Arc<Place>,
+    },
+    /// What a command wrote, as it comes: any bytes, not always whole lines.
+    Output {
+        /// The instruction.
+        at: Arc<Place>,
+        /// From where.
+        stream: Stream,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+    /// A step is done.
+    Built {
+        /// The instruction.
+        at: Arc<Place>,
+        /// How long it took.
+        duration: Duration,
+    },
+    /// Something is odd but no error.
+    Warning {
+        /// One sentence.
+        message: String,
+    },
+    /// The image is stored.
+    Done {
+        /// Its id.
+        id: String,
+    },
+}
+
+/// Why a step was not taken from the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Reason {
+    /// [`BuildSpec::no_cache`](crate::BuildSpec::no_cache) was asked for.
+    NoCache,
+    /// A step before it in its stage, at this line, was built and came out different.
+    After(usize),
+    /// It never ran like this: the instruction, its arguments, or the files it copies are new.
+    New,
+    /// It ran like this before, but the result has been removed since.
+    Gone,
+}
+
+/// How an instruction got its result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// From the cache.
+    Cached,
+    /// By doing it.
+    Built(Reason),
+    /// It changes no files: FROM, ENV, CMD and the like.
+    Set,
+}
+
+/// One instruction of a finished build.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StepReport {
+    /// Which one.
+    pub at: Arc<Place>,
+    /// How it got its result.
+    pub outcome: Outcome,
+    /// How long that took now.
+    pub duration: Duration,
+    /// How long it took when it last ran; for a cached step, what the cache saved.
+    pub cost: Duration,
+}
+
+impl StepReport {
+    /// Whether the step's result came from the cache.
+    pub fn cached(&self) -> bool {
+        self.outcome == Outcome::Cached
+    }
+
+    /// Whether the step was carried out.
+    pub fn built(&self) -> bool {
+        matches!(self.outcome, Outcome::Built(_))
+    }
+}
+
+/// A finished build. `Display` prints its Dockerfile lines, each with what it cost.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Built {
+    /// The image's id, as the worker gave it.
+    pub id: String,
+    /// All instructions of all stages that were needed, in order.
+    pub steps: Vec<StepReport>,
+    /// What was odd.
+    pub warnings: Vec<String>,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{} {}/{}] {}", self.stage, self.index, self.total, self.text)
+    }
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Event::Started { at, .. } | Event::Set { at } => at.fmt(f),
+            Event::Cached { at } => write!(f, "{at} … cached"),
+            Event::Built { at, duration } => {
+                write!(f, "[{} {}/{}] done in {:.1}s", at.stage, at.index, at.total, duration.as_secs_f64())
+            }
+            Event::Output { at, bytes, .. } => {
+                let text = String::from_utf8_lossy(bytes);
+                for (i, line) in text.lines().enumerate() {
+                    let end = if i == 0 { "" } else { "\n" };
+                    write!(f, "{end}[{} {}/{}] | {line}", at.stage, at.index, at.total)?;
+                }
+                Ok(())
+            }
+            Event::Warning { message } => write!(f, "warning: {message}"),
+            Event::Done { id } => write!(f, "image {id}"),
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Reason::NoCache => f.write_str("the cache is off"),
+            Reason::After(line) => write!(f, "line {line} changed"),
+            Reason::New => f.write_str("new or changed"),
+            Reason::Gone => f.write_str("its result was removed"),
+        }
+    }
+}
+
+impl fmt::Display for StepReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:>4}  {:<60} ", self.at.line, self.at.text)?;
+        match self.outcome {
+            Outcome::Cached => f.write_str("cached"),
+            Outcome::Built(reason) => write!(f, "built in {:.3}s ({reason})", self.duration.as_secs_f64()),
+            Outcome::Set => f.write_str("set"),
+        }
+    }
+}
+
+impl fmt::Display for Built {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for step in &self.steps {
+            writeln!(f, "{step}")?;
+        }
+        write!(f, "image {}", self.id)
+    }
+}

@@ -1,0 +1,98 @@
+//! From a spec to what is read: the Dockerfile, the context and what it ignores.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use coracle_host::{Call, Dir, Root};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::dockerfile::Dockerfile;
+use crate::error::{Error, Result};
+use crate::files::pick::Tree;
+use crate::ignore::Ignore;
+use crate::spec::BuildSpec;
+
+/// The spec's Dockerfile, read and parsed. Its name in messages is the path it was asked for by.
+///
+/// # Errors
+/// `NotFound` where there is none; else all problems of the file.
+pub(super) fn dockerfile(spec: &BuildSpec) -> Result<Dockerfile> {
+    if let Some(text) = &spec.text {
+        return Dockerfile::parse("Dockerfile", text);
+    }
+    let (path, name) = match (&spec.file, &spec.context) {
+        (Some(file), _) => (file.clone(), file.display().to_string()),
+        (None, Some(context)) => (context.join("Dockerfile"), "Dockerfile".to_owned()),
+        (None, None) => {
+            return Err(Error::invalid("there is neither a Dockerfile nor a context to build from"));
+        }
+    };
+    let bytes = read(&path).map_err(|error| Error::from(error).context("read the Dockerfile"))?;
+    Dockerfile::parse(&name, &bytes)
+}
+
+fn read(path: &Path) -> coracle_host::Result<Vec<u8>> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let fd = rustix::fs::open(path, flags, Mode::empty()).call(|| format!("open({path:?})"))?;
+    let mut bytes = Vec::new();
+    File::from(fd).read_to_end(&mut bytes).call(|| format!("read({path:?})"))?;
+    Ok(bytes)
+}
+
+/// The directory that COPY copies from.
+pub(super) struct Context {
+    dir: Dir,
+    ignore: Ignore,
+}
+
+impl Context {
+    /// # Errors
+    /// `Invalid` where the spec has none; the host's; `Invalid` for a malformed ignore file.
+    pub(super) fn open(spec: &BuildSpec) -> Result<Context> {
+        let Some(path) = &spec.context else {
+            return Err(Error::invalid("this build has no context to copy from"));
+        };
+        let dir = Dir::open(path).map_err(|error| Error::from(error).context("open the context"))?;
+        let ignore = ignore(spec, &dir)?;
+        Ok(Context { dir, ignore })
+    }
+
+    pub(super) fn tree(&self) -> Tree<'_> {
+        Tree::context(self.dir.as_fd(), &self.ignore)
+    }
+}
+
+/// `<Dockerfile>.dockerignore`, else the context's `.dockerignore`, else nothing.
+fn ignore(spec: &BuildSpec, context: &Dir) -> Result<Ignore> {
+    if spec.text.is_none() {
+        let file = spec.file.clone().unwrap_or_else(|| context.path().join("Dockerfile"));
+        let mut name = file.into_os_string();
+        name.push(".dockerignore");
+        let path = PathBuf::from(name);
+        match read(&path) {
+            Ok(bytes) => return Ignore::parse(&path.display().to_string(), &bytes),
+            Err(error) if matches!(error.errno(), Some(Errno::NOENT | Errno::NOTDIR)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    // Through the root, because a context may come from somebody else.
+    match Root::new(context.as_fd(), "the context").read_if_there(".dockerignore")? {
+        Some(bytes) => Ignore::parse(".dockerignore", &bytes),
+        None => Ok(Ignore::default()),
+    }
+}
+
+/// A worker's tree, kept open while it is read from.
+pub(super) struct Lent {
+    pub(super) fd: OwnedFd,
+    pub(super) label: String,
+}
+
+impl Lent {
+    pub(super) fn tree(&self) -> Tree<'_> {
+        Tree::snapshot(self.fd.as_fd(), &self.label)
+    }
+}

@@ -1,0 +1,208 @@
+//! What a step depends on, and carrying it out.
+
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+use std::sync::Arc;
+
+use coracle_host::{Kind, Root};
+
+use super::load::Lent;
+use super::{Solver, locate};
+use crate::cache::{self, FilesRecord};
+use crate::error::{Error, Result};
+use crate::event::{Event, Place};
+use crate::files::digest::{Overrides, digest};
+use crate::files::pick::Tree;
+use crate::files::put::Put;
+use crate::files::{Picked, owner};
+use crate::plan::{CopyFrom, CopyOp, Op, Origin, Step};
+use crate::worker::{Command, Snapshot, Worker};
+
+/// What it takes to carry a step out, and the key that all of it makes.
+pub(super) struct Work {
+    pub(super) key: String,
+    pub(super) bytes: u64,
+    /// Picked for the key already, where the tree had to be read for it.
+    picked: Option<Vec<Picked>>,
+}
+
+impl<W: Worker> Solver<'_, W> {
+    pub(super) fn prepare(&mut self, on: &W::Snapshot, step: &Step) -> Result<Work> {
+        match &step.op {
+            Op::Run(command) => Ok(Work { key: run_key(on.id(), command), bytes: 0, picked: None }),
+            Op::MakeDir { path } => {
+                let mut key = cache::key("directory", on.id());
+                key.add(path);
+                Ok(Work { key: key.hex(), bytes: 0, picked: None })
+            }
+            Op::Copy(copy) => {
+                let (files, picked) = self.files(step, copy)?;
+                let mut key = cache::key("copy", on.id());
+                key.add(&copy.dest).add(&files.digest);
+                // A name is looked up in the snapshot, which is in the key.
+                key.add(copy.chown.as_ref().map_or(String::new(), |o| format!("chown {o}")));
+                key.add(copy.chmod.map_or(String::new(), |m| format!("chmod {m:o}")));
+                Ok(Work { key: key.hex(), bytes: files.bytes, picked })
+            }
+            Op::Set => Err(Error::invalid("an instruction without files has no work")),
+        }
+    }
+
+    /// The new snapshot, and whether its record may be kept.
+    pub(super) fn carry_out(
+        &mut self,
+        on: &W::Snapshot,
+        step: &Step,
+        work: &Work,
+        at: &Arc<Place>,
+    ) -> Result<(W::Snapshot, bool)> {
+        let plan = self.plan;
+        let fail = |error| locate(plan, step.span, error, None);
+        match &step.op {
+            Op::Run(command) => {
+                let on_event = &mut *self.on_event;
+                let mut output = |stream, bytes: &[u8]| {
+                    on_event(&Event::Output { at: at.clone(), stream, bytes: bytes.to_vec() });
+                };
+                Ok((self.worker.run(on, command, &mut output).map_err(fail)?, true))
+            }
+            Op::MakeDir { path } => {
+                let mut make = |fd: BorrowedFd<'_>| {
+                    Put::new(Root::new(fd, "snapshot"), None, None).make_dirs(Path::new(path)).map(drop)
+                };
+                Ok((self.worker.edit(on, &mut make).map_err(fail)?, true))
+            }
+            Op::Copy(copy) => self.copy(on, step, copy, work),
+            Op::Set => Err(Error::invalid("an instruction without files has no work")),
+        }
+    }
+
+    fn copy(
+        &mut self,
+        on: &W::Snapshot,
+        step: &Step,
+        copy: &CopyOp,
+        work: &Work,
+    ) -> Result<(W::Snapshot, bool)> {
+        let plan = self.plan;
+        let fail = |error| locate(plan, step.span, error, None);
+        let lent = self.lend(copy).map_err(fail)?;
+        let tree = self.tree(copy, lent.as_ref());
+        let fresh;
+        let picked = match &work.picked {
+            Some(picked) => picked,
+            None => {
+                fresh = self.pick(step, copy, tree)?;
+                &fresh
+            }
+        };
+        let mut changed = false;
+        let mut change = |fd: BorrowedFd<'_>| {
+            let root = Root::new(fd, "snapshot");
+            let owner = copy.chown.as_ref().map(|text| owner::resolve(&root, text)).transpose()?;
+            let mut put = Put::new(root, owner, copy.chmod);
+            for one in picked {
+                put.place(tree, one, &copy.dest)?;
+            }
+            changed = put.changed;
+            Ok(())
+        };
+        let snapshot = self.worker.edit(on, &mut change).map_err(fail)?;
+        if changed {
+            self.warn(format!("line {}: a source file was written to while it was copied", step.line));
+        }
+        if picked.is_empty() {
+            self.warn(format!("line {}: the wildcards match no file", step.line));
+        }
+        Ok((snapshot, !changed))
+    }
+
+    /// The digest of the step's sources. Those in a snapshot never change, so a record of them does as well.
+    fn files(&mut self, step: &Step, copy: &CopyOp) -> Result<(FilesRecord, Option<Vec<Picked>>)> {
+        let overrides = Overrides { mode: copy.chmod.is_some(), owner: copy.chown.is_some() };
+        let known = self.snapshot_of(&copy.from).map(|snapshot| {
+            let mut key = cache::key("files", snapshot.id());
+            key.add([u8::from(overrides.mode), u8::from(overrides.owner)]);
+            for source in &copy.sources {
+                match source {
+                    CopyFrom::Path(path) => key.add("path").add(path),
+                    CopyFrom::Inline(name, text) => key.add("inline").add(name).add(text),
+                };
+            }
+            key.hex()
+        });
+        if let Some(key) = &known
+            && !self.spec.no_cache
+            && let Some(record) = self.cache.get::<FilesRecord>(key)
+        {
+            return Ok((record, None));
+        }
+        let plan = self.plan;
+        let fail = |error| locate(plan, step.span, error, None);
+        let lent = self.lend(copy).map_err(fail)?;
+        let tree = self.tree(copy, lent.as_ref());
+        let picked = self.pick(step, copy, tree)?;
+        let (digest, bytes) = digest(tree, &picked, overrides).map_err(fail)?;
+        let record = FilesRecord { digest, bytes };
+        if let Some(key) = &known {
+            self.cache.put(key, record.clone())?;
+        }
+        Ok((record, Some(picked)))
+    }
+
+    fn pick(&self, step: &Step, copy: &CopyOp, tree: Option<Tree<'_>>) -> Result<Vec<Picked>> {
+        let mut picked = Vec::new();
+        for (source, span) in copy.sources.iter().zip(&step.sources) {
+            match (source, tree) {
+                (CopyFrom::Inline(name, text), _) => picked.push(Picked::inline(name, text)),
+                (CopyFrom::Path(path), Some(tree)) => picked.extend(tree.pick(path).map_err(|error| {
+                    let outside = error.kind() == Kind::NotFound && step.text.contains("..");
+                    let help = outside.then(|| "`..` leads no further than the top".to_owned());
+                    locate(self.plan, *span, error, help)
+                })?),
+                (CopyFrom::Path(_), None) => {
+                    let error = Error::invalid("there is nothing to copy from");
+                    return Err(locate(self.plan, *span, error, None));
+                }
+            }
+        }
+        Ok(picked)
+    }
+
+    fn snapshot_of(&self, from: &Origin) -> Option<&W::Snapshot> {
+        match from {
+            Origin::Stage(index) => Some(&self.states.get(index)?.snapshot),
+            Origin::Image(name) => Some(&self.images.get(name)?.snapshot),
+            Origin::Context | Origin::Scratch => None,
+        }
+    }
+
+    fn lend(&self, copy: &CopyOp) -> Result<Option<Lent>> {
+        let Some(snapshot) = self.snapshot_of(&copy.from) else { return Ok(None) };
+        let label = match &copy.from {
+            Origin::Image(name) => format!("image {name}"),
+            from => from.to_string(),
+        };
+        Ok(Some(Lent { fd: self.worker.tree(snapshot)?, label }))
+    }
+
+    fn tree<'t>(&'t self, copy: &CopyOp, lent: Option<&'t Lent>) -> Option<Tree<'t>> {
+        match copy.from {
+            Origin::Context => self.context.as_ref().map(super::load::Context::tree),
+            _ => lent.map(Lent::tree),
+        }
+    }
+}
+
+fn run_key(on: &str, command: &Command) -> String {
+    let mut key = cache::key("run", on);
+    key.add((command.argv.len() as u64).to_le_bytes());
+    for argument in &command.argv {
+        key.add(argument);
+    }
+    for (name, value) in &command.env {
+        key.add(name).add(value);
+    }
+    key.add(&command.cwd).add(&command.user);
+    key.hex()
+}

@@ -1,0 +1,7 @@
+//! Builds solved with a worker of plain directories: no root, no kernel objects.
+
+mod bench;
+mod cache;
+mod copy;
+mod image;
+mod refuse;
