@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use oci_spec::image::{Arch, History, Os, RootFs};
+use oci_spec::image::{Arch, History, ImageConfiguration, Os, RootFs};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use coracle_host::Kind;
@@ -132,6 +132,24 @@ impl ImageConfig {
             .map_err(|error| Error::new(Kind::Corrupt, format!("read an image configuration: {error}")))
     }
 
+    /// From `oci_spec`'s type, which has no docker extensions: of an image that has them, read the document instead.
+    ///
+    /// # Errors
+    /// `Corrupt` where the two types disagree about the specification.
+    pub fn from_oci(config: &ImageConfiguration) -> Result<ImageConfig> {
+        let disagree = |error| Error::new(Kind::Corrupt, format!("convert an image configuration: {error}"));
+        serde_json::from_value(serde_json::to_value(config).map_err(disagree)?).map_err(disagree)
+    }
+
+    /// As `oci_spec`'s type. Docker's extensions are lost on the way.
+    ///
+    /// # Errors
+    /// `Corrupt` where the two types disagree about the specification.
+    pub fn to_oci(&self) -> Result<ImageConfiguration> {
+        let disagree = |error| Error::new(Kind::Corrupt, format!("convert an image configuration: {error}"));
+        serde_json::from_value(serde_json::to_value(self).map_err(disagree)?).map_err(disagree)
+    }
+
     /// The document. Equal configurations are equal bytes.
     pub fn to_json(&self) -> Vec<u8> {
         // A struct of strings, lists and maps by strings always serializes; `null` would say so if it did not.
@@ -173,6 +191,17 @@ mod tests {
         );
         assert_eq!(ImageConfig::from_json(json.as_bytes()).unwrap(), config);
         assert_eq!(ImageConfig::from_json(b"{}").unwrap_err().kind(), Kind::Corrupt);
+    }
+
+    #[test]
+    fn ocis_type_and_back() {
+        let mut config = ImageConfig::scratch();
+        config.config.labels.insert("a".to_owned(), "b".to_owned());
+        config.config.exposed_ports.insert("80/tcp".to_owned(), Nothing {});
+        config.config.cmd = Some(vec!["x".to_owned()]);
+        let oci = config.to_oci().unwrap();
+        assert_eq!(oci.config().as_ref().unwrap().cmd().as_deref(), Some(&["x".to_owned()][..]));
+        assert_eq!(ImageConfig::from_oci(&oci).unwrap(), config);
     }
 
     #[test]

@@ -1,4 +1,56 @@
-//! A Dockerfile and a context become a graph of content-addressed steps, solved with a cache against one trait.
+//! A Dockerfile and a context become a graph of content-addressed steps, solved with a cache against one trait,
+//! [`Worker`].
+//!
+//! ```
+//! use std::collections::BTreeMap;
+//!
+//! use coracle_build::{BuildSpec, Dockerfile, Graph, Ignore};
+//!
+//! # fn main() -> coracle_build::Result<()> {
+//! let file = Dockerfile::parse("Dockerfile", b"\
+//! FROM scratch
+//! COPY package*.json /app/
+//! COPY src /app/src
+//! CMD [\"/app/run\"]
+//! ")?; // or everything that is wrong with it, each at its line
+//! let plan = Graph::new(&file, &BuildSpec::new("."))?.plan(&BTreeMap::new())?;
+//! println!("{plan}"); // the dry run
+//! assert_eq!(plan.affected_by("src/main.js", &Ignore::default()), [3]); // only line 3 would be built again
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The types that matter
+//!
+//! - [`BuildSpec`] says what to build; [`build()`] does it: it reads, plans, takes steps from a [`Cache`] and has a
+//!   [`Worker`] do the others. [`Event`]s tell what happens, [`Built`] what happened, line by line.
+//! - [`Dockerfile`] is a file that was read, [`Graph`] its stages as far as the target needs them, [`Plan`] their steps
+//!   with all variables replaced. None of them touches anything: they are tests and dry runs when printed.
+//! - [`Worker`] is all that a build needs of an engine: an image to start from, a command run on a snapshot, files put
+//!   on a snapshot, an image stored.
+//! - [`Ignore`] is `.dockerignore`, [`ImageConfig`] an image's configuration with docker's extensions.
+//! - [`Error`] shows each problem as a [`Diagnostic`]: file, line and column, the line itself, a caret, and the nearest
+//!   right word.
+//!
+//! # What is the same build
+//!
+//! A step's key is the digest of the snapshot it stands on, of the instruction with its variables replaced, and of what
+//! it reads: for RUN environment, arguments, user, shell and directory; for COPY the names, types, modes, owners, link
+//! targets and bytes of the files. Times and the files' place in the context are not in it, so touching a file changes
+//! nothing, and a build of cached steps is the same image to the byte.
+//!
+//! # What it does not know yet
+//!
+//! `ADD`, `HEALTHCHECK`, `ONBUILD`, RUN's `--mount`, `--network` and `--security`, COPY's `--link`, `--parents` and
+//! `--exclude`, the substitutions `${x#y}`, `${x%y}` and `${x/y/z}`, other platforms than this machine's: each is refused
+//! at its line, none is ignored. Stages are built one after the other.
+//!
+//! # Should I be using this crate?
+//!
+//! Its first purpose is to be the builder of the `coracle` crate, which has the worker. Alone it serves programs that
+//! look at Dockerfiles (linters, editors, dependency updaters: parse, print the graph, ask what a changed file costs; see
+//! `examples/alone.rs`) and engines of other kinds that want to build from them. It runs nothing itself, reads no
+//! environment, and writes only to the cache directory that it is given.
 
 #![forbid(unsafe_code)]
 

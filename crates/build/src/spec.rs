@@ -87,6 +87,11 @@ impl BuildSpec {
         self
     }
 
+    /// What [`BuildSpec::source_date_epoch`] was given: a worker for such a build lets no file in a new layer be younger.
+    pub fn epoch(&self) -> Option<i64> {
+        self.source_date_epoch
+    }
+
     /// The time that steps which run now are dated with; else it is the clock's when each ends. A cached step keeps
     /// the time that it ran at.
     pub fn now(mut self, now: SystemTime) -> BuildSpec {

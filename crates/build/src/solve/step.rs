@@ -28,6 +28,17 @@ pub(super) struct Work {
 
 impl<W: Worker> Solver<'_, W> {
     pub(super) fn prepare(&mut self, on: &W::Snapshot, step: &Step) -> Result<Work> {
+        let mut work = self.work(on, step)?;
+        if let Some(epoch) = self.spec.source_date_epoch {
+            // Layers that are dated with it are others than those that are not.
+            let mut key = cache::key("epoch", &work.key);
+            key.add(epoch.to_le_bytes());
+            work.key = key.hex();
+        }
+        Ok(work)
+    }
+
+    fn work(&mut self, on: &W::Snapshot, step: &Step) -> Result<Work> {
         match &step.op {
             Op::Run(command) => Ok(Work { key: run_key(on.id(), command), bytes: 0, picked: None }),
             Op::MakeDir { path } => {

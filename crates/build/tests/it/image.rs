@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use coracle_build::BuildSpec;
 use serde_json::json;
 
-use crate::bench::Bench;
+use crate::bench::{Bench, built, cached};
 
 #[test]
 fn configuration_and_history() {
@@ -60,7 +60,14 @@ fn with_an_epoch_two_engines_make_the_same_image() {
         let spec =
             bench.dockerfile("FROM base\nCOPY f /f\nRUN put a b\nCMD [\"x\"]\n").source_date_epoch(1_000_000);
         let report = bench.build(&spec);
-        (report.id, bench.last_image().1)
+        assert_eq!(cached(&bench.build(&spec)), [2, 3]);
+        assert_eq!(
+            built(&bench.build(&spec.source_date_epoch(2_000_000))),
+            [2, 3],
+            "layers are dated with it"
+        );
+        let (_, json) = &bench.worker.images.lock().unwrap()[0];
+        (report.id, serde_json::from_slice::<serde_json::Value>(json).unwrap())
     };
     let ((one, config), (two, _)) = (make(), make());
     assert_eq!(one, two);
