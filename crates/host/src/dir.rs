@@ -166,6 +166,18 @@ impl Dir {
         Ok(missing_is_none(found)?.is_some())
     }
 
+    /// Whether `dir` is what is at `name` here now: after waiting for a lock in it, it may have been moved away.
+    ///
+    /// # Errors
+    /// As of fstat(2) and fstatat(2), but `ENOENT`.
+    pub fn has_still(&self, name: impl AsRef<Path>, dir: &Dir) -> Result<bool> {
+        let name = name.as_ref();
+        let held = rustix::fs::fstat(dir).call(|| format!("fstat({:?})", dir.path))?;
+        let found = rustix::fs::statat(&self.fd, name, AtFlags::SYMLINK_NOFOLLOW)
+            .call(|| format!("stat({:?})", self.path_of(name)));
+        Ok(missing_is_none(found)?.is_some_and(|it| it.st_ino == held.st_ino && it.st_dev == held.st_dev))
+    }
+
     /// Removes a file. That it is missing is an error.
     ///
     /// # Errors
@@ -176,11 +188,12 @@ impl Dir {
             .call(|| format!("unlink({:?})", self.path_of(name)))
     }
 
-    /// Removes a file or a directory with all below it, never following links or crossing into other mounts'
-    /// contents by path. That it is missing is fine: the result is the same.
+    /// Removes a file or a directory with all below it, never following links out of it. That it is missing is fine:
+    /// the result is the same.
     ///
     /// # Errors
-    /// The first failure, after everything else that could be removed was.
+    /// The first failure, after everything else that could be removed was; `InUse` where something is mounted in the
+    /// tree, whose contents are left alone.
     pub fn remove_tree(&self, name: impl AsRef<Path>) -> Result<()> {
         let name = name.as_ref();
         tree::remove(self.as_fd(), name.as_os_str(), &self.path)

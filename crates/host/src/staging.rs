@@ -173,7 +173,7 @@ impl StagedFile {
     /// # Errors
     /// As of fsync(2) and renameat2(2).
     pub fn publish(mut self, dir: &Dir, name: impl AsRef<Path>) -> Result<()> {
-        self.place(|from, temporary| from.rename(temporary, dir, name), dir)
+        self.put(|from, temporary| from.rename(temporary, dir, name), dir)
     }
 
     /// Makes it durable and puts it under a name that must be free.
@@ -181,10 +181,22 @@ impl StagedFile {
     /// # Errors
     /// `AlreadyExists`; else as of [`StagedFile::publish`].
     pub fn publish_new(mut self, dir: &Dir, name: impl AsRef<Path>) -> Result<()> {
-        self.place(|from, temporary| from.rename_new(temporary, dir, name), dir)
+        self.put(|from, temporary| from.rename_new(temporary, dir, name), dir)
     }
 
-    fn place(&mut self, rename: impl FnOnce(&Dir, &str) -> Result<()>, to: &Dir) -> Result<()> {
+    /// Puts it under its final name, replacing what is there, without waiting for the disk: whole or not at all for those
+    /// who look, but a power cut may take it back.
+    ///
+    /// # Errors
+    /// As of renameat2(2).
+    pub fn place(mut self, dir: &Dir, name: impl AsRef<Path>) -> Result<()> {
+        let Some(corner) = &self.corner else { return Ok(()) };
+        corner.dir.rename(&self.name, dir, name)?;
+        self.corner = None;
+        Ok(())
+    }
+
+    fn put(&mut self, rename: impl FnOnce(&Dir, &str) -> Result<()>, to: &Dir) -> Result<()> {
         let Some(corner) = &self.corner else { return Ok(()) };
         self.file.sync_all().call(|| format!("fsync({:?})", corner.dir.path_of(&self.name)))?;
         rename(&corner.dir, &self.name)?;

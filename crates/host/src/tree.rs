@@ -5,13 +5,16 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
-use crate::{Error, Result};
+use crate::{Error, Kind, Result};
 
-/// Removes `name` in `parent`, whatever it is. Iterative: trees may be deeper than any stack, and only one
-/// descriptor per level is open.
+/// How often a directory that others still put lock files in is emptied again.
+const RETRIES: u32 = 16;
+
+/// Removes `name` in `parent`, whatever it is, but nothing through a mount: what is mounted in the tree is somebody
+/// else's, and an error. Iterative: trees may be deeper than any stack, and only one descriptor per level is open.
 pub(crate) fn remove(parent: BorrowedFd<'_>, name: &OsStr, parent_path: &Path) -> Result<()> {
     match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
         Ok(()) | Err(Errno::NOENT) => return Ok(()),
@@ -28,10 +31,18 @@ pub(crate) fn remove(parent: BorrowedFd<'_>, name: &OsStr, parent_path: &Path) -
         let Some((child, is_dir)) = level.children.pop() else {
             let Some(done) = levels.pop() else { break };
             let above = levels.last().map_or(parent, |up| up.fd.as_fd());
-            if let Err(errno) = rustix::fs::unlinkat(above, &done.name, AtFlags::REMOVEDIR)
-                && errno != Errno::NOENT
-            {
-                failure.get_or_insert(Error::os(format!("rmdir({:?})", done.path), errno));
+            match rustix::fs::unlinkat(above, &done.name, AtFlags::REMOVEDIR) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                // Somebody who waited for a lock in it made the lock's file anew.
+                Err(Errno::NOTEMPTY) if failure.is_none() && done.retries > 0 => {
+                    let above_path = done.path.parent().unwrap_or(parent_path);
+                    if let Ok(again) = Level::open(above, &done.name, above_path) {
+                        levels.push(Level { retries: done.retries - 1, ..again });
+                    }
+                }
+                Err(errno) => {
+                    failure.get_or_insert(Error::os(format!("rmdir({:?})", done.path), errno));
+                }
             }
             continue;
         };
@@ -57,18 +68,26 @@ struct Level {
     name: OsString,
     path: PathBuf,
     children: Vec<(OsString, bool)>,
+    retries: u32,
 }
 
 impl Level {
     fn open(parent: BorrowedFd<'_>, name: &OsStr, parent_path: &Path) -> Result<Level> {
         let path = parent_path.join(name);
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let call = |errno| Error::os(format!("open({path:?})"), errno);
-        let fd = match rustix::fs::openat(parent, name, flags, Mode::empty()) {
+        let call = |errno| match errno {
+            Errno::XDEV => Error::new(Kind::InUse, format!("remove {path:?}: something is mounted there")),
+            errno => Error::os(format!("open({path:?})"), errno),
+        };
+        let open = || {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let resolve = ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
+            rustix::fs::openat2(parent, name, flags, Mode::empty(), resolve)
+        };
+        let fd = match open() {
             // A directory its owner may not read (mode 000, when not root) is still ours to remove.
             Err(Errno::ACCESS) => {
                 rustix::fs::chmodat(parent, name, Mode::RWXU, AtFlags::empty()).map_err(call)?;
-                rustix::fs::openat(parent, name, flags, Mode::empty())
+                open()
             }
             other => other,
         }
@@ -89,6 +108,6 @@ impl Level {
             };
             children.push((child.to_owned(), is_dir));
         }
-        Ok(Level { fd, name: name.to_owned(), path, children })
+        Ok(Level { fd, name: name.to_owned(), path, children, retries: RETRIES })
     }
 }
