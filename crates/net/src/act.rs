@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use crate::error::Doing;
 use crate::facts;
 use crate::netlink::{Request, Socket, link};
-use crate::nft::Table;
+use crate::nft::{Removal, Table};
 use crate::plan::{Op, Place, Plan, Sysctl};
 use crate::{Error, Kind, Result, Subnet};
 
@@ -213,17 +213,18 @@ fn with_table(act: impl FnOnce(&Table) -> Result<()>) -> Result<()> {
 ///
 /// The set of uplinks is the memory of which switches are ours, and the kernel the only arbiter between
 /// processes that know nothing of each other. So the set goes last: while it stands, whoever comes in sees that
-/// a switch which is on is on because of us. When the table can't be removed in the end, somebody came in
-/// meanwhile and needs the switches on.
+/// a switch which is on is on because of us. When the table turns out to be in use in the end, somebody came in
+/// meanwhile and needs the switches on. Chains that are gone already (of one who was killed here, or who is here
+/// at the same time) are no reason to stop.
 fn dismantle(table: &Table) -> Result<()> {
-    if !table.dismantle()? {
+    if table.dismantle()? == Removal::InUse {
         return Ok(());
     }
     let uplinks = if facts::ip_forward()? { Vec::new() } else { table.uplinks()? };
     for uplink in &uplinks {
         set(uplink, Sysctl::Forwarding, 0)?;
     }
-    if !table.remove()? {
+    if table.remove()? == Removal::InUse {
         for uplink in &uplinks {
             set(uplink, Sysctl::Forwarding, 1)?;
         }

@@ -185,17 +185,26 @@ impl Server {
     fn accept(&mut self, now: Instant) -> Result<()> {
         for _ in 0..BURST {
             let Ok((stream, _)) = self.listener.accept() else { return Ok(()) };
-            if self.connections.len() >= MOST_CONNECTIONS {
-                // The one that was of no use for longest makes room.
-                let oldest = self.connections.iter().min_by_key(|(_, connection)| connection.deadline);
-                if let Some(number) = oldest.map(|(number, _)| *number) {
-                    self.connections.remove(&number);
-                }
+            if !self.make_room(None) {
+                continue;
             }
             let Ok(connection) = Connection::accepted(stream, now) else { continue };
             self.add(connection)?;
         }
         Ok(())
+    }
+
+    /// Where there are too many connections, closes the client's that was of no use for longest, but for one.
+    fn make_room(&mut self, but: Option<u64>) -> bool {
+        if self.connections.len() < MOST_CONNECTIONS {
+            return true;
+        }
+        let clients = self
+            .connections
+            .iter()
+            .filter(|(number, connection)| Some(**number) != but && matches!(connection.role, Role::Client));
+        let oldest = clients.min_by_key(|(_, connection)| connection.deadline).map(|(number, _)| *number);
+        oldest.is_some_and(|number| self.connections.remove(&number).is_some())
     }
 
     fn add(&mut self, connection: Connection) -> Result<u64> {
@@ -255,7 +264,7 @@ impl Server {
     }
 
     fn ask_by_tcp(&mut self, client: u64, query: Vec<u8>, mut server: usize, mut tries: usize, now: Instant) {
-        while tries < self.servers.len() && self.connections.len() < MOST_CONNECTIONS {
+        while tries < self.servers.len() && self.make_room(Some(client)) {
             server %= self.servers.len();
             tries += 1;
             let role = Role::Upstream { client, server, query: query.clone(), tries };

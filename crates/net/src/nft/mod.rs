@@ -7,4 +7,4 @@ pub(crate) mod expr;
 pub(crate) mod message;
 pub(crate) mod table;
 
-pub(crate) use table::Table;
+pub(crate) use table::{Removal, Table};

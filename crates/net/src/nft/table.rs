@@ -37,6 +37,16 @@ const SAME: Set = Set { name: "same", id: 4, pairs: true };
 const FORWARD: &str = "forward";
 const POSTROUTING: &str = "postrouting";
 
+/// What became of an attempt to remove something shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Removal {
+    Done,
+    /// Somebody uses it. Nothing has happened.
+    InUse,
+    /// It wasn't there, or not all of it. Nothing has happened.
+    Absent,
+}
+
 /// The table of the network namespace of the thread that opened it.
 pub(crate) struct Table {
     socket: Socket,
@@ -85,15 +95,20 @@ impl Table {
     /// Takes the bridge's elements out. What isn't there is fine.
     pub(crate) fn expel(&self, bridge: &str) -> Result<()> {
         let key = nft::interface_key(bridge);
-        for (set, key) in [(NAT, key.clone()), (SAME, [key.clone(), key.clone()].concat()), (BRIDGES, key)] {
-            ignore_absence(self.commit("nft(expel)", &[nft::remove_element(set, &key)]))?;
+        let pair = [key.clone(), key.clone()].concat();
+        let elements = [(NAT, &key), (SAME, &pair), (BRIDGES, &key)];
+        let mut batch = Vec::new();
+        for (set, key) in elements {
+            // Asked first, because a transaction waits for all packets under way, and one that fails did so in vain.
+            if self.has_element(set, key)? {
+                batch.push(nft::remove_element(set, key));
+            }
         }
-        Ok(())
+        if batch.is_empty() { Ok(()) } else { self.commit("nft(expel)", &batch).map_err(named) }
     }
 
-    /// Takes chains and sets down if no bridge is left, all but the memory of uplinks. `false` when bridges are
-    /// left or there is nothing to take down.
-    pub(crate) fn dismantle(&self) -> Result<bool> {
+    /// Takes chains and sets down if no bridge is left, all but the memory of uplinks.
+    pub(crate) fn dismantle(&self) -> Result<Removal> {
         let batch = [
             nft::flush_chain(FORWARD),
             nft::flush_chain(POSTROUTING),
@@ -106,8 +121,8 @@ impl Table {
         self.attempt("nft(dismantle)", &batch)
     }
 
-    /// Forgets the uplinks and removes the table. `false` when somebody has built it up again in between.
-    pub(crate) fn remove(&self) -> Result<bool> {
+    /// Forgets the uplinks and removes the table, unless somebody has built it up again in between.
+    pub(crate) fn remove(&self) -> Result<Removal> {
         self.attempt("nft(remove)", &[nft::remove_set(UPLINKS), nft::remove_empty_table()])
     }
 
@@ -129,10 +144,11 @@ impl Table {
         Ok(replies.iter().flat_map(|reply| element_names(&reply.payload)).collect())
     }
 
-    fn attempt(&self, what: &str, batch: &[Request]) -> Result<bool> {
+    fn attempt(&self, what: &str, batch: &[Request]) -> Result<Removal> {
         match self.commit(what, batch) {
-            Ok(()) => Ok(true),
-            Err(error) if matches!(error.errno(), Some(Errno::BUSY | Errno::NOENT)) => Ok(false),
+            Ok(()) => Ok(Removal::Done),
+            Err(error) if error.errno() == Some(Errno::BUSY) => Ok(Removal::InUse),
+            Err(error) if error.errno() == Some(Errno::NOENT) => Ok(Removal::Absent),
             Err(error) => Err(named(error)),
         }
     }
@@ -173,13 +189,6 @@ fn element_names(payload: &[u8]) -> Vec<String> {
     let elements = lists.iter().flat_map(|list| inner(list, 1));
     let keys = elements.flat_map(|element| inner(&element, 1));
     keys.flat_map(|key| inner(&key, 1)).map(|value| attrs::text(&value)).collect()
-}
-
-fn ignore_absence(result: Result<()>) -> Result<()> {
-    match result {
-        Err(error) if error.errno() == Some(Errno::NOENT) => Ok(()),
-        result => result.map_err(named),
-    }
 }
 
 /// What a kernel without nf_tables answers depends on what else it lacks.

@@ -1,0 +1,131 @@
+//! What SIGKILL leaves: nothing that the next one doesn't reclaim.
+
+use coracle_net::NetworkSpec;
+use coracle_testhost::{Host, Role, run_with};
+
+use crate::support::{self, Outside, join, netns, networks, our_links};
+
+fn owner(role: &mut Role) {
+    let network = networks(role.dir()).open(&NetworkSpec::new("sea").subnet("10.1.0.0/24")).unwrap();
+    let netns = netns();
+    let _endpoint = network.join(&join(&netns, "captain")).unwrap();
+    role.say("aboard");
+    role.hear();
+}
+
+#[test]
+fn a_killed_owner_frees_address_and_name_at_once() {
+    run_with(&[("owner", owner)], |host| {
+        let networks = networks(host.dir());
+        let mut owner = host.play("owner");
+        assert_eq!(owner.hear().as_deref(), Some("aboard"));
+        let sea = networks.find("sea").unwrap().unwrap();
+        let names = sea.zone();
+        let find = |name| coracle_net::dns::Names::addresses(&names, name).unwrap();
+        assert_eq!(find("Captain").len(), 1);
+        assert_eq!(networks.reclaim().unwrap(), 0, "it is in use");
+        assert!(networks.remove("sea").is_err());
+        owner.kill();
+        assert_eq!((find("captain"), sea.attached().unwrap()), (vec![], vec![]));
+        // The address is free, whatever the dead one's link still does.
+        let mate = netns();
+        let endpoint = sea.join(&join(&mate, "mate")).unwrap();
+        assert_eq!(endpoint.address().to_string(), "10.1.0.2");
+        assert_eq!((find("captain"), find("mate")), (vec![], vec![endpoint.address()]));
+        endpoint.leave().unwrap();
+        assert!(our_links().is_empty());
+    });
+}
+
+#[test]
+fn reclaim_removes_what_a_killed_owner_left() {
+    run_with(&[("owner", owner)], |host| {
+        let outside = Outside::new();
+        let before = support::picture();
+        let mut owner = host.play("owner");
+        assert_eq!(owner.hear().as_deref(), Some("aboard"));
+        assert!(support::picture().contains("wan 1 "));
+        owner.kill();
+        assert!(our_links().iter().any(|link| link.starts_with("cor-")), "the bridge is left");
+        assert_eq!(networks(host.dir()).reclaim().unwrap(), 1);
+        assert_eq!((support::picture(), our_links()), (before, vec![]));
+        assert_eq!(networks(host.dir()).reclaim().unwrap(), 0);
+        networks(host.dir()).remove("sea").unwrap();
+        drop(outside);
+    });
+}
+
+fn sailor(role: &mut Role) {
+    let networks = networks(role.dir());
+    let netns = netns();
+    role.hear();
+    let sea = networks.open(&NetworkSpec::new("sea").subnet("10.1.0.0/24")).unwrap();
+    sea.join(&join(&netns, "sailor")).unwrap().leave().unwrap();
+    networks.remove("sea").unwrap();
+}
+
+/// Kills at every fourth system call from `first` on. In four parts, because the kernel makes one wait a lot.
+fn killed_at_every_fourth_call(host: &Host, first: usize) {
+    let outside = Outside::new();
+    let before = support::picture();
+    let networks = networks(host.dir());
+    let mut calls = first;
+    while host.play("sailor").kill_after(calls, "go") {
+        networks.reclaim().unwrap_or_else(|error| panic!("after {calls} calls: {error}"));
+        assert_eq!((support::picture(), our_links()), (before.clone(), vec![]), "after {calls} calls");
+        if let Some(sea) = networks.find("sea").unwrap() {
+            assert_eq!(sea.attached().unwrap(), []);
+            networks.remove("sea").unwrap_or_else(|error| panic!("after {calls} calls: {error}"));
+        }
+        assert!(networks.list().unwrap().is_empty(), "after {calls} calls");
+        calls += 4;
+    }
+    assert!(calls > 100, "{calls} calls are too few to be a join");
+    drop(outside);
+}
+
+#[test]
+fn killed_at_any_system_call_1() {
+    run_with(&[("sailor", sailor)], |host| killed_at_every_fourth_call(host, 0));
+}
+
+#[test]
+fn killed_at_any_system_call_2() {
+    run_with(&[("sailor", sailor)], |host| killed_at_every_fourth_call(host, 1));
+}
+
+#[test]
+fn killed_at_any_system_call_3() {
+    run_with(&[("sailor", sailor)], |host| killed_at_every_fourth_call(host, 2));
+}
+
+#[test]
+fn killed_at_any_system_call_4() {
+    run_with(&[("sailor", sailor)], |host| killed_at_every_fourth_call(host, 3));
+}
+
+fn comer(role: &mut Role) {
+    let state = role.dir().join(std::process::id().to_string());
+    let network = networks(&state).create(&NetworkSpec::new("sea")).unwrap();
+    role.say("ready");
+    role.hear();
+    for _ in 0..10 {
+        let netns = netns();
+        network.join(&join(&netns, "comer")).unwrap().leave().unwrap();
+    }
+}
+
+/// Nothing but the kernel stands between these: no lock, no file is common to them.
+#[test]
+fn states_that_know_nothing_of_each_other_share_the_host() {
+    run_with(&[("comer", comer)], |host| {
+        let outside = Outside::new();
+        let before = support::picture();
+        let mut players: Vec<_> = (0..6).map(|_| host.play("comer")).collect();
+        players.iter_mut().for_each(|player| assert_eq!(player.hear().as_deref(), Some("ready")));
+        players.iter_mut().for_each(|player| player.say("go"));
+        players.into_iter().for_each(|player| player.join());
+        assert_eq!((support::picture(), our_links()), (before, vec![]));
+        drop(outside);
+    });
+}

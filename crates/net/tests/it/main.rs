@@ -1,0 +1,9 @@
+//! What the kernel makes of our plans. Every test has a host of its own; the machine's network is never touched.
+
+mod support;
+
+mod crash;
+mod dns;
+mod manners;
+mod reach;
+mod walls;
