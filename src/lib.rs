@@ -1,1 +1,73 @@
-//! Coracle.
+//! A container engine as a library: images, Dockerfile builds, networks, volumes and isolated processes in the
+//! caller's own process. No daemon, no setup, nothing left behind.
+//!
+//! ```no_run
+//! use coracle::{Capture, ContainerSpec, Engine};
+//!
+//! # fn main() -> coracle::Result<()> {
+//! let engine = Engine::open("/var/lib/example")?;
+//! // An image without a registry: programs of this host, with the libraries they need.
+//! let image = engine.capture(&Capture::new().program("/bin/sh").program("/bin/cat"), "tools")?;
+//! let container = engine.start(&ContainerSpec::new(&image).command(["sh", "-c", "echo hello"]))?;
+//! assert!(container.wait()?.success());
+//! assert_eq!(container.output()?.stdout, "hello\n");
+//! # Ok(())
+//! # } // dropping the container removes it; `kill -9` of this program does, too
+//! ```
+//!
+//! # Overview
+//!
+//! - [`Engine`] is one engine over one state directory; any number of programs may have one on the same directory at
+//!   the same time. It is cheap to clone, `Send` and `Sync`.
+//! - Specs are values and writing one never fails: [`ContainerSpec`], [`BuildSpec`], [`NetworkSpec`], [`VolumeSpec`],
+//!   [`Capture`]. What is wrong with one, all of it, is the error of the call that takes it.
+//! - Handles are what such calls return: [`Image`], [`Container`], [`Network`], [`Volume`].
+//!
+//! # Who owns a container
+//!
+//! The [`Container`] value does: dropping it kills and removes the container, and so does the death of the
+//! program, by whatever signal. A container made with [`ContainerSpec::keep`] belongs to nobody but the state
+//! directory: it has a supervising process of its own, outlives the program, and is found again by
+//! [`Engine::find`].
+//!
+//! # What it needs
+//!
+//! Linux 6.7 or later (5.12 with few layers), root, overlayfs; for networks that lead out nf_tables. All calls
+//! block; from asynchronous code use the runtime's way for blocking calls. Nothing here installs signal handlers,
+//! changes the working directory or the umask, reads the environment ([`Engine::open_default`] apart), prints, or
+//! runs other programs than those of containers.
+//!
+//! # What it is not
+//!
+//! A shared kernel is no boundary against hostile code. See SECURITY in the repository's README.
+
+#![forbid(unsafe_code)]
+
+mod build;
+mod container;
+mod engine;
+mod error;
+mod image;
+mod names;
+mod network;
+mod stack;
+mod state;
+mod volume;
+mod worker;
+
+pub use build::Built;
+pub use container::supervise;
+pub use container::{
+    Container, ContainerSpec, ExecSpec, LogEntry, Output, Port, Ready, Source, StartPlan, State, Status,
+    Stream, tcp,
+};
+pub use coracle_build::{BuildSpec, Event, StepReport};
+pub use coracle_host::{Exit, Kind};
+pub use coracle_layers::Capture;
+pub use coracle_net::NetworkSpec;
+pub use coracle_volume::VolumeSpec;
+pub use engine::Engine;
+pub use error::{Error, Result};
+pub use image::Image;
+pub use network::Network;
+pub use volume::Volume;

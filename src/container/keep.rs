@@ -1,0 +1,158 @@
+//! Kept containers: their supervisor is a process of its own, this very program run again.
+
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use coracle_host::{Kind, Lock};
+use serde::{Deserialize, Serialize};
+
+use super::record::{self, Record};
+use super::{room, supervisor};
+use crate::Engine;
+use crate::engine::Inner;
+use crate::error::{Error, Result};
+
+/// The name that the program is run again under.
+const SUPERVISOR: &str = "coracle-supervisor";
+
+/// Whether this program's `main` lets it serve as a supervisor. Without that, running it again would run the
+/// program itself again.
+static HOOKED: AtomicBool = AtomicBool::new(false);
+
+/// Lets this program serve as the supervisor of kept containers. Call it first thing in `main`; it returns at once,
+/// unless the program was started to supervise: then it does that and ends the process.
+///
+/// Only programs that use [`ContainerSpec::keep`](crate::ContainerSpec::keep) need it.
+pub fn supervise() {
+    HOOKED.store(true, Ordering::Relaxed);
+    let mut arguments = std::env::args_os();
+    if arguments.next().is_none_or(|name| name != SUPERVISOR) {
+        return;
+    }
+    let (stage, state, id) = (arguments.next(), arguments.next(), arguments.next());
+    let (Some(stage), Some(state), Some(id)) = (stage, state.map(PathBuf::from), id) else {
+        std::process::exit(2);
+    };
+    if stage == "detach" {
+        // Our parent waits for this process only: the supervisor itself is nobody's child, and nobody's zombie.
+        let detached = Command::new("/proc/self/exe")
+            .arg0(SUPERVISOR)
+            .args(["run".as_ref(), state.as_os_str(), &id])
+            .spawn();
+        std::process::exit(i32::from(detached.is_err()));
+    }
+    serve(&state, &id.to_string_lossy());
+    std::process::exit(0);
+}
+
+/// What the supervisor tells the program that started it.
+#[derive(Serialize, Deserialize)]
+enum Answer {
+    Started,
+    Failed { kind: u8, command_status: Option<u8>, message: String },
+}
+
+/// All kinds, in an order that both sides have: they are the same program.
+const KINDS: [Kind; 12] = [
+    Kind::Other,
+    Kind::Invalid,
+    Kind::NotFound,
+    Kind::AlreadyExists,
+    Kind::InUse,
+    Kind::Denied,
+    Kind::Unsupported,
+    Kind::Exhausted,
+    Kind::Corrupt,
+    Kind::Timeout,
+    Kind::Interrupted,
+    Kind::Failed,
+];
+
+/// Starts a supervisor for the container whose room this is, and returns when it has started the container. The
+/// supervisor inherits the room's lock, so that the room is never without an owner.
+pub(crate) fn spawn(engine: &Inner, record: &Record, lock: &Lock) -> Result<()> {
+    if !HOOKED.load(Ordering::Relaxed) {
+        let text =
+            "keep(): this program can't serve as a supervisor; call coracle::supervise() first thing in main";
+        return Err(Error::new(Kind::Unsupported, text));
+    }
+    let lock = lock.as_fd().try_clone_to_owned().map_err(failed)?;
+    let state = std::path::absolute(engine.state.dir.path()).map_err(failed)?;
+    let mut detacher = Command::new("/proc/self/exe")
+        .arg0(SUPERVISOR)
+        .args(["detach".as_ref(), state.as_os_str(), record.id.as_ref()])
+        .stdin(lock)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .env_clear()
+        .current_dir("/")
+        .spawn()
+        .map_err(failed)?;
+    let mut answer = String::new();
+    let read = detacher.stdout.take().map(|mut pipe| pipe.read_to_string(&mut answer));
+    detacher.wait().map_err(failed)?;
+    read.transpose().map_err(failed)?;
+    match serde_json::from_str(&answer) {
+        Ok(Answer::Started) => Ok(()),
+        Ok(Answer::Failed { kind, command_status, message }) => {
+            let kind = KINDS.get(usize::from(kind)).copied().unwrap_or(Kind::Other);
+            Err(Error::from_parts(kind, command_status, message))
+        }
+        Err(_) => {
+            Err(Error::new(Kind::Interrupted, "the container's supervisor ended before it could start it"))
+        }
+    }
+}
+
+/// The life of a supervisor process: standard input is the room's lock, standard output leads to the starter.
+fn serve(state: &std::path::Path, id: &str) {
+    // A session of our own: no terminal's signals come here. It fails only for a group leader, which we are not.
+    let _ = rustix::process::setsid();
+    let opened = Engine::open(state).and_then(|engine| {
+        let room = engine.0.state.containers.dir(id)?;
+        let record = Record::read(&room)?;
+        Ok((engine, room, record))
+    });
+    let (engine, room, record) = match opened {
+        Ok(opened) => opened,
+        Err(error) => return answer(&failure(&error)),
+    };
+    let exit = supervisor::run(&engine.0, &room, &record, None, |started| {
+        answer(&match started {
+            Ok(_) => Answer::Started,
+            Err(error) => failure(&error),
+        });
+        // The starter reads to the end of the pipe; from here on nobody listens.
+        if let Ok(null) = std::fs::OpenOptions::new().write(true).open("/dev/null") {
+            let _ = rustix::stdio::dup2_stdout(null);
+        }
+    });
+    if exit.is_none() || !record.retain {
+        // The room's lock is our standard input, held to the end of this process.
+        let _ = room::discard(&engine.0, &record);
+    }
+}
+
+fn failure(error: &Error) -> Answer {
+    let kind = KINDS.iter().position(|kind| *kind == error.kind()).unwrap_or_default();
+    Answer::Failed {
+        kind: u8::try_from(kind).unwrap_or_default(),
+        command_status: error.command_status(),
+        message: error.to_string(),
+    }
+}
+
+fn answer(answer: &Answer) {
+    if let Ok(text) = record::json(answer) {
+        // A starter that was killed meanwhile doesn't hear it; the container was wanted all the same.
+        let _ = std::io::stdout().write_all(&text).and_then(|()| std::io::stdout().flush());
+    }
+}
+
+fn failed(error: std::io::Error) -> Error {
+    Error::new(Kind::Other, format!("start a supervisor process: {error}"))
+}

@@ -1,0 +1,167 @@
+//! A record is acted on: mounts are made, networks joined, and the process started.
+
+use std::os::fd::OwnedFd;
+
+use coracle_host::{Dir, Handoff, Lock, Mount, Namespace, Root};
+use coracle_runtime::{Bundle, Facts, Plan, Running, Stdio, user};
+use coracle_volume::{Loan, VolumeSpec};
+use rustix::fs::OFlags;
+
+use super::record::{CONTROL, Record, UPPER, WORK};
+use super::spec::Source;
+use crate::Kind;
+use crate::engine::Inner;
+use crate::error::{Doing, Error, Result};
+use crate::stack::{self, Mode, Stack};
+
+/// Called with the index of each launch operation.
+pub(crate) type Stepper = Box<dyn FnMut(usize) + Send>;
+
+/// A running container and what it holds as long as it runs.
+pub(crate) struct Launched {
+    pub(crate) running: Running,
+    /// Its root directory, for those who may ask for it.
+    pub(crate) root: OwnedFd,
+    pub(crate) control: Handoff,
+    pub(crate) stack: Option<Stack>,
+    held: Held,
+}
+
+/// Locks that say what is in use.
+struct Held {
+    _layers: Vec<Lock>,
+    _volumes: Vec<Loan>,
+}
+
+impl Launched {
+    /// Gives everything back, after its end.
+    pub(crate) fn release(self) -> Result<()> {
+        let Launched { root, control, stack, held, .. } = self;
+        drop((root, control, held));
+        stack.map_or(Ok(()), Stack::leave)
+    }
+}
+
+/// Starts the container of this room. The calling thread becomes its owner.
+pub(crate) fn launch(
+    engine: &Inner,
+    room: &Dir,
+    record: &Record,
+    stepper: Option<Stepper>,
+) -> Result<Launched> {
+    let (upper, work) = (room.dir(UPPER)?, room.dir(WORK)?);
+    let rootfs = engine.store.rootfs(&record.layers, Some((&upper, &work)), !record.retain)?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+    let root = Root::new(std::os::fd::AsFd::as_fd(&rootfs.mount), "container's root").open("/", flags)?;
+    let spec = with_user(record, &root)?;
+    let mut plan = Plan::container(&spec, &Facts::of_this_host())?;
+
+    let stack = match &record.network {
+        Mode::Networks(networks) => Some(Stack::open(engine, &record.id, &names(record), networks)?),
+        Mode::None | Mode::Host => None,
+    };
+    let mut mounts = Vec::new();
+    let files = stack::files(
+        &engine.state.staging,
+        &record.hostname,
+        stack.as_ref(),
+        &record.network,
+        &record.hosts,
+    )?;
+    for (name, mount) in files {
+        plan.attach(name, format!("/etc/{name}"))?;
+        mounts.push(mount);
+    }
+    let mut loans = Vec::new();
+    for wanted in outermost_first(record) {
+        let (mount, what) = match &wanted.source {
+            Source::Volume(name) => {
+                let (loan, mount) = lend(engine, name, record, wanted.read_only)?;
+                loans.push(loan);
+                (mount, format!("volume {name}"))
+            }
+            Source::Bind(path) => {
+                let mount = Mount::bind_path(path, true)?.private()?;
+                let mount = if wanted.read_only { mount.read_only()? } else { mount };
+                (mount, format!("bind of {}", path.display()))
+            }
+        };
+        plan.attach(what, &wanted.at)?;
+        mounts.push(mount);
+    }
+    let namespace: Option<Namespace> = stack.as_ref().map(Stack::namespace).transpose()?;
+    let stdin = if record.interactive { Stdio::Inherit } else { Stdio::Null };
+    let stdio = [stdin, Stdio::Pipe, Stdio::Pipe];
+    let running = plan.start(Bundle { root: rootfs.mount, mounts, net: namespace, stdio, stepper })?;
+    let control = Handoff::listen(room, CONTROL)?;
+    let held = Held { _layers: rootfs.locks, _volumes: loans };
+    Ok(Launched { running, root, control, stack, held })
+}
+
+/// The spec with the user's ids and home, as the root file system has them, and with its working directory there.
+pub(crate) fn with_user(record: &Record, root: &OwnedFd) -> Result<oci_spec::runtime::Spec> {
+    let mut spec = record.spec.clone();
+    let Some(process) = spec.process_mut() else { return Ok(spec) };
+    set_user(process, &record.user, root)?;
+    if spec.root().as_ref().is_none_or(|root| root.readonly() != Some(true))
+        && let Some(process) = spec.process()
+    {
+        Root::new(std::os::fd::AsFd::as_fd(root), "container's root")
+            .make_dirs(process.cwd(), 0o755, None)
+            .doing(|| format!("make the working directory {:?}", process.cwd()))?;
+    }
+    Ok(spec)
+}
+
+/// Sets ids and `HOME` of a process.
+pub(crate) fn set_user(process: &mut oci_spec::runtime::Process, name: &str, root: &OwnedFd) -> Result<()> {
+    let root = Root::new(std::os::fd::AsFd::as_fd(root), "container's root");
+    let passwd = root.read_if_there("/etc/passwd")?.unwrap_or_default();
+    let group = root.read_if_there("/etc/group")?.unwrap_or_default();
+    let found = user::resolve(name, &passwd, &group);
+    let found = found.map_err(|unknown| Error::new(Kind::NotFound, unknown.to_string()))?;
+    let mut ids = process.user().clone();
+    ids.set_uid(found.uid).set_gid(found.gid).set_additional_gids(Some(found.groups));
+    process.set_user(ids);
+    if found.uid != 0
+        && let Some(mut sets) = process.capabilities().clone()
+    {
+        // A user other than root has none of them to begin with, but setuid programs may gain what is bounded.
+        sets.set_effective(None).set_permitted(None);
+        process.set_capabilities(Some(sets));
+    }
+    let env = process.env_mut().get_or_insert_default();
+    if !env.iter().any(|pair| pair.starts_with("HOME=")) {
+        env.push(format!(
+            "HOME={}",
+            found.home.filter(|home| !home.is_empty()).unwrap_or_else(|| "/".into())
+        ));
+    }
+    Ok(())
+}
+
+/// What it is found by on its networks.
+fn names(record: &Record) -> Vec<String> {
+    let mut names = Vec::new();
+    for name in [record.display_name(), &record.id[..12], record.hostname.as_str()] {
+        if !name.is_empty() && !names.iter().any(|known| known == name) {
+            names.push(name.to_owned());
+        }
+    }
+    names
+}
+
+/// A mount inside another one comes after it; of two at one place the later one is seen.
+fn outermost_first(record: &Record) -> Vec<&super::spec::MountSpec> {
+    let mut mounts: Vec<_> = record.mounts.iter().collect();
+    mounts.sort_by_key(|mount| mount.at.components().count());
+    mounts
+}
+
+fn lend(engine: &Inner, name: &str, record: &Record, read_only: bool) -> Result<(Loan, Mount)> {
+    let volume = engine.volumes.open(&VolumeSpec::new(name))?;
+    let user = record.display_name();
+    let loan = if read_only { volume.lend_read_only(user)? } else { volume.lend(user)? };
+    let mount = Mount::bind(loan.mount(), true, format!("volume {name}"))?;
+    Ok((loan, mount))
+}

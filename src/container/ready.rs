@@ -1,0 +1,106 @@
+//! When a container counts as started.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use super::handle::{Container, State};
+use crate::Kind;
+use crate::error::{Error, Result};
+
+/// How often is looked again.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// A condition that [`Engine::start`](crate::Engine::start) waits for. The container must not end before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ready {
+    what: What,
+    within: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum What {
+    Log(String),
+    Port(Port),
+}
+
+/// A port of a protocol; so far of TCP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Port(u16);
+
+/// A TCP port (1 to 65535).
+pub fn tcp(port: u16) -> Port {
+    Port(port)
+}
+
+impl std::fmt::Display for Port {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/tcp", self.0)
+    }
+}
+
+impl Ready {
+    /// A line that contains this text has been written to its standard output or error.
+    pub fn log(text: impl Into<String>) -> Ready {
+        Ready { what: What::Log(text.into()), within: Duration::from_secs(60) }
+    }
+
+    /// The port accepts connections at the container's address. The container needs a network for that.
+    pub fn port(port: Port) -> Ready {
+        Ready { what: What::Port(port), within: Duration::from_secs(60) }
+    }
+
+    /// How long is waited at most; a minute unless it is said.
+    #[must_use]
+    pub fn within(mut self, patience: Duration) -> Ready {
+        self.within = patience;
+        self
+    }
+
+    /// Waits for it.
+    pub(crate) fn wait(&self, container: &Container) -> Result<()> {
+        let deadline = Instant::now() + self.within;
+        loop {
+            // The state first: what a container wrote before its end counts, too.
+            let state = container.state()?;
+            if self.is_so(container)? {
+                return Ok(());
+            }
+            if !matches!(state, State::Starting | State::Running) {
+                let tail = container.output()?.tail(10);
+                let text = format!("container `{}` {state} before {self}{tail}", container.name());
+                return Err(Error::new(Kind::Failed, text));
+            }
+            if Instant::now() >= deadline {
+                let text = format!("container `{}`: {self}: not within {:?}", container.name(), self.within);
+                return Err(Error::new(Kind::Timeout, text));
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    fn is_so(&self, container: &Container) -> Result<bool> {
+        match &self.what {
+            What::Log(text) => Ok(container.logs()?.iter().any(|line| line.log.contains(text.as_str()))),
+            What::Port(port) => {
+                let Some(address) = container.address()? else {
+                    let text = format!("container `{}`: {self}: it has no network", container.name());
+                    return Err(Error::new(Kind::Invalid, text));
+                };
+                Ok(accepts(address, *port))
+            }
+        }
+    }
+}
+
+fn accepts(address: Ipv4Addr, port: Port) -> bool {
+    TcpStream::connect_timeout(&SocketAddr::from((address, port.0)), Duration::from_secs(1)).is_ok()
+}
+
+impl std::fmt::Display for Ready {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.what {
+            What::Log(text) => write!(f, "{text:?} was in its log"),
+            What::Port(port) => write!(f, "port {port} accepted a connection"),
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! A spec and an image become a record. Looks the image up and checks everything; changes nothing.
+
+use std::path::{Component, Path};
+
+use coracle_runtime::{DEFAULT_PATH, docker_spec};
+use oci_spec::image::Config;
+use oci_spec::runtime::{Capabilities, Capability, Root};
+
+use super::record::Record;
+use super::room;
+use super::spec::{ContainerSpec, MountSpec, Source};
+use crate::Kind;
+use crate::engine::Inner;
+use crate::error::{Error, Result};
+use crate::stack::Mode;
+
+/// The record of a new container.
+pub(crate) fn record(engine: &Inner, spec: &ContainerSpec) -> Result<Record> {
+    let mut problems = Vec::new();
+    let image = match engine.store.image(&spec.image) {
+        Ok(Some(image)) => Some(image),
+        Ok(None) => {
+            return Err(Error::new(Kind::NotFound, format!("no such image: {}", spec.image)));
+        }
+        Err(error) if error.kind() == Kind::Invalid => {
+            problems.push(error.to_string());
+            None
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let empty = Config::default();
+    let config = image.as_ref().and_then(|image| image.config().config().as_ref()).unwrap_or(&empty);
+    let args = command(spec, config);
+    if args.is_empty() && image.is_some() {
+        problems.push("no command: neither the image nor the container has one".into());
+    }
+    if let Some(name) = &spec.name
+        && !is_name(name)
+    {
+        problems.push(format!("container name `{name}`: only [a-zA-Z0-9][a-zA-Z0-9_.-]* is allowed"));
+    }
+    problems.extend(spec.mounts.iter().filter_map(mount_problem));
+    problems.extend(env_problems(spec));
+    if spec.keep && (spec.attach || spec.interactive) {
+        problems.push("keep(): a container that outlives the program can't have its standard streams".into());
+    }
+    if spec.remove && !spec.keep {
+        problems.push("remove_when_ended() is for kept containers; others go with their value".into());
+    }
+    let mode = spec.mode();
+    if !matches!(mode, Mode::Networks(_)) && (spec.address.is_some() || !spec.aliases.is_empty()) {
+        problems.push("an address or alias needs a network of its own".into());
+    }
+    let capabilities = capabilities(spec, &mut problems);
+    let workdir = spec.workdir.clone().or_else(|| config.working_dir().clone()).filter(|dir| !dir.is_empty());
+    let workdir = workdir.unwrap_or_else(|| "/".into());
+    if !workdir.starts_with('/') {
+        problems.push(format!("working directory `{workdir}`: not an absolute path"));
+    }
+    let Some(image) = image.as_ref().filter(|_| problems.is_empty()) else {
+        return Err(Error::problems(&problems));
+    };
+
+    let id = room::new_id()?;
+    let hostname = spec.hostname.clone().unwrap_or_else(|| match mode {
+        Mode::Host => host_name(),
+        _ => id[..12].to_owned(),
+    });
+    let mut oci = docker_spec();
+    if mode == Mode::Host
+        && let Some(linux) = oci.linux_mut()
+    {
+        let others = linux.namespaces().iter().flatten();
+        let network = oci_spec::runtime::LinuxNamespaceType::Network;
+        let others = others.filter(|namespace| namespace.typ() != network).cloned().collect();
+        linux.set_namespaces(Some(others));
+    }
+    oci.set_hostname(Some(hostname.clone()));
+    if spec.read_only {
+        let mut root = Root::default();
+        root.set_readonly(Some(true));
+        oci.set_root(Some(root));
+    }
+    if let Some(process) = oci.process_mut() {
+        process
+            .set_args(Some(args))
+            .set_env(Some(env(spec, config, &hostname)))
+            .set_cwd(workdir.into())
+            .set_no_new_privileges(spec.no_new_privileges.then_some(true));
+        let mut sets = process.capabilities().clone().unwrap_or_default();
+        sets.set_bounding(Some(capabilities.clone()))
+            .set_permitted(Some(capabilities.clone()))
+            .set_effective(Some(capabilities));
+        process.set_capabilities(Some(sets));
+    }
+    Ok(Record {
+        id,
+        name: spec.name.clone(),
+        created: jiff::Timestamp::now().to_string(),
+        image: spec.image.clone(),
+        image_id: image.id().to_string(),
+        layers: image.layers().to_vec(),
+        spec: oci,
+        user: spec.user.clone().or_else(|| config.user().clone()).unwrap_or_default(),
+        hostname,
+        mounts: spec.mounts.clone(),
+        network: mode,
+        hosts: spec.hosts.clone(),
+        labels: spec.labels.iter().cloned().collect(),
+        interactive: spec.interactive,
+        attach: spec.attach,
+        keep: spec.keep,
+        retain: (spec.keep && !spec.remove) || spec.retain,
+    })
+}
+
+/// Dockerfile reference, "Understand how CMD and ENTRYPOINT interact".
+fn command(spec: &ContainerSpec, config: &Config) -> Vec<String> {
+    let own = config.cmd().clone().unwrap_or_default();
+    let (mut args, rest) = match &spec.entrypoint {
+        Some(entrypoint) => (entrypoint.clone(), spec.command.clone().unwrap_or_default()),
+        None => (config.entrypoint().clone().unwrap_or_default(), spec.command.clone().unwrap_or(own)),
+    };
+    args.extend(rest);
+    args
+}
+
+fn env(spec: &ContainerSpec, config: &Config, hostname: &str) -> Vec<String> {
+    let mut env: Vec<(String, String)> =
+        vec![("PATH".into(), DEFAULT_PATH.into()), ("HOSTNAME".into(), hostname.to_owned())];
+    let given = config.env().iter().flatten().filter_map(|pair| pair.split_once('='));
+    let given = given.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    for (name, value) in given.chain(spec.env.iter().cloned()) {
+        match env.iter_mut().find(|(known, _)| *known == name) {
+            Some(known) => known.1 = value,
+            None => env.push((name, value)),
+        }
+    }
+    env.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
+}
+
+fn env_problems(spec: &ContainerSpec) -> impl Iterator<Item = String> {
+    let bad = spec.env.iter().filter(|(name, _)| name.is_empty() || name.contains('='));
+    bad.map(|(name, _)| format!("environment variable `{name}`: the name must be there and without `=`"))
+}
+
+fn capabilities(spec: &ContainerSpec, problems: &mut Vec<String>) -> Capabilities {
+    let default = docker_spec();
+    let sets = default.process().as_ref().and_then(|process| process.capabilities().as_ref());
+    let mut set = sets.and_then(|sets| sets.bounding().clone()).unwrap_or_default();
+    let mut named = |names: &[String]| -> (bool, Vec<Capability>) {
+        let mut all = false;
+        let mut list = Vec::new();
+        for name in names {
+            let upper = name.to_ascii_uppercase();
+            match upper.strip_prefix("CAP_").unwrap_or(&upper) {
+                "ALL" => all = true,
+                short => match short.parse() {
+                    Ok(capability) => list.push(capability),
+                    Err(_) => problems.push(format!("unknown capability `{name}`")),
+                },
+            }
+        }
+        (all, list)
+    };
+    let (drop_all, dropped) = named(&spec.cap_drop);
+    let (add_all, added) = named(&spec.cap_add);
+    if add_all {
+        problems.push("capability `ALL` can't be added yet; name those that are needed".into());
+    }
+    if drop_all {
+        set.clear();
+    }
+    set.extend(added);
+    set.retain(|capability| !dropped.contains(capability));
+    set
+}
+
+fn mount_problem(mount: &MountSpec) -> Option<String> {
+    let at = &mount.at;
+    let inside = at.is_absolute() && at.parent().is_some();
+    if !inside || at.components().any(|part| part == Component::ParentDir) {
+        return Some(format!("mount at {at:?}: the place must be an absolute path below /, without `..`"));
+    }
+    match &mount.source {
+        Source::Bind(path) if !path.is_absolute() => {
+            Some(format!("mount of {path:?}: a host path must be absolute"))
+        }
+        Source::Bind(path) if !Path::exists(path) => {
+            Some(format!("mount of {path:?}: no such file or directory"))
+        }
+        _ => None,
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    bytes.next().is_some_and(|first| first.is_ascii_alphanumeric())
+        && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
+        && name.len() <= 128
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_as_docker_has_them() {
+        for good in ["a", "db", "shop_db-1.x", "0"] {
+            assert!(is_name(good), "{good}");
+        }
+        for bad in ["", "-a", "a/b", ".", "a b", "ä", &"x".repeat(129)] {
+            assert!(!is_name(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_last_word_counts() {
+        let mut config = Config::default();
+        config.set_env(Some(vec!["PATH=/x".into(), "A=1".into()]));
+        config.set_entrypoint(Some(vec!["e".into()])).set_cmd(Some(vec!["c".into()]));
+        let spec = ContainerSpec::new("i").env("A", "2").env("B", "3=4");
+        assert_eq!(env(&spec, &config, "h"), ["PATH=/x", "HOSTNAME=h", "A=2", "B=3=4"]);
+        assert_eq!(command(&spec, &config), ["e", "c"]);
+        assert_eq!(command(&spec.clone().command(["d"]), &config), ["e", "d"]);
+        assert_eq!(command(&spec.clone().entrypoint(["f"]), &config), ["f"]);
+        assert_eq!(command(&spec.entrypoint([""; 0]).command(["d"]), &config), ["d"]);
+    }
+}

@@ -1,0 +1,288 @@
+//! What container is wanted.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::Ready;
+use crate::stack::{Attachment, Mode};
+
+/// A container, as a value. Writing one never fails; [`Engine::start`](crate::Engine::start) and
+/// [`Engine::plan`](crate::Engine::plan) say everything that is wrong with it.
+///
+/// What is not said comes from the image, and what the image doesn't say is as docker has it: the network `bridge`,
+/// `/` as the working directory, root with fourteen capabilities, standard input from `/dev/null`.
+#[derive(Clone, Debug, Default)]
+pub struct ContainerSpec {
+    pub(crate) image: String,
+    pub(crate) name: Option<String>,
+    pub(crate) command: Option<Vec<String>>,
+    pub(crate) entrypoint: Option<Vec<String>>,
+    pub(crate) env: Vec<(String, String)>,
+    pub(crate) workdir: Option<String>,
+    pub(crate) user: Option<String>,
+    pub(crate) hostname: Option<String>,
+    pub(crate) labels: Vec<(String, String)>,
+    pub(crate) mounts: Vec<MountSpec>,
+    pub(crate) mode: Option<Mode>,
+    pub(crate) aliases: Vec<String>,
+    pub(crate) address: Option<Ipv4Addr>,
+    pub(crate) hosts: Vec<(String, IpAddr)>,
+    pub(crate) read_only: bool,
+    pub(crate) no_new_privileges: bool,
+    pub(crate) cap_add: Vec<String>,
+    pub(crate) cap_drop: Vec<String>,
+    pub(crate) interactive: bool,
+    pub(crate) attach: bool,
+    pub(crate) keep: bool,
+    pub(crate) retain: bool,
+    pub(crate) remove: bool,
+    pub(crate) ready: Option<Ready>,
+}
+
+/// What a mount shows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Source {
+    /// A volume by its name; made if it is not there.
+    Volume(String),
+    /// A directory or file of the host, by its absolute path.
+    Bind(PathBuf),
+}
+
+/// A mount of a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MountSpec {
+    pub(crate) source: Source,
+    pub(crate) at: PathBuf,
+    pub(crate) read_only: bool,
+}
+
+impl ContainerSpec {
+    /// A container of an image: an [`Image`](crate::Image), a name, an id.
+    pub fn new(image: impl Into<String>) -> ContainerSpec {
+        ContainerSpec { image: image.into(), ..ContainerSpec::default() }
+    }
+
+    /// Its name: what it is found by, in the engine and on its networks. Unnamed containers go by the beginning of
+    /// their id.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> ContainerSpec {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// The command, or the arguments of the entrypoint, instead of the image's (Dockerfile reference, CMD).
+    #[must_use]
+    pub fn command<S: Into<String>>(mut self, command: impl IntoIterator<Item = S>) -> ContainerSpec {
+        self.command = Some(command.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// The entrypoint instead of the image's, whose command is then forgotten, too; an empty list means none.
+    #[must_use]
+    pub fn entrypoint<S: Into<String>>(mut self, entrypoint: impl IntoIterator<Item = S>) -> ContainerSpec {
+        self.entrypoint = Some(entrypoint.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// An environment variable. Said twice, the last one counts.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> ContainerSpec {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// The working directory, an absolute path; made if it is not there.
+    #[must_use]
+    pub fn workdir(mut self, path: impl Into<String>) -> ContainerSpec {
+        self.workdir = Some(path.into());
+        self
+    }
+
+    /// Who runs it: `user`, `uid`, `user:group` or `uid:gid`, looked up in the image.
+    #[must_use]
+    pub fn user(mut self, user: impl Into<String>) -> ContainerSpec {
+        self.user = Some(user.into());
+        self
+    }
+
+    /// The host name; the beginning of the id unless it is given.
+    #[must_use]
+    pub fn hostname(mut self, hostname: impl Into<String>) -> ContainerSpec {
+        self.hostname = Some(hostname.into());
+        self
+    }
+
+    /// A label.
+    #[must_use]
+    pub fn label(mut self, key: impl Into<String>, value: impl Into<String>) -> ContainerSpec {
+        self.labels.push((key.into(), value.into()));
+        self
+    }
+
+    /// A volume (a [`Volume`](crate::Volume) or a name) at this absolute path.
+    #[must_use]
+    pub fn volume(self, volume: impl Into<String>, at: impl AsRef<Path>) -> ContainerSpec {
+        self.mount(Source::Volume(volume.into()), at, false)
+    }
+
+    /// A directory or file of the host at this absolute path.
+    #[must_use]
+    pub fn bind(self, host: impl AsRef<Path>, at: impl AsRef<Path>) -> ContainerSpec {
+        self.mount(Source::Bind(host.as_ref().to_owned()), at, false)
+    }
+
+    /// A mount at this absolute path, which may be read-only.
+    #[must_use]
+    pub fn mount(mut self, source: Source, at: impl AsRef<Path>, read_only: bool) -> ContainerSpec {
+        self.mounts.push(MountSpec { source, at: at.as_ref().to_owned(), read_only });
+        self
+    }
+
+    /// A place on this network (a [`Network`](crate::Network) or a name), instead of the default one. Said several
+    /// times: on all of them, the first one with the way out.
+    #[must_use]
+    pub fn network(mut self, network: impl Into<String>) -> ContainerSpec {
+        let attachment = Attachment { network: network.into(), aliases: Vec::new(), address: None };
+        match &mut self.mode {
+            Some(Mode::Networks(networks)) => networks.push(attachment),
+            mode => *mode = Some(Mode::Networks(vec![attachment])),
+        }
+        self
+    }
+
+    /// A further name on its networks.
+    #[must_use]
+    pub fn network_alias(mut self, alias: impl Into<String>) -> ContainerSpec {
+        self.aliases.push(alias.into());
+        self
+    }
+
+    /// This address on its (first) network.
+    #[must_use]
+    pub fn ip(mut self, address: Ipv4Addr) -> ContainerSpec {
+        self.address = Some(address);
+        self
+    }
+
+    /// No network but loopback.
+    #[must_use]
+    pub fn no_network(mut self) -> ContainerSpec {
+        self.mode = Some(Mode::None);
+        self
+    }
+
+    /// The host's own network, with all its interfaces.
+    #[must_use]
+    pub fn host_network(mut self) -> ContainerSpec {
+        self.mode = Some(Mode::Host);
+        self
+    }
+
+    /// A line in its `/etc/hosts`.
+    #[must_use]
+    pub fn add_host(mut self, name: impl Into<String>, address: IpAddr) -> ContainerSpec {
+        self.hosts.push((name.into(), address));
+        self
+    }
+
+    /// A root file system that can't be written to.
+    #[must_use]
+    pub fn read_only(mut self) -> ContainerSpec {
+        self.read_only = true;
+        self
+    }
+
+    /// No program in it gains rights by being executed (setuid, file capabilities).
+    #[must_use]
+    pub fn no_new_privileges(mut self) -> ContainerSpec {
+        self.no_new_privileges = true;
+        self
+    }
+
+    /// One more capability, as `NET_ADMIN` or `CAP_NET_ADMIN`; `ALL` for all.
+    #[must_use]
+    pub fn cap_add(mut self, capability: impl Into<String>) -> ContainerSpec {
+        self.cap_add.push(capability.into());
+        self
+    }
+
+    /// One capability less; `ALL` for all, before those added.
+    #[must_use]
+    pub fn cap_drop(mut self, capability: impl Into<String>) -> ContainerSpec {
+        self.cap_drop.push(capability.into());
+        self
+    }
+
+    /// Its standard input is this program's.
+    #[must_use]
+    pub fn interactive(mut self) -> ContainerSpec {
+        self.interactive = true;
+        self
+    }
+
+    /// What it writes goes to this program's standard output and error, too, not only to its log.
+    #[must_use]
+    pub fn attach(mut self) -> ContainerSpec {
+        self.attach = true;
+        self
+    }
+
+    /// It outlives this program: a process of its own supervises it, and it stays until it is removed. Needs
+    /// [`supervise`](crate::supervise) at the beginning of `main`.
+    #[must_use]
+    pub fn keep(mut self) -> ContainerSpec {
+        self.keep = true;
+        self
+    }
+
+    /// It dies with this program like every other, but what is left of it stays until it is removed.
+    #[must_use]
+    pub fn retain(mut self) -> ContainerSpec {
+        self.retain = true;
+        self
+    }
+
+    /// A kept one is removed as soon as it has ended.
+    #[must_use]
+    pub fn remove_when_ended(mut self) -> ContainerSpec {
+        self.remove = true;
+        self
+    }
+
+    /// When it counts as started.
+    #[must_use]
+    pub fn ready(mut self, ready: Ready) -> ContainerSpec {
+        self.ready = Some(ready);
+        self
+    }
+
+    /// The networks it asks for, with the aliases and the address in place.
+    pub(crate) fn mode(&self) -> Mode {
+        let mut mode = self.mode.clone().unwrap_or_default();
+        if let Mode::Networks(networks) = &mut mode {
+            for network in networks.iter_mut() {
+                network.aliases.clone_from(&self.aliases);
+            }
+            if let Some(first) = networks.first_mut() {
+                first.address = self.address;
+            }
+        }
+        mode
+    }
+}
+
+impl From<&crate::Network> for String {
+    fn from(network: &crate::Network) -> String {
+        network.name().to_owned()
+    }
+}
+
+impl From<&crate::Volume> for String {
+    fn from(volume: &crate::Volume) -> String {
+        volume.name().to_owned()
+    }
+}

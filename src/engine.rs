@@ -1,0 +1,97 @@
+//! The engine: one state directory and everything in it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use coracle_host::Kind;
+use coracle_layers::Store;
+use coracle_net::{NetworkSpec, Networks};
+use coracle_volume::Volumes;
+
+use crate::container::reclaim;
+use crate::error::{Doing, Error, Result};
+use crate::stack::DEFAULT_NETWORK;
+use crate::state::State;
+
+/// One engine over one state directory. Any number of engines, in any number of processes, may be open on the
+/// same directory: what they share is locked by name, and nothing else is.
+///
+/// Cheap to clone; `Send` and `Sync`.
+#[derive(Clone)]
+pub struct Engine(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) state: State,
+    pub(crate) store: Store,
+    pub(crate) networks: Networks,
+    pub(crate) volumes: Volumes,
+}
+
+impl Engine {
+    /// Opens the state directory at `path`, making it if it is missing, and reclaims what programs that were
+    /// killed left in it.
+    ///
+    /// # Errors
+    /// `Denied` without permission; `Unsupported` where a newer version wrote it; `Invalid` where the directory
+    /// is something else; as of the file system.
+    pub fn open(path: impl AsRef<Path>) -> Result<Engine> {
+        let path = path.as_ref();
+        Engine::try_open(path).doing(|| format!("open state directory {path:?}"))
+    }
+
+    /// [`Engine::open`] at `$CORACLE_ROOT`; without it at `/var/lib/coracle` for root, and at
+    /// `$XDG_DATA_HOME/coracle` or `~/.local/share/coracle` for others. This is the only call that reads the environment.
+    ///
+    /// # Errors
+    /// As of [`Engine::open`]; `NotFound` where no variable says where.
+    pub fn open_default() -> Result<Engine> {
+        Engine::open(default_path()?)
+    }
+
+    fn try_open(path: &Path) -> Result<Engine> {
+        let state = State::open(path)?;
+        let store = Store::open(&state.dir, &state.staging)?;
+        let networks = Networks::new(state.networks.clone(), state.staging.clone());
+        let volumes = Volumes::new(&state.volumes, &state.staging);
+        let inner = Inner { state, store, networks, volumes };
+        reclaim(&inner)?;
+        inner.networks.reclaim()?;
+        Ok(Engine(Arc::new(inner)))
+    }
+
+    /// The state directory.
+    pub fn path(&self) -> &Path {
+        self.0.state.dir.path()
+    }
+}
+
+impl Inner {
+    /// The network of that name; the default one is made when it is first asked for.
+    pub(crate) fn network(&self, name: &str) -> Result<coracle_net::Network> {
+        if name == DEFAULT_NETWORK {
+            return Ok(self.networks.open(&NetworkSpec::new(DEFAULT_NETWORK))?);
+        }
+        let found = self.networks.find(name)?;
+        found.ok_or_else(|| Error::new(Kind::NotFound, format!("no such network: {name}")))
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Engine({:?})", self.path())
+    }
+}
+
+fn default_path() -> Result<PathBuf> {
+    let var = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if let Some(root) = var("CORACLE_ROOT") {
+        return Ok(root);
+    }
+    if rustix::process::geteuid().is_root() {
+        return Ok("/var/lib/coracle".into());
+    }
+    let data = var("XDG_DATA_HOME").or_else(|| var("HOME").map(|home| home.join(".local/share")));
+    data.map(|data| data.join("coracle")).ok_or_else(|| {
+        Error::new(Kind::NotFound, "where is the state? none of CORACLE_ROOT, XDG_DATA_HOME and HOME is set")
+    })
+}

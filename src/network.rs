@@ -1,0 +1,93 @@
+//! Networks of the engine.
+
+use std::net::Ipv4Addr;
+
+use coracle_net::NetworkSpec;
+
+use crate::error::{Doing, Error, Result};
+use crate::stack::DEFAULT_NETWORK;
+use crate::{Engine, Kind};
+
+/// A network of an engine. The value is only a handle: the network stays until it is removed.
+#[derive(Clone, Debug)]
+pub struct Network(coracle_net::Network);
+
+impl Engine {
+    /// The network that `spec` names, made if it is not there.
+    ///
+    /// # Errors
+    /// `Invalid` with everything that is wrong with the spec; `Exhausted` where no subnet is free.
+    pub fn network(&self, spec: &NetworkSpec) -> Result<Network> {
+        Ok(Network(self.0.networks.open(spec)?))
+    }
+
+    /// A new network.
+    ///
+    /// # Errors
+    /// `AlreadyExists`; else as of [`Engine::network`].
+    pub fn create_network(&self, spec: &NetworkSpec) -> Result<Network> {
+        Ok(Network(self.0.networks.create(spec)?))
+    }
+
+    /// The network of that name, if it is there.
+    ///
+    /// # Errors
+    /// `Corrupt` where its record can't be read.
+    pub fn find_network(&self, name: &str) -> Result<Option<Network>> {
+        Ok(self.0.networks.find(name)?.map(Network))
+    }
+
+    /// All networks, by name.
+    ///
+    /// # Errors
+    /// `Corrupt` where a record can't be read.
+    pub fn networks(&self) -> Result<Vec<Network>> {
+        Ok(self.0.networks.list()?.into_iter().map(Network).collect())
+    }
+
+    /// Removes a network.
+    ///
+    /// # Errors
+    /// `NotFound`; `InUse` while a container is on it; `Denied` for the default network.
+    pub fn remove_network(&self, name: &str) -> Result<()> {
+        if name == DEFAULT_NETWORK {
+            return Err(Error::new(
+                Kind::Denied,
+                format!("remove network `{name}`: it is the default network"),
+            ));
+        }
+        self.0.networks.remove(name).doing(|| format!("remove network `{name}`"))
+    }
+}
+
+impl Network {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    /// Its id: 64 hexadecimal digits.
+    pub fn id(&self) -> &str {
+        self.0.id()
+    }
+
+    /// What carries it: `bridge`.
+    pub fn driver(&self) -> &'static str {
+        self.0.driver().as_str()
+    }
+
+    /// Its subnet in CIDR notation.
+    pub fn subnet(&self) -> String {
+        self.0.subnet().to_string()
+    }
+
+    /// The host's address on it.
+    pub fn gateway(&self) -> Ipv4Addr {
+        self.0.gateway()
+    }
+
+    /// Whether it has no way out.
+    pub fn is_internal(&self) -> bool {
+        self.0.is_internal()
+    }
+}

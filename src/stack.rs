@@ -1,0 +1,163 @@
+//! A container's place in its networks: the namespace, the endpoints, the names.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+use coracle_host::{Mount, Namespace, Staging};
+use coracle_net::{Endpoint, Join, dns, files};
+use coracle_runtime::Service;
+use rustix::event::PollFlags;
+use serde::{Deserialize, Serialize};
+
+use crate::Kind;
+use crate::engine::Inner;
+use crate::error::{Doing, Error, Result};
+
+/// The network that containers are on where nothing else is said, made when first needed.
+pub(crate) const DEFAULT_NETWORK: &str = "bridge";
+
+/// Which networks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Mode {
+    /// The host's own.
+    Host,
+    /// Loopback only.
+    None,
+    /// These, the first one with the default route.
+    Networks(Vec<Attachment>),
+}
+
+impl Default for Mode {
+    fn default() -> Mode {
+        Mode::Networks(vec![Attachment {
+            network: DEFAULT_NETWORK.into(),
+            aliases: Vec::new(),
+            address: None,
+        }])
+    }
+}
+
+/// A place in one network.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Attachment {
+    pub(crate) network: String,
+    #[serde(default)]
+    pub(crate) aliases: Vec<String>,
+    #[serde(default)]
+    pub(crate) address: Option<Ipv4Addr>,
+}
+
+/// A namespace with its endpoints, held as long as its container runs.
+pub(crate) struct Stack {
+    namespace: Namespace,
+    endpoints: Vec<Endpoint>,
+    dns: dns::Server,
+}
+
+impl Stack {
+    /// A new namespace that has joined the networks under these names.
+    pub(crate) fn open(engine: &Inner, id: &str, names: &[String], networks: &[Attachment]) -> Result<Stack> {
+        let namespace = Namespace::new_net()?;
+        coracle_net::loopback_up(namespace.as_fd())?;
+        let mut endpoints = Vec::new();
+        for (index, attachment) in networks.iter().enumerate() {
+            let network = engine.network(&attachment.network)?;
+            let mut join = Join::new(namespace.as_fd(), id)
+                .names(names.iter().chain(&attachment.aliases).cloned())
+                .interface(format!("eth{index}"))
+                .default_route(index == 0);
+            if let Some(address) = attachment.address {
+                join = join.address(address);
+            }
+            endpoints.push(network.join(&join).doing(|| format!("join network `{}`", attachment.network))?);
+        }
+        let zones =
+            endpoints.iter().map(|endpoint| Arc::new(endpoint.network().zone()) as Arc<dyn dns::Names>);
+        let responder = dns::Responder::new(zones.collect());
+        let upstream = dns::upstream(&host_resolv_conf());
+        let dns = dns::Server::open(namespace.as_fd(), responder, upstream)?;
+        Ok(Stack { namespace, endpoints, dns })
+    }
+
+    /// Another handle on the namespace.
+    pub(crate) fn namespace(&self) -> Result<Namespace> {
+        Ok(self.namespace.try_clone()?)
+    }
+
+    /// Its addresses, in the order of its networks.
+    pub(crate) fn addresses(&self) -> Vec<Ipv4Addr> {
+        self.endpoints.iter().map(Endpoint::address).collect()
+    }
+
+    /// Leaves all networks.
+    pub(crate) fn leave(self) -> Result<()> {
+        let mut failure = None;
+        for endpoint in self.endpoints {
+            if let Err(error) = endpoint.leave() {
+                failure.get_or_insert(error);
+            }
+        }
+        failure.map_or(Ok(()), |error| Err(error.into()))
+    }
+}
+
+impl Service for Stack {
+    fn interests(&self) -> Vec<(BorrowedFd<'_>, PollFlags)> {
+        vec![(self.dns.as_fd(), PollFlags::IN)]
+    }
+
+    fn ready(&mut self) {
+        // Only epoll itself can fail, for want of memory; the next query asks again.
+        let _ = self.dns.serve_ready();
+    }
+}
+
+/// `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf` of a container, as mounts over the image's.
+pub(crate) fn files(
+    staging: &Staging,
+    hostname: &str,
+    stack: Option<&Stack>,
+    mode: &Mode,
+    extra: &[(String, IpAddr)],
+) -> Result<Vec<(&'static str, Mount)>> {
+    let host = host_resolv_conf();
+    let own: Vec<IpAddr> =
+        stack.map(Stack::addresses).unwrap_or_default().into_iter().map(IpAddr::V4).collect();
+    let resolv_conf = match mode {
+        Mode::Networks(_) => files::resolv_conf(&host),
+        Mode::Host | Mode::None => host,
+    };
+    // The files live on in their mounts only: the directory is unlinked at once, and nothing is ever left of it.
+    let dir = staging.dir()?;
+    let mut mounts = Vec::new();
+    for (name, text) in [
+        ("hosts", files::hosts(hostname, &own, extra)),
+        ("hostname", files::hostname(hostname)),
+        ("resolv.conf", resolv_conf),
+    ] {
+        let path = dir.dir().path_of(name);
+        write(dir.dir(), name, &text)?;
+        let mount = Mount::bind_path(&path, false)?.private()?;
+        mounts.push((name, mount));
+    }
+    Ok(mounts)
+}
+
+fn write(dir: &coracle_host::Dir, name: &str, text: &str) -> Result<()> {
+    use rustix::fs::{Mode, OFlags, fchmod};
+    use std::io::Write;
+    let file = dir.file(name, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, 0o644)?;
+    let failed =
+        |error: std::io::Error| Error::new(Kind::Other, format!("write {:?}: {error}", dir.path_of(name)));
+    fchmod(&file, Mode::from_raw_mode(0o644)).map_err(|errno| failed(errno.into()))?;
+    std::fs::File::from(file).write_all(text.as_bytes()).map_err(failed)
+}
+
+/// A host without the file has no resolvers.
+fn host_resolv_conf() -> String {
+    std::fs::read("/etc/resolv.conf")
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+        .unwrap_or_default()
+}

@@ -1,0 +1,63 @@
+//! Volumes of the engine.
+
+use std::path::PathBuf;
+
+use coracle_volume::VolumeSpec;
+
+use crate::Engine;
+use crate::error::{Doing, Result};
+
+/// A volume of an engine: a named directory that outlives containers. The value is only a handle.
+#[derive(Clone, Debug)]
+pub struct Volume(coracle_volume::Volume);
+
+impl Engine {
+    /// The volume that `spec` names, made if it is not there.
+    ///
+    /// # Errors
+    /// `Invalid` for a bad name; as of the file system.
+    pub fn volume(&self, spec: &VolumeSpec) -> Result<Volume> {
+        Ok(Volume(self.0.volumes.open(spec)?))
+    }
+
+    /// The volume of that name, if it is there.
+    ///
+    /// # Errors
+    /// `Corrupt` where its record can't be read.
+    pub fn find_volume(&self, name: &str) -> Result<Option<Volume>> {
+        Ok(self.0.volumes.find(name)?.map(Volume))
+    }
+
+    /// All volumes, by name.
+    ///
+    /// # Errors
+    /// `Corrupt` where a record can't be read.
+    pub fn volumes(&self) -> Result<Vec<Volume>> {
+        self.0.volumes.list()?.into_iter().map(|volume| Ok(Volume(volume?))).collect()
+    }
+
+    /// Removes a volume and all its data.
+    ///
+    /// # Errors
+    /// `NotFound`; `InUse`, with its users, while a container has it.
+    pub fn remove_volume(&self, name: &str) -> Result<()> {
+        self.0.volumes.remove(name).doing(|| format!("remove volume `{name}`"))
+    }
+}
+
+impl Volume {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    /// What keeps it: `local`.
+    pub fn driver(&self) -> &str {
+        self.0.driver()
+    }
+
+    /// Where its data is on the host.
+    pub fn path(&self) -> PathBuf {
+        self.0.path()
+    }
+}

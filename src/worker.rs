@@ -1,0 +1,220 @@
+//! What a build asks of an engine, answered with its layer store and its runtime.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use coracle_build::{Base, Command, Commit, Error, ImageConfig, Stream, Worker};
+use coracle_host::{Exit, Kind, Root, StagedDir, random_hex};
+use coracle_layers::{ChainId, Reference, UpperOptions};
+use coracle_runtime::{Bundle, Facts, Plan, Pump, Service, Stdio, docker_spec, supervise};
+use rustix::fs::OFlags;
+
+use crate::container::set_user;
+use crate::engine::Inner;
+use crate::error::Result;
+use crate::stack::{self, Attachment, Mode, Stack};
+
+/// An engine at work on one build.
+pub(crate) struct Builder<'a> {
+    pub(crate) engine: &'a Inner,
+    pub(crate) clamp_mtime: Option<i64>,
+}
+
+/// A chain of layers.
+#[derive(Clone, Debug)]
+pub(crate) struct Snapshot {
+    id: String,
+    layers: Vec<ChainId>,
+}
+
+impl coracle_build::Snapshot for Snapshot {
+    fn id(&self) -> &str {
+        &self.id
+    }
+}
+
+impl Snapshot {
+    fn of(layers: Vec<ChainId>) -> Snapshot {
+        let id = layers.last().map_or_else(|| "scratch".to_owned(), ToString::to_string);
+        Snapshot { id, layers }
+    }
+}
+
+/// A directory to change and the overlay's own beside it.
+struct Change {
+    staged: StagedDir,
+}
+
+/// Bytes of an image's configuration; those of real images have some kilobytes.
+const LONGEST_CONFIG: u64 = 8 << 20;
+
+const UPPER: &str = "upper";
+const WORK: &str = "work";
+
+impl Worker for Builder<'_> {
+    type Snapshot = Snapshot;
+
+    fn scratch(&self) -> Snapshot {
+        Snapshot::of(Vec::new())
+    }
+
+    fn base(&self, name: &str) -> Result<Base<Snapshot>, Error> {
+        let image = self.engine.store.image(name).map_err(own)?;
+        let image = image.ok_or_else(|| Error::new(Kind::NotFound, format!("no such image: {name}")))?;
+        let blob = self.engine.store.blobs().read(&image.id().digest(), LONGEST_CONFIG).map_err(own)?;
+        let config = ImageConfig::from_json(&blob)?;
+        Ok(Base { snapshot: Snapshot::of(image.layers().to_vec()), config, digest: image.id().to_string() })
+    }
+
+    fn find(&self, id: &str) -> Result<Option<Snapshot>, Error> {
+        let Ok(top) = id.parse::<ChainId>() else { return Ok(None) };
+        match self.engine.store.chain(&top) {
+            Ok(layers) => Ok(Some(Snapshot::of(layers))),
+            Err(error) if error.kind() == Kind::NotFound => Ok(None),
+            Err(error) => Err(own(error)),
+        }
+    }
+
+    fn tree(&self, of: &Snapshot) -> Result<OwnedFd, Error> {
+        let rootfs = self.engine.store.rootfs(&of.layers, None, false).map_err(own)?;
+        directory(&rootfs.mount)
+    }
+
+    fn edit(
+        &self,
+        on: &Snapshot,
+        change: &mut dyn FnMut(BorrowedFd<'_>) -> Result<(), Error>,
+    ) -> Result<Snapshot, Error> {
+        let place = self.change()?;
+        let rootfs = self.mount(on, &place)?;
+        let root = directory(&rootfs.mount)?;
+        change(root.as_fd())?;
+        drop((root, rootfs));
+        self.layer(on, &place)
+    }
+
+    fn run(
+        &self,
+        on: &Snapshot,
+        command: &Command,
+        output: &mut dyn FnMut(Stream, &[u8]),
+    ) -> Result<Snapshot, Error> {
+        let place = self.change()?;
+        let exit = self.execute(on, &place, command, output).map_err(facade)?;
+        match exit {
+            Exit::Code(0) => self.layer(on, &place),
+            exit => Err(Error::exited(i32::from(exit.code()))),
+        }
+    }
+
+    fn commit(&self, image: Commit<Snapshot>) -> Result<String, Error> {
+        let names: Result<Vec<Reference>, _> =
+            image.tags.iter().map(|tag| tag.parse::<Reference>()).collect();
+        let names = names.map_err(own)?;
+        let config = image.config.to_json();
+        let config = serde_json::from_slice(&config)
+            .map_err(|error| Error::new(Kind::Other, format!("the image's configuration: {error}")))?;
+        let stored = self.engine.store.commit(config, &image.snapshot.layers).map_err(own)?;
+        for name in &names {
+            self.engine.store.tag(&stored, name).map_err(own)?;
+        }
+        Ok(stored.id().to_string())
+    }
+}
+
+impl Builder<'_> {
+    fn change(&self) -> Result<Change, Error> {
+        let staged = self.engine.state.staging.dir().map_err(own)?;
+        for name in [UPPER, WORK] {
+            staged.dir().make(name, 0o755).map_err(own)?;
+        }
+        Ok(Change { staged })
+    }
+
+    fn mount(&self, on: &Snapshot, place: &Change) -> Result<coracle_layers::Rootfs, Error> {
+        let dir = place.staged.dir();
+        let (upper, work) = (dir.dir(UPPER).map_err(own)?, dir.dir(WORK).map_err(own)?);
+        self.engine.store.rootfs(&on.layers, Some((&upper, &work)), true).map_err(own)
+    }
+
+    /// The change as a layer on top of `on`.
+    fn layer(&self, on: &Snapshot, place: &Change) -> Result<Snapshot, Error> {
+        let mut options = UpperOptions::new();
+        if let Some(epoch) = self.clamp_mtime {
+            options = options.clamp_mtime(epoch);
+        }
+        let layer = self
+            .engine
+            .store
+            .add_layer_from_upper(on.layers.last(), place.staged.dir(), UPPER, &options)
+            .map_err(own)?;
+        let mut layers = on.layers.clone();
+        layers.push(layer.chain_id());
+        Ok(Snapshot::of(layers))
+    }
+
+    /// Runs the command on the calling thread, which owns it: a build that is killed takes its steps along.
+    fn execute(
+        &self,
+        on: &Snapshot,
+        place: &Change,
+        command: &Command,
+        output: &mut dyn FnMut(Stream, &[u8]),
+    ) -> Result<Exit> {
+        let rootfs = self.mount(on, place)?;
+        let root = directory(&rootfs.mount)?;
+        Root::new(root.as_fd(), "snapshot").make_dirs(&command.cwd, 0o755, None)?;
+        let id = random_hex(32)?;
+        let mut spec = docker_spec();
+        let hostname = id[..12].to_owned();
+        spec.set_hostname(Some(hostname.clone()));
+        if let Some(process) = spec.process_mut() {
+            let env = command.env.iter().chain(&command.quiet_env);
+            let env = env.map(|(name, value)| format!("{name}={value}")).collect();
+            process
+                .set_args(Some(command.argv.clone()))
+                .set_env(Some(env))
+                .set_cwd(command.cwd.clone().into());
+            set_user(process, &command.user, &root)?;
+        }
+        let mut plan = Plan::container(&spec, &Facts::of_this_host())?;
+        let Mode::Networks(networks) = Mode::default() else { return Ok(Exit::Unknown) };
+        let networks: Vec<Attachment> = networks;
+        let mut stack = Stack::open(self.engine, &id, std::slice::from_ref(&hostname), &networks)?;
+        let mode = Mode::Networks(networks);
+        let mut mounts = Vec::new();
+        for (name, mount) in stack::files(&self.engine.state.staging, &hostname, Some(&stack), &mode, &[])? {
+            plan.attach(name, format!("/etc/{name}"))?;
+            mounts.push(mount);
+        }
+        let net = Some(stack.namespace()?);
+        let stdio = [Stdio::Null, Stdio::Pipe, Stdio::Pipe];
+        let mut running = plan.start(Bundle { root: rootfs.mount, mounts, net, stdio, stepper: None })?;
+        let exit = {
+            let mut pump = Pump::new(running.stdout.take(), running.stderr.take())?.to(|stream, bytes| {
+                let stream = match stream {
+                    coracle_runtime::Stream::Stdout => Stream::Stdout,
+                    coracle_runtime::Stream::Stderr => Stream::Stderr,
+                };
+                output(stream, bytes);
+            });
+            let mut services: [&mut dyn Service; 2] = [&mut pump, &mut stack];
+            supervise(&running.pidfd, &mut services)?
+        };
+        stack.leave()?;
+        Ok(exit)
+    }
+}
+
+/// The root of a mount as a directory to work in.
+fn directory(mount: &coracle_host::Mount) -> Result<OwnedFd, Error> {
+    Root::new(mount.as_fd(), "snapshot").open("/", OFlags::RDONLY | OFlags::DIRECTORY).map_err(own)
+}
+
+/// An error of one of the crates below, for the build to put at its line.
+fn own(error: impl Into<crate::Error>) -> Error {
+    facade(error.into())
+}
+
+fn facade(error: crate::Error) -> Error {
+    Error::new(error.kind(), error)
+}
