@@ -86,7 +86,7 @@ impl<'a> Places<'a> {
                     return Err(self.leads_out(&key));
                 }
                 let above = here.real.len().saturating_sub(1);
-                here = self.real(&here.real[..above].to_vec())?;
+                here = self.real(&here.real[..above])?;
                 continue;
             }
             match self.step(&here, &name, make)? {
