@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
 
 use coracle_host::{Call, Namespace};
 use rustix::io::Errno;
@@ -39,6 +40,9 @@ pub(crate) fn ready(name: &str) -> Result<Option<u32>> {
     let found = Actor::open()?.find(name)?;
     Ok(found.filter(|link| link.up).map(|link| link.mtu))
 }
+
+/// How long a link may take to come up; a millisecond is usual.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Sends what can be sent together in one go.
 struct Actor {
@@ -95,6 +99,7 @@ impl Actor {
                 self.pending.push(link::default_route(index, on, *via));
                 Ok(())
             }
+            Op::Await { links } => self.wait(links),
             Op::DeletePorts { bridge } => match self.find(bridge)? {
                 Some(found) => self.delete_ports(found.index),
                 None => Ok(()),
@@ -143,6 +148,26 @@ impl Actor {
         let name = links.iter().filter_map(link::read_link).find(|link| link.index == index);
         let name = name.map_or_else(|| format!("link {index}"), |link| link.name);
         Err(Error::new(Kind::InUse, format!("subnet {subnet} is in use: {name} of this host has {taken}")))
+    }
+
+    /// Links come up on a work queue of the kernel's. Both the link's qdisc and the bridge's port are ready when
+    /// the link says that it works.
+    fn wait(&mut self, links: &[String]) -> Result<()> {
+        let monitor = Socket::link_monitor()?;
+        let deadline = Instant::now() + PATIENCE;
+        for name in links {
+            loop {
+                let missing = || Error::os(format!("getlink({name})"), Errno::NODEV);
+                if self.find(name)?.ok_or_else(missing)?.works {
+                    break;
+                }
+                if !monitor.news(deadline.saturating_duration_since(Instant::now()))? {
+                    let text = format!("{name} does not work after {} seconds", PATIENCE.as_secs());
+                    return Err(Error::new(Kind::Timeout, text));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn find(&mut self, name: &str) -> Result<Option<link::Link>> {

@@ -29,6 +29,7 @@ pub(crate) enum Op {
     Up { link: String },
     Veth { name: String, bridge: String, peer: String, mac: Mac, mtu: u32 },
     Route { via: Ipv4Addr, on: String },
+    Await { links: Vec<String> },
     DeletePorts { bridge: String },
     Delete { link: String },
     Dismantle,
@@ -147,13 +148,11 @@ pub(crate) fn join(
     mtu: u32,
 ) -> Plan {
     let on = interface.to_owned();
-    let veth = Op::Veth {
-        name: veth_name(&record.id, address),
-        bridge: bridge_name(&record.id),
-        peer: on.clone(),
-        mac: Mac::of(address),
-        mtu,
-    };
+    let (name, bridge) = (veth_name(&record.id, address), bridge_name(&record.id));
+    // The kernel lets packets pass a little later, and those sent in between are lost: an ARP request takes a
+    // second to be repeated, and so would the first connection.
+    let wait = Op::Await { links: vec![name.clone(), bridge.clone()] };
+    let veth = Op::Veth { name, bridge, peer: on.clone(), mac: Mac::of(address), mtu };
     let mut inside = vec![
         Op::Up { link: "lo".into() },
         Op::Address { on: on.clone(), address, prefix: record.subnet.prefix_len() },
@@ -162,7 +161,7 @@ pub(crate) fn join(
     if default_route && !record.internal {
         inside.push(Op::Route { via: record.gateway, on });
     }
-    Plan::of(Place::Host, [veth]).then(Plan::of(Place::Inside, inside))
+    Plan::of(Place::Host, [veth]).then(Plan::of(Place::Inside, inside)).then(Plan::of(Place::Host, [wait]))
 }
 
 /// All that a namespace without a network needs.
@@ -234,6 +233,7 @@ impl fmt::Display for Op {
                 write!(f, "create veth {name} on {bridge}, its peer {peer} inside ({mac}, mtu {mtu})")
             }
             Op::Route { via, on } => write!(f, "add default route via {via} by {on}"),
+            Op::Await { links } => write!(f, "wait until {} pass packets", links.join(" and ")),
             Op::DeletePorts { bridge } => write!(f, "delete what is left on {bridge}"),
             Op::Delete { link } => write!(f, "delete {link}"),
             Op::Dismantle => write!(f, "remove table inet coracle if no bridge is left in it"),

@@ -141,18 +141,22 @@ pub(crate) struct Link {
     pub(crate) index: u32,
     pub(crate) name: String,
     pub(crate) mtu: u32,
+    /// Whether it was set up.
     pub(crate) up: bool,
+    /// Whether it passes packets (RFC 2863, `ifOperStatus`).
+    pub(crate) works: bool,
 }
 
-/// Reads an `RTM_NEWLINK`: index and flags of `struct ifinfomsg`, `IFLA_IFNAME`, `IFLA_MTU`.
+/// Reads an `RTM_NEWLINK`: index and flags of `struct ifinfomsg`, `IFLA_IFNAME`, `IFLA_MTU`, `IFLA_OPERSTATE`.
 pub(crate) fn read_link(reply: &Reply) -> Option<Link> {
     let header = reply.payload.get(..16).filter(|_| reply.kind == 16)?;
-    let mut link =
-        Link { index: ne32(&header[4..])?, name: String::new(), mtu: 0, up: ne32(&header[8..])? & 1 != 0 };
+    let (index, up) = (ne32(&header[4..])?, ne32(&header[8..])? & 1 != 0);
+    let mut link = Link { index, name: String::new(), mtu: 0, up, works: false };
     for (kind, value) in attributes(&reply.payload[16..]) {
         match kind {
             3 => link.name = text(&value),
             4 => link.mtu = ne32(&value)?,
+            16 => link.works = value.first() == Some(&6),
             _ => {}
         }
     }
@@ -210,7 +214,7 @@ mod tests {
     #[test]
     fn links_addresses_and_routes_are_read() {
         let bridge = read_link(&as_reply(&new_bridge("cor-1", Mac([2; 6]), 1400), 16)).unwrap();
-        assert_eq!(bridge, Link { index: 0, name: "cor-1".into(), mtu: 1400, up: false });
+        assert_eq!(bridge, Link { index: 0, name: "cor-1".into(), mtu: 1400, up: false, works: false });
         assert!(read_link(&as_reply(&up("cor-1"), 16)).unwrap().up);
         let address = add_address(7, "cor-1", Ipv4Addr::new(10, 1, 0, 9), 24);
         assert_eq!(read_address(&as_reply(&address, 20)), Some((7, "10.1.0.0/24".parse().unwrap())));

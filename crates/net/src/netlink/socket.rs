@@ -1,6 +1,7 @@
 //! One blocking socket, of the network namespace of the thread that opened it.
 
 use std::cell::Cell;
+use std::time::Duration;
 
 use coracle_host::Call;
 use netlink_packet_core::{
@@ -8,6 +9,7 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::{SocketAddr, protocols};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use super::attrs::{attributes, text};
@@ -86,6 +88,29 @@ impl Socket {
     /// For nf_tables.
     pub(crate) fn netfilter() -> Result<Socket> {
         Socket::open(protocols::NETLINK_NETFILTER, "NETLINK_NETFILTER")
+    }
+
+    /// Hears of every change to a link from now on (`RTNLGRP_LINK`). Nothing is ever sent by it.
+    pub(crate) fn link_monitor() -> Result<Socket> {
+        let monitor = Socket::route()?;
+        monitor.inner.add_membership(1).call(|| "setsockopt(NETLINK_ADD_MEMBERSHIP, RTNLGRP_LINK)")?;
+        Ok(monitor)
+    }
+
+    /// Waits until there is something to hear, and forgets it: whoever listens asks for the state afterwards, so
+    /// that news which were lost for lack of memory do no harm. `false` when `patience` is over.
+    pub(crate) fn news(&self, patience: Duration) -> Result<bool> {
+        let limit = Timespec { tv_sec: patience.as_secs() as i64, tv_nsec: patience.subsec_nanos().into() };
+        let mut fds = [PollFd::new(&self.inner, PollFlags::IN)];
+        match poll(&mut fds, Some(&limit)) {
+            Ok(0) => Ok(false),
+            Err(Errno::INTR) => Ok(true),
+            Err(errno) => Err(Error::os("poll(netlink)", errno)),
+            Ok(_) => match self.drain() {
+                Err(error) if error.errno() == Some(Errno::NOBUFS) => Ok(true),
+                done => done.map(|()| true),
+            },
+        }
     }
 
     fn open(protocol: isize, name: &str) -> Result<Socket> {

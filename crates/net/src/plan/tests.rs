@@ -83,6 +83,7 @@ fn joining_and_leaving() {
  2 inside: add 10.64.3.7/24 to eth0
  3 inside: set eth0 up
  4 inside: add default route via 10.64.3.1 by eth0
+ 5 wait until corvefc3f697955 and cor-1a2b3c4d5e6 pass packets
 "
     );
     for without in

@@ -39,6 +39,7 @@ fn without_privilege_it_says_what_failed() {
                     inheritable: rustix::thread::CapabilitySet::empty(),
                 };
                 rustix::thread::set_capabilities(None, none).unwrap();
+                assert_eq!(networks.reclaim().unwrap(), 0);
                 sea.join(&join(&netns, "boat")).unwrap_err()
             });
             deprived.join().unwrap()

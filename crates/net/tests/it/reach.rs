@@ -39,6 +39,25 @@ fn two_on_one_bridge() {
     });
 }
 
+/// The kernel brings links up on a work queue. A join that didn't wait for it lost the first packet now and then,
+/// and with it a second.
+#[test]
+fn the_first_packet_arrives() {
+    run(|host| {
+        let sea = networks(host.dir()).create(&NetworkSpec::new("sea")).unwrap();
+        let here = coracle_host::Namespace::current_net().unwrap();
+        for at in 0..40 {
+            let boat = netns();
+            let endpoint = sea.join(&join(&boat, "boat")).unwrap();
+            let (from, to) = if at % 2 == 0 { (&here, &boat) } else { (&boat, &here) };
+            let address = if at % 2 == 0 { endpoint.address() } else { sea.gateway() };
+            let listener = listen(to, address);
+            connect(from, address).unwrap_or_else(|error| panic!("at {at}: {error}"));
+            drop((listener, endpoint));
+        }
+    });
+}
+
 #[test]
 fn a_place_can_be_asked_for() {
     run(|host| {

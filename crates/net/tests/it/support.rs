@@ -125,6 +125,12 @@ impl Outside {
         configure(HOST);
         outside.within(|| configure(OUTSIDE)).unwrap();
         route(Ipv4Addr::UNSPECIFIED, 0, OUTSIDE);
+        // Until the kernel's work queue has come by, what is sent is lost.
+        let begin = std::time::Instant::now();
+        while fs::read("/sys/class/net/wan/operstate").unwrap() != b"up\n" {
+            assert!(begin.elapsed() < Duration::from_secs(5), "wan doesn't come up");
+            std::thread::yield_now();
+        }
         Outside(outside)
     }
 }
