@@ -118,6 +118,7 @@ fn links_are_followed_inside_only() {
         "f -> real/f",
         "d -> real",
         "abs -> /real/f",
+        "sub/abs -> /real/f",
         "loop -> loop",
         "up -> ../../../../real/f",
     ]);
@@ -129,6 +130,7 @@ fn links_are_followed_inside_only() {
     assert_eq!(get("d/f").unwrap(), ["real/f"]);
     assert_eq!(get("d").unwrap(), ["real", "real/f", "real/inner"]);
     assert_eq!(get("abs").unwrap(), ["real/f"]);
+    assert_eq!(get("sub/abs").unwrap(), ["real/f"]);
     assert_eq!(get("up").unwrap(), ["real/f"]);
     assert!(get("loop").unwrap_err().contains("Too many levels"), "{:?}", get("loop"));
     let error = get("escape").unwrap_err();
@@ -217,11 +219,13 @@ fn modes_times_and_hard_links() {
     let to = tree(&["old/f"]);
     fs::hard_link(to.path().join("old/f"), to.path().join("twin")).unwrap();
     copy(from.path(), "d", to.path(), "/new").unwrap();
-    copy(from.path(), "d", to.path(), "/old/").unwrap();
+    copy(from.path(), "d", to.path(), "/old").unwrap();
+    copy(from.path(), "d", to.path(), "/asked/").unwrap();
     let meta = |name: &str| to.path().join(name).metadata().unwrap();
     assert_eq!(meta("new/f").mode() & 0o7777, 0o6751);
     assert_eq!(meta("new/f").modified().unwrap(), time);
     assert_eq!(meta("new").mode() & 0o7777, 0o711);
+    assert_eq!(meta("asked").mode() & 0o7777, 0o755, "a directory that was asked for is an ordinary one");
     assert_eq!(meta("old").mode() & 0o7777, 0o755, "a directory that was there stays as it was");
     assert_eq!(
         fs::read_to_string(to.path().join("twin")).unwrap(),

@@ -103,6 +103,25 @@ fn arguments_count_from_where_they_are_declared() {
 }
 
 #[test]
+fn a_command_depends_on_all_that_it_can_see() {
+    let mut bench = Bench::new();
+    let run =
+        |before: &str, command: &str| format!("FROM base\n{before}\nRUN {command}\nENV later=1\nCMD x\n");
+    let spec = bench.dockerfile(&run("LABEL a=b", "put a 1"));
+    assert_eq!(built(&bench.build(&spec)), [3]);
+    for before in ["USER app", "ENV a=b", "ARG a=c", "SHELL [\"/bin/ash\", \"-c\"]"] {
+        let spec = bench.dockerfile(&run(before, "put a 1"));
+        assert_eq!(built(&bench.build(&spec)), [3], "{before}");
+    }
+    for before in ["LABEL c=d", "EXPOSE 80", "CMD y", "VOLUME /v", "# nothing", "STOPSIGNAL 9", "ARG none"] {
+        let spec = bench.dockerfile(&run(before, "put a 1"));
+        assert_eq!(built(&bench.build(&spec)), Vec::<usize>::new(), "{before}");
+    }
+    let spec = bench.dockerfile(&run("", "[\"put a 1\"]"));
+    assert_eq!(built(&bench.build(&spec)), [3], "the exec form is another command");
+}
+
+#[test]
 fn only_needed_stages_and_only_what_changed_in_them() {
     let mut bench = Bench::new();
     bench.file("main.c", "int main").file("doc.txt", "doc");
