@@ -217,6 +217,7 @@ fn modes_times_and_hard_links() {
     let time = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_nanos(1_234_567_891);
     File::options().write(true).open(&file).unwrap().set_modified(time).unwrap();
     let to = tree(&["old/f"]);
+    fs::set_permissions(to.path().join("old"), Permissions::from_mode(0o755)).unwrap();
     fs::hard_link(to.path().join("old/f"), to.path().join("twin")).unwrap();
     copy(from.path(), "d", to.path(), "/new").unwrap();
     copy(from.path(), "d", to.path(), "/old").unwrap();
