@@ -221,6 +221,18 @@ pub(crate) fn leftovers() -> Result<Vec<String>> {
     Ok(names)
 }
 
+/// Whether anything of a bridge is left: the link, or its place in the table. Who may not look at tables has
+/// left nothing in them.
+pub(crate) fn is_left(bridge: &str) -> Result<bool> {
+    if Actor::open()?.find(bridge)?.is_some() {
+        return Ok(true);
+    }
+    match Table::open().and_then(|table| table.has(bridge)) {
+        Err(error) if matches!(error.kind(), Kind::Unsupported | Kind::Denied) => Ok(false),
+        left => left,
+    }
+}
+
 /// [`Op::Dismantle`] alone, for when the last one out was killed on the way.
 pub(crate) fn dismantle_if_empty() -> Result<()> {
     with_table(dismantle)
@@ -242,7 +254,7 @@ fn with_table(act: impl FnOnce(&Table) -> Result<()>) -> Result<()> {
 /// meanwhile and needs the switches on. Chains that are gone already (of one who was killed here, or who is here
 /// at the same time) are no reason to stop.
 fn dismantle(table: &Table) -> Result<()> {
-    if table.dismantle()? == Removal::InUse {
+    if !table.exists()? || table.dismantle()? == Removal::InUse {
         return Ok(());
     }
     let uplinks = if facts::ip_forward()? { Vec::new() } else { table.uplinks()? };

@@ -89,12 +89,16 @@ impl Endpoint {
     fn give_up(&mut self) -> Result<()> {
         let Some((lease, presence)) = self.held.take() else { return Ok(()) };
         let unpublished = lease.clear();
-        let unlinked = act::perform(&plan::leave(self.network.record(), self.address), None);
-        drop(lease);
+        // The last one out removes every link there is. The lease lasts until ours is gone, by whomever.
         drop(presence);
-        let taken_down = self.network.take_down_if_empty().map(drop);
+        let taken_down = self.network.take_down_if_empty();
+        let unlinked = match taken_down {
+            Ok(true) => Ok(()),
+            _ => act::perform(&plan::leave(self.network.record(), self.address), None),
+        };
+        drop(lease);
         let failures: Vec<Error> =
-            [unpublished, unlinked, taken_down].into_iter().filter_map(Result::err).collect();
+            [unpublished, unlinked, taken_down.map(drop)].into_iter().filter_map(Result::err).collect();
         let Some(first) = failures.first() else { return Ok(()) };
         let all: Vec<String> = failures.iter().map(Error::to_string).collect();
         Err(Error::new(first.kind(), format!("leave network `{}`: {}", self.network.name(), all.join("; "))))

@@ -137,7 +137,9 @@ impl Networks {
         let missing = || Error::new(Kind::NotFound, "there is no such network");
         let network = self.find(name)?.ok_or_else(missing)?;
         let Some(_alone) = Lock::try_exclusive(network.dir(), LOCK)? else { return Err(network.in_use()) };
-        act::perform(&plan::take_down(network.record()), None)?;
+        if act::is_left(&network.bridge())? {
+            act::perform(&plan::take_down(network.record()), None)?;
+        }
         Ok(self.staging.trash(&self.dir, name)?)
     }
 

@@ -151,7 +151,12 @@ impl Server {
             let server = flight.server;
             let Some(id) = self.flights.start(flight.clone(), random_id(), now) else { break };
             message::set_id(&mut query, id);
-            match self.sockets[server].send(&query) {
+            let socket = &self.sockets[server];
+            let sent = socket.send(&query).or_else(|_| {
+                socket.connect(self.servers[server])?;
+                socket.send(&query)
+            });
+            match sent {
                 Ok(_) => return,
                 Err(_) => {
                     self.flights.abandon(id);
@@ -340,8 +345,9 @@ fn interest(connection: &Connection) -> EventFlags {
 fn socket_to(server: &SocketAddr) -> Result<UdpSocket> {
     let any: SocketAddr = if server.is_ipv4() { ([0; 4], 0).into() } else { ([0; 16], 0).into() };
     let socket = UdpSocket::bind(any).call(|| format!("bind({any}, udp)"))?;
-    // Connected, so that only the server's datagrams come in, and its absence is told.
-    socket.connect(server).call(|| format!("connect({server}, udp)"))?;
+    // Connected, so that only the server's datagrams come in, and its absence is told. A host that has no way to it now
+    // (it is offline) may have one when something is asked.
+    let _ = socket.connect(server);
     socket.set_nonblocking(true).call(|| format!("fcntl({server}, O_NONBLOCK)"))?;
     Ok(socket)
 }

@@ -11,6 +11,7 @@ const INET: u8 = 1;
 const ONLY_EMPTY: u16 = 0x100;
 
 const NEW_TABLE: u16 = 0;
+const GET_TABLE: u16 = 1;
 const DEL_TABLE: u16 = 2;
 const NEW_CHAIN: u16 = 3;
 const DEL_CHAIN: u16 = 5;
@@ -19,7 +20,7 @@ const DEL_RULE: u16 = 8;
 const NEW_SET: u16 = 9;
 const DEL_SET: u16 = 11;
 const NEW_ELEMENT: u16 = 12;
-pub(crate) const GET_ELEMENT: u16 = 13;
+const GET_ELEMENT: u16 = 13;
 const DEL_ELEMENT: u16 = 14;
 
 /// The name of the only table that we touch.
@@ -71,6 +72,11 @@ pub(crate) fn add_table() -> Request {
         Attrs::new().text(1, TABLE).be32(2, 0),
         format!("nft(add table {TABLE})"),
     )
+}
+
+/// Fails with `ENOENT` when it isn't there.
+pub(crate) fn get_table() -> Request {
+    message(GET_TABLE, 0, Attrs::new().text(1, TABLE), format!("nft(get table {TABLE})"))
 }
 
 pub(crate) fn remove_empty_table() -> Request {

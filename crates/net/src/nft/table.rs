@@ -84,8 +84,17 @@ impl Table {
         self.has_element(BRIDGES, &nft::interface_key(bridge))
     }
 
+    /// Whether there is a table at all. Worth asking: a transaction that fails costs as much as one that doesn't.
+    pub(crate) fn exists(&self) -> Result<bool> {
+        self.there(nft::get_table())
+    }
+
     fn has_element(&self, set: Set, key: &[u8]) -> Result<bool> {
-        match self.socket.one(nft::get_element(set, key)) {
+        self.there(nft::get_element(set, key))
+    }
+
+    fn there(&self, question: Request) -> Result<bool> {
+        match self.socket.one(question) {
             Ok(_) => Ok(true),
             Err(error) if error.errno() == Some(Errno::NOENT) => Ok(false),
             Err(error) => Err(named(error)),
