@@ -25,15 +25,29 @@ impl Engine {
         self.tagged(&image.id().to_string(), &name).doing(doing)
     }
 
-    /// Makes an image of a root file system tar (plain, gzip or zstd) and tags it `name`.
+    /// Makes an image of a root file system tar (plain, gzip or zstd) and tags it `name`; `None` leaves it without one.
     ///
     /// # Errors
     /// `Invalid` for a bad name, or an archive that is broken or leads out of itself.
-    pub fn import(&self, tar: impl Read, name: &str) -> Result<Image> {
-        let doing = || format!("import `{name}`");
-        let name: Reference = name.parse().doing(doing)?;
+    pub fn import<'a>(&self, tar: impl Read, name: impl Into<Option<&'a str>>) -> Result<Image> {
+        let name = name.into();
+        let doing = || format!("import `{}`", name.unwrap_or("<none>"));
+        let name = name.map(str::parse::<Reference>).transpose().doing(doing)?;
         let image = self.0.store.import(tar, &ImportOptions::new()).doing(doing)?;
-        self.tagged(&image.id().to_string(), &name).doing(doing)
+        match name {
+            Some(name) => self.tagged(&image.id().to_string(), &name).doing(doing),
+            None => Ok(Image(image)),
+        }
+    }
+
+    /// Gives an image one more name, taking it from the image that had it.
+    ///
+    /// # Errors
+    /// `Invalid` for a bad name, or one with a digest; `NotFound` where the image was removed.
+    pub fn tag(&self, image: &Image, name: &str) -> Result<Image> {
+        let doing = || format!("tag `{name}`");
+        let reference: Reference = name.parse().doing(doing)?;
+        self.tagged(&image.id(), &reference).doing(doing)
     }
 
     /// Gives a stored image one more name.
@@ -61,13 +75,27 @@ impl Engine {
     }
 
     /// Takes a name from an image. With its last name the image is no longer listed; its layers stay until they are
-    /// collected.
+    /// collected. An id stands for all names of its image.
     ///
     /// # Errors
-    /// `NotFound`.
-    pub fn remove_image(&self, name: &str) -> Result<()> {
-        self.0.store.remove(name).map(drop).doing(|| format!("remove image `{name}`"))
+    /// `NotFound`; `InUse` for an id whose image has names in several repositories.
+    pub fn remove_image(&self, name: &str) -> Result<RemovedImage> {
+        let removed = self.0.store.remove(name).doing(|| format!("remove image `{name}`"))?;
+        Ok(RemovedImage {
+            untagged: removed.untagged.iter().map(Reference::familiar).collect(),
+            deleted: removed.deleted.map(|id| id.to_string()),
+        })
     }
+}
+
+/// What [`Engine::remove_image`] did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RemovedImage {
+    /// The names that are gone, in the short form.
+    pub untagged: Vec<String>,
+    /// The id of the image, if that was its last name.
+    pub deleted: Option<String>,
 }
 
 impl Image {
@@ -78,7 +106,7 @@ impl Image {
 
     /// Its names, in the short form.
     pub fn names(&self) -> Vec<String> {
-        self.0.names().iter().map(ToString::to_string).collect()
+        self.0.names().iter().map(Reference::familiar).collect()
     }
 
     /// The size of its layers in bytes, uncompressed.

@@ -64,10 +64,10 @@ pub use container::{
 pub use coracle_build::{BuildSpec, Event, StepReport};
 pub use coracle_host::{Exit, Kind};
 pub use coracle_layers::Capture;
-pub use coracle_net::NetworkSpec;
+pub use coracle_net::{Attached, NetworkSpec};
 pub use coracle_volume::VolumeSpec;
 pub use engine::Engine;
 pub use error::{Error, Result};
-pub use image::Image;
+pub use image::{Image, RemovedImage};
 pub use network::Network;
 pub use volume::Volume;

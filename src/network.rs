@@ -1,8 +1,10 @@
 //! Networks of the engine.
 
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::time::SystemTime;
 
-use coracle_net::NetworkSpec;
+use coracle_net::{Attached, NetworkSpec};
 
 use crate::error::{Doing, Error, Result};
 use crate::stack::DEFAULT_NETWORK;
@@ -89,5 +91,23 @@ impl Network {
     /// Whether it has no way out.
     pub fn is_internal(&self) -> bool {
         self.0.is_internal()
+    }
+
+    /// Its labels, by key.
+    pub fn labels(&self) -> &BTreeMap<String, String> {
+        self.0.labels()
+    }
+
+    /// When it was made, to the second.
+    pub fn created(&self) -> SystemTime {
+        self.0.created()
+    }
+
+    /// Who is on it now: containers by their ids, each with its address and names.
+    ///
+    /// # Errors
+    /// `Corrupt` where a lease can't be read.
+    pub fn attached(&self) -> Result<Vec<Attached>> {
+        Ok(self.0.attached()?)
     }
 }

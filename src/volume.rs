@@ -1,6 +1,8 @@
 //! Volumes of the engine.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use coracle_volume::VolumeSpec;
 
@@ -54,6 +56,16 @@ impl Volume {
     /// What keeps it: `local`.
     pub fn driver(&self) -> &str {
         self.0.driver()
+    }
+
+    /// Its labels, by key.
+    pub fn labels(&self) -> &BTreeMap<String, String> {
+        self.0.labels()
+    }
+
+    /// When it was made, to the second.
+    pub fn created(&self) -> SystemTime {
+        self.0.created()
     }
 
     /// Where its data is on the host.

@@ -1,2 +1,52 @@
-//! The coracle program.
-fn main() {}
+//! The `coracle` program: the engine of the `coracle` crate behind the command line that docker users know.
+//!
+//! Verbs, flags, output columns and exit codes are docker's. A flag of docker's that is not there yet is refused by
+//! its name, never ignored. State is under `$CORACLE_ROOT`, else where [`coracle::Engine::open_default`] says.
+//!
+//! # Who should use this crate alone
+//!
+//! People at a terminal, and scripts. Programs use the `coracle` crate.
+
+#![forbid(unsafe_code)]
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod build;
+mod cli;
+mod dialect;
+mod each;
+mod env;
+mod exec;
+mod fail;
+mod images;
+mod kill;
+mod logs;
+mod mounts;
+mod network;
+mod out;
+mod ps;
+mod refuse;
+mod rm;
+mod run;
+mod signals;
+mod table;
+mod units;
+mod version;
+mod volume;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    coracle::supervise();
+    let arguments: Vec<_> = std::env::args_os().collect();
+    let done = match cli::parse(&arguments) {
+        Ok(command) => cli::dispatch(command),
+        Err(fail) => Err(fail),
+    };
+    match done {
+        Ok(status) => ExitCode::from(status),
+        Err(fail) => {
+            fail.print();
+            ExitCode::from(fail.status())
+        }
+    }
+}

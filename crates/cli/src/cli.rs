@@ -1,0 +1,156 @@
+//! The tree of verbs, and where each one leads.
+
+use std::ffi::OsString;
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::fail::{Done, Fail};
+use crate::{build, dialect, exec, images, kill, logs, network, ps, refuse, rm, run, version, volume};
+
+/// A container engine without a daemon, with docker's command line.
+#[derive(Parser)]
+#[command(name = "coracle", arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    Run(Box<run::Args>),
+    Exec(exec::Args),
+    Ps(ps::Args),
+    Build(build::Args),
+    Images(images::ListArgs),
+    Logs(logs::Args),
+    Kill(kill::KillArgs),
+    Stop(kill::StopArgs),
+    Wait(kill::WaitArgs),
+    Rm(rm::Args),
+    Rmi(images::RemoveArgs),
+    Import(images::ImportArgs),
+    Tag(images::TagArgs),
+    Network(NetworkArgs),
+    Volume(VolumeArgs),
+    Version(version::Args),
+}
+
+/// Manage networks
+#[derive(Args)]
+#[command(arg_required_else_help = true)]
+pub(crate) struct NetworkArgs {
+    #[command(subcommand)]
+    pub(crate) command: network::Command,
+}
+
+/// Manage volumes
+#[derive(Args)]
+#[command(arg_required_else_help = true)]
+pub(crate) struct VolumeArgs {
+    #[command(subcommand)]
+    pub(crate) command: volume::Command,
+}
+
+/// Reads a command line, the program's name first.
+pub(crate) fn parse(arguments: &[OsString]) -> Result<Command, Fail> {
+    let matches = dialect::dockers(Cli::command()).try_get_matches_from(arguments);
+    let cli = matches.and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches));
+    cli.map(|cli| cli.command).map_err(|error| refuse::command_line(&error, arguments))
+}
+
+/// Does it, and says which status to end with.
+pub(crate) fn dispatch(command: Command) -> Done {
+    match command {
+        Command::Run(args) => run::run(&args),
+        Command::Exec(args) => exec::run(&args),
+        Command::Ps(args) => ps::run(&args),
+        Command::Build(args) => build::run(&args),
+        Command::Images(args) => images::list(&args),
+        Command::Logs(args) => logs::run(&args),
+        Command::Kill(args) => kill::kill(&args),
+        Command::Stop(args) => kill::stop(&args),
+        Command::Wait(args) => kill::wait(&args),
+        Command::Rm(args) => rm::run(&args),
+        Command::Rmi(args) => images::remove(&args),
+        Command::Import(args) => images::import(&args),
+        Command::Tag(args) => images::tag(&args),
+        Command::Network(args) => network::run(&args.command),
+        Command::Volume(args) => volume::run(&args.command),
+        Command::Version(args) => version::run(&args),
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Reads a command line as a shell would split it at blanks.
+    pub(crate) fn parsed(line: &str) -> Result<Command, Fail> {
+        let words = std::iter::once("coracle").chain(line.split(' '));
+        parse(&words.map(OsString::from).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn the_tree_is_sound() {
+        dialect::dockers(Cli::command()).debug_assert();
+    }
+
+    #[test]
+    fn flags_after_the_image_are_the_commands() {
+        let Ok(Command::Run(args)) = parsed("run --rm --name=n -e A=1 image -d --rm -- -x") else { panic!() };
+        assert!(args.rm && !args.detach);
+        assert_eq!(args.words, ["image", "-d", "--rm", "--", "-x"]);
+        let Ok(Command::Exec(args)) = parsed("exec -w /tmp c ls -l --user") else { panic!() };
+        assert_eq!(args.words, ["c", "ls", "-l", "--user"]);
+        assert_eq!(args.user, None);
+    }
+
+    #[test]
+    fn flags_are_written_in_all_of_dockers_ways() {
+        let Ok(Command::Run(args)) =
+            parsed("run -di --rm=false --read-only=true -eA=1 -e=B=2 --name a --name b i")
+        else {
+            panic!()
+        };
+        assert!(args.detach && args.interactive && !args.rm && args.read_only);
+        assert_eq!(args.env, ["A=1", "B=2"]);
+        assert_eq!(args.name.as_deref(), Some("b"));
+        let Ok(Command::Rm(args)) = parsed("rm a -f b") else { panic!() };
+        assert!(args.force);
+        assert_eq!(args.containers, ["a", "b"]);
+        let Ok(Command::Run(args)) = parsed("run --entrypoint -x i") else { panic!() };
+        assert_eq!(args.entrypoint.as_deref(), Some("-x"));
+    }
+
+    #[test]
+    fn refusals_have_dockers_words_and_status() {
+        let table = [
+            ("run --frob i", 125, "unknown flag: --frob"),
+            ("run -z i", 125, "unknown shorthand flag: 'z' in -z"),
+            ("run -it i", 125, "run -t: a terminal is not supported yet"),
+            ("run -p 80:80 i", 125, "run -p: published ports are not supported yet"),
+            ("run --publish=80 i", 125, "run --publish: published ports are not supported yet"),
+            ("run --privileged i", 125, "run --privileged: not supported yet"),
+            ("run --rm=maybe i", 125, "invalid argument \"maybe\" for \"--rm\""),
+            ("run --ip 10.1 i", 125, "invalid argument \"10.1\" for \"--ip\""),
+            ("exec -d c true", 125, "exec -d: not supported yet"),
+            ("ps --format x", 125, "ps --format: not supported yet"),
+            ("volume inspect --format x v", 125, "volume inspect --format: not supported yet"),
+            ("run", 1, "'coracle run' requires at least 1 argument"),
+            ("exec c", 1, "'coracle exec' requires at least 2 arguments"),
+            ("rm", 1, "'coracle rm' requires at least 1 argument"),
+            ("network create", 1, "'coracle network create' requires 1 argument"),
+            ("logs a b", 1, "'coracle logs' requires 1 argument"),
+            ("volume create a b", 1, "'coracle volume create' requires at most 1 argument"),
+            ("frob", 1, "unknown command: coracle frob"),
+            ("network frob", 1, "unknown command: coracle network frob"),
+            ("inspect x", 1, "`coracle inspect` is not supported yet"),
+            ("network connect x y", 1, "`coracle network connect` is not supported yet"),
+        ];
+        for (line, status, text) in table {
+            let Err(fail) = parsed(line) else { panic!("{line}: accepted") };
+            assert!(fail.to_string().contains(text), "{line}: {fail}");
+            assert_eq!(fail.status(), status, "{line}");
+        }
+    }
+}

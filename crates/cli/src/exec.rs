@@ -1,0 +1,57 @@
+//! `coracle exec`.
+
+use coracle::{Engine, ExecSpec, Kind};
+
+use crate::each::container;
+use crate::env;
+use crate::fail::{Done, Fail};
+
+/// Execute a command in a running container
+#[derive(clap::Args)]
+#[command(override_usage = "coracle exec [OPTIONS] CONTAINER COMMAND [ARG...]")]
+pub(crate) struct Args {
+    /// Set environment variables
+    #[arg(short, long, value_name = "NAME[=VALUE]")]
+    pub(crate) env: Vec<String>,
+    /// Read in a file of environment variables
+    #[arg(long, value_name = "FILE")]
+    pub(crate) env_file: Vec<String>,
+    /// Keep STDIN open
+    #[arg(short, long)]
+    pub(crate) interactive: bool,
+    /// Username or UID (format: <name|uid>[:<group|gid>])
+    #[arg(short, long)]
+    pub(crate) user: Option<String>,
+    /// Working directory inside the container
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) workdir: Option<String>,
+    /// The container, and the command with its arguments
+    #[arg(required = true, num_args = 2.., trailing_var_arg = true, value_name = "CONTAINER COMMAND [ARG...]", hide = true)]
+    pub(crate) words: Vec<String>,
+}
+
+/// Runs it to its end, whose status becomes ours.
+pub(crate) fn run(args: &Args) -> Done {
+    let Some((name, command)) = args.words.split_first() else { return Ok(1) };
+    let mut spec = ExecSpec::new(command).attach();
+    for (name, value) in env::variables(&args.env_file, &args.env, &env::own)? {
+        spec = spec.env(name, value);
+    }
+    if let Some(user) = &args.user {
+        spec = spec.user(user);
+    }
+    if let Some(workdir) = &args.workdir {
+        spec = spec.workdir(workdir);
+    }
+    if args.interactive {
+        spec = spec.interactive();
+    }
+    let engine = Engine::open_default()?;
+    let container = container(&engine, name)?;
+    match container.exec(&spec) {
+        Ok((exit, _)) => Ok(exit.code()),
+        // docker's status where the container is at fault, not the command.
+        Err(error) if matches!(error.kind(), Kind::InUse) => Err(Fail::from(error)),
+        Err(error) => Err(Fail::starting(&error)),
+    }
+}

@@ -1,0 +1,176 @@
+//! What is wrong with a command line, in docker's words.
+
+use std::ffi::OsString;
+
+use clap::CommandFactory;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use crate::cli::Cli;
+use crate::fail::Fail;
+
+/// Flags that docker has, this program has not yet, and there is more to say about than that.
+const REASONS: [(&str, &str, &str); 7] = [
+    ("run", "-p --publish -P --publish-all", "published ports are not supported yet"),
+    ("run", "-t --tty", "a terminal is not supported yet"),
+    ("exec", "-t --tty", "a terminal is not supported yet"),
+    ("run", "-m --memory --memory-swap --cpus --pids-limit -c --cpu-shares", "limits are not supported yet"),
+    ("run", "--tmpfs", "mounts of type tmpfs are not supported yet"),
+    ("rm", "-v --volumes", "there are no volumes without a name yet"),
+    (
+        "network create",
+        "-o --opt --attachable --ipv6 --ip-range --aux-address",
+        "networks have no such option yet",
+    ),
+];
+
+/// All other flags that docker has and this program has not yet: a user has not mistyped them.
+const FLAGS: [(&str, &str); 15] = [
+    (
+        "run",
+        "--annotation -a --attach --blkio-weight --blkio-weight-device --cgroup-parent --cgroupns --cidfile \
+         --cpu-period --cpu-quota --cpu-rt-period --cpu-rt-runtime --cpuset-cpus --cpuset-mems --detach-keys --device \
+         --device-cgroup-rule --device-read-bps --device-read-iops --device-write-bps --device-write-iops \
+         --disable-content-trust --dns --dns-option --dns-search --domainname --expose --gpus --group-add --health-cmd \
+         --health-interval --health-retries --health-start-interval --health-start-period --health-timeout --init --ip6 \
+         --ipc --isolation --kernel-memory --label-file --link --link-local-ip --log-driver --log-opt --mac-address \
+         --memory-reservation --memory-swappiness --no-healthcheck --oom-kill-disable --oom-score-adj --pid --platform \
+         --privileged --pull -q --quiet --restart --runtime --shm-size --sig-proxy --stop-signal --stop-timeout \
+         --storage-opt --sysctl --ulimit --userns --uts --volume-driver --volumes-from",
+    ),
+    ("exec", "-d --detach --detach-keys --privileged"),
+    ("ps", "-f --filter --format -n --last -l --latest -s --size"),
+    (
+        "build",
+        "--add-host --allow --annotation --attest --build-context --builder --cache-from --cache-to --call \
+         --cgroup-parent --check -c --cpu-shares --cpu-period --cpu-quota --cpuset-cpus --cpuset-mems --iidfile --load -m \
+         --memory --memory-swap --metadata-file --network --no-cache-filter -o --output --platform --provenance --pull \
+         --push --sbom --secret --security-opt --shm-size --squash --ssh --ulimit",
+    ),
+    ("images", "--digests -f --filter --format --tree"),
+    ("logs", "--details --since --until"),
+    ("rm", "-l --link"),
+    ("rmi", "--no-prune --platform"),
+    ("import", "-c --change -m --message --platform"),
+    ("network create", "--config-from --config-only --ingress --ipam-driver --ipam-opt --ipv4 --scope"),
+    ("network ls", "-f --filter --format"),
+    ("network inspect", "-f --format -v --verbose"),
+    ("volume create", "-o --opt --availability --group --scope --sharing --type"),
+    ("volume ls", "-f --filter --format --cluster"),
+    ("volume inspect", "-f --format"),
+];
+
+/// Verbs that docker has and this program has not yet.
+const VERBS: [(&str, &str); 3] = [
+    (
+        "",
+        "attach builder buildx checkpoint commit compose config container context cp create diff events export history \
+         image info inspect load login logout manifest node pause plugin port pull push rename restart save search \
+         secret service stack start stats swarm system top trust unpause update",
+    ),
+    ("network", "connect disconnect prune"),
+    ("volume", "prune update"),
+];
+
+/// What to print for what clap could not make sense of, and the status that docker ends with then: 125 for flags, 1
+/// for verbs and for too few or too many arguments.
+pub(crate) fn command_line(error: &clap::Error, arguments: &[OsString]) -> Fail {
+    let words: Vec<String> =
+        arguments.iter().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
+    let verb = verb(&words);
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => text.clone(),
+        Some(ContextValue::Strings(texts)) => texts.join(" "),
+        _ => String::new(),
+    };
+    match error.kind() {
+        ErrorKind::DisplayHelp
+        | ErrorKind::DisplayVersion
+        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let version = error.kind() == ErrorKind::DisplayVersion;
+            let shown = match version {
+                true => crate::out::line(format!("Coracle version {}", env!("CARGO_PKG_VERSION"))),
+                false => crate::out::text(error),
+            };
+            shown.err().map_or_else(|| Fail::silent(0), Fail::from)
+        }
+        ErrorKind::InvalidSubcommand => unknown_verb(&verb, &text(ContextKind::InvalidSubcommand)),
+        ErrorKind::UnknownArgument => match text(ContextKind::InvalidArg) {
+            flag if flag.starts_with('-') => unknown_flag(&verb, &flag),
+            _ => wrong_count(&verb),
+        },
+        ErrorKind::MissingRequiredArgument | ErrorKind::TooFewValues => wrong_count(&verb),
+        ErrorKind::InvalidValue if text(ContextKind::InvalidValue).is_empty() => {
+            let flag = text(ContextKind::InvalidArg);
+            usage(125, &verb, format!("flag needs an argument: {}", flag_of(&flag)))
+        }
+        ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
+            let (flag, value) = (text(ContextKind::InvalidArg), text(ContextKind::InvalidValue));
+            let why = std::error::Error::source(error).map(|why| format!(": {why}")).unwrap_or_default();
+            usage(125, &verb, format!("invalid argument {value:?} for {:?} flag{why}", flag_of(&flag)))
+        }
+        _ => usage(125, &verb, error.to_string().trim_end().trim_start_matches("error: ")),
+    }
+}
+
+/// `--ip` of `--ip <IP>`.
+fn flag_of(usage: &str) -> &str {
+    usage.split([' ', '=', '[']).next().unwrap_or(usage)
+}
+
+/// The verb that the words begin with, as far as there is one.
+fn verb(words: &[String]) -> String {
+    let mut command = Cli::command();
+    let mut verb = Vec::new();
+    for word in words {
+        let Some(next) = command.find_subcommand(word) else { break };
+        verb.push(word.as_str());
+        command = next.clone();
+    }
+    verb.join(" ")
+}
+
+fn unknown_verb(verb: &str, word: &str) -> Fail {
+    let whole = if verb.is_empty() { format!("coracle {word}") } else { format!("coracle {verb} {word}") };
+    if VERBS.iter().any(|(of, verbs)| *of == verb && has(verbs, word)) {
+        return Fail::new(1, format!("`{whole}` is not supported yet"));
+    }
+    let help = if verb.is_empty() { "coracle".to_owned() } else { format!("coracle {verb}") };
+    Fail::new(1, format!("unknown command: {whole}\n\nRun '{help} --help' for more information"))
+}
+
+fn unknown_flag(verb: &str, flag: &str) -> Fail {
+    let flag = flag_of(flag);
+    if let Some((_, _, reason)) = REASONS.iter().find(|(of, flags, _)| *of == verb && has(flags, flag)) {
+        return Fail::new(125, format!("{verb} {flag}: {reason}"));
+    }
+    if FLAGS.iter().any(|(of, flags)| *of == verb && has(flags, flag)) {
+        return Fail::new(125, format!("{verb} {flag}: not supported yet"));
+    }
+    match flag.strip_prefix('-').filter(|rest| !rest.starts_with('-')) {
+        Some(short) => usage(125, verb, format!("unknown shorthand flag: '{short}' in {flag}")),
+        None => usage(125, verb, format!("unknown flag: {flag}")),
+    }
+}
+
+fn has(words: &str, word: &str) -> bool {
+    words.split(' ').any(|known| known == word)
+}
+
+/// How many arguments each verb wants, as docker says it.
+fn wrong_count(verb: &str) -> Fail {
+    let wants = match verb {
+        "exec" => "at least 2 arguments",
+        "tag" => "2 arguments",
+        "logs" | "network create" | "build" => "1 argument",
+        "volume create" | "images" => "at most 1 argument",
+        "ps" | "network ls" | "volume ls" | "version" => "no arguments",
+        _ => "at least 1 argument",
+    };
+    let does = if wants == "no arguments" { "accepts" } else { "requires" };
+    usage(1, verb, format!("'coracle {verb}' {does} {wants}"))
+}
+
+fn usage(status: u8, verb: &str, what: impl std::fmt::Display) -> Fail {
+    let space = if verb.is_empty() { "" } else { " " };
+    Fail::new(status, format!("{what}\n\nRun 'coracle{space}{verb} --help' for more information"))
+}
