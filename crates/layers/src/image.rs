@@ -100,7 +100,7 @@ impl Store {
             .build()
             .map_err(wrong)?;
         config.set_rootfs(rootfs);
-        let stored = self.blobs.write(&mut json::canonical(&config).as_slice())?;
+        let stored = self.blobs.write(&mut json::canonical(&config)?.as_slice())?;
         let mut listed = Vec::with_capacity(stack.len());
         for layer in &stack {
             listed.push(descriptor(layer.media_type().clone(), layer.blob())?);
@@ -112,7 +112,7 @@ impl Store {
             .layers(listed)
             .build()
             .map_err(wrong)?;
-        let manifest = self.blobs.write(&mut json::canonical(&manifest).as_slice())?;
+        let manifest = self.blobs.write(&mut json::canonical(&manifest)?.as_slice())?;
         let record = Record::new(None, stored.digest.into(), manifest);
         self.put_record(&record)?;
         self.load(&record)

@@ -7,10 +7,10 @@ use serde_json::Value;
 use crate::{Error, Result};
 
 /// Keys sorted at every level: the OCI types keep labels in hash maps, and a digest must not depend on their order.
-pub(crate) fn canonical(value: &impl Serialize) -> Vec<u8> {
-    // The types have string keys only, and writing to memory does not fail.
-    let value = serde_json::to_value(value).unwrap_or(Value::Null);
-    serde_json::to_vec(&sorted(value)).unwrap_or_default()
+pub(crate) fn canonical(value: &impl Serialize) -> Result<Vec<u8>> {
+    serde_json::to_value(value)
+        .and_then(|value| serde_json::to_vec(&sorted(value)))
+        .map_err(|error| Error::invalid(format!("encode JSON: {error}")))
 }
 
 fn sorted(value: Value) -> Value {

@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use coracle_host::{Dir, Kind, Lock, StagedFile};
+use coracle_host::{Dir, Kind, Lock, StagedDir, StagedFile};
 use oci_spec::image::MediaType;
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +14,8 @@ use crate::store::put;
 use crate::tar::{Archive, Writer};
 use crate::{ChainId, Context, DiffId, Digest, Error, Result, Store, json};
 
+/// What becomes the layer's directory, in a staged one.
+const HOME: &str = "layer";
 const FS: &str = "fs";
 const META: &str = "meta";
 const LOCK: &str = "lock";
@@ -199,9 +201,9 @@ impl Store {
             return Ok(known);
         }
         let staged = self.staging.dir()?;
-        let home = staged.dir().clone();
+        let home = staged.dir().make_new(HOME, 0o700)?;
         dir.rename(name, &home, FS)?;
-        self.publish(staged, Some(file), layer).inspect_err(|_| {
+        self.publish(&staged, Some(file), layer).inspect_err(|_| {
             // The first failure is the one to report; the caller finds the directory where it was.
             let _ = home.rename(FS, dir, name);
         })
@@ -217,7 +219,7 @@ impl Store {
     ) -> Result<Layer> {
         let below = self.hold(parent)?;
         let staged = self.staging.dir()?;
-        let tree = staged.dir().make_new(FS, 0o755)?;
+        let tree = staged.dir().make_new(HOME, 0o700)?.make_new(FS, 0o755)?;
         let mut archive = Archive::new(Incoming::new(from, keep)?);
         if trust == Trust::Import {
             archive = archive.whole();
@@ -237,29 +239,30 @@ impl Store {
         };
         match self.layer(&layer.chain_id)? {
             Some(known) => Ok(known),
-            None => self.publish(staged, kept, layer),
+            None => self.publish(&staged, kept, layer),
         }
     }
 
-    /// Puts a filled directory under its chain id: durable first, the blob before the tree, both by renames.
-    fn publish(
-        &self,
-        staged: coracle_host::StagedDir,
-        blob: Option<StagedFile>,
-        layer: Layer,
-    ) -> Result<Layer> {
-        put(staged.dir(), META, &json::canonical(&layer))?;
-        put(staged.dir(), LOCK, b"")?;
+    /// Puts the filled [`HOME`] of a staged directory under its chain id: durable first, the blob before the tree,
+    /// both by renames. When it fails all is still there, for the caller to save what is not its own.
+    fn publish(&self, staged: &StagedDir, blob: Option<StagedFile>, layer: Layer) -> Result<Layer> {
+        let home = staged.dir().dir(HOME)?;
+        put(&home, META, &json::canonical(&layer)?)?;
+        put(&home, LOCK, b"")?;
         staged.sync_all()?;
         if let Some(blob) = blob {
             self.blobs.publish(blob, &layer.blob)?;
         }
-        match staged.publish_new(&self.layers, layer.chain_id.hex()) {
+        match staged.dir().rename_new(HOME, &self.layers, layer.chain_id.hex()) {
+            Ok(()) => {
+                self.layers.sync()?;
+                Ok(layer)
+            }
             // Somebody was faster with the same: theirs is as good.
             Err(error) if error.kind() == Kind::AlreadyExists => {
                 self.layer(&layer.chain_id)?.ok_or_else(|| missing(&layer.chain_id))
             }
-            other => other.map(|()| layer).map_err(Error::from),
+            Err(error) => Err(error.into()),
         }
     }
 

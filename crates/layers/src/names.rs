@@ -14,6 +14,8 @@ const LOCK: &str = ".lock";
 /// Names never begin with an at sign.
 const ID: char = '@';
 
+const INDEX: &str = "index.json";
+
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 const IMAGE_NAME: &str = "io.containerd.image.name";
 
@@ -74,7 +76,7 @@ impl Store {
         if self.read_record(&file)?.is_some_and(|known| known.same_as(record)) {
             return Ok(false);
         }
-        self.staging.write(&self.images, &file, &json::canonical(record))?;
+        self.staging.write(&self.images, &file, &json::canonical(record)?)?;
         Ok(true)
     }
 
@@ -116,13 +118,22 @@ impl Store {
         json::parse(&bytes, || format!("{:?}", self.images.path_of(file))).map(Some)
     }
 
-    /// Publishes `index.json` anew from the names that there are.
-    pub(crate) fn reindex(&self) -> Result<()> {
+    /// Publishes `index.json` where it doesn't say what the names say: at first, and after somebody died between the
+    /// two. Looks without the lock.
+    pub(crate) fn reindex_if_stale(&self) -> Result<()> {
+        if self.state.read_if_there(INDEX)?.as_ref() == Some(&self.index()?) {
+            return Ok(());
+        }
         let _lock = self.names_lock()?;
         self.reindex_locked()
     }
 
+    /// Publishes `index.json` anew from the names that there are.
     pub(crate) fn reindex_locked(&self) -> Result<()> {
+        Ok(self.staging.write(&self.state, INDEX, &self.index()?)?)
+    }
+
+    fn index(&self) -> Result<Vec<u8>> {
         let mut manifests = Vec::new();
         for record in self.records_of_names()? {
             if let Some(name) = &record.name {
@@ -134,8 +145,8 @@ impl Store {
             .media_type(MediaType::ImageIndex)
             .manifests(manifests)
             .build()
-            .map_err(|error| Error::invalid(format!("index.json: {error}")))?;
-        Ok(self.staging.write(&self.state, "index.json", &json::canonical(&index))?)
+            .map_err(|error| Error::invalid(format!("{INDEX}: {error}")))?;
+        json::canonical(&index)
     }
 }
 

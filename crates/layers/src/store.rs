@@ -48,9 +48,7 @@ impl Store {
             images: dir.make("images", 0o700)?,
         };
         store.check_layout()?;
-        if !dir.has("index.json")? {
-            store.reindex()?;
-        }
+        store.reindex_if_stale()?;
         Ok(store)
     }
 
@@ -65,7 +63,7 @@ impl Store {
         let path = self.state.path_of(FILE);
         match self.state.read_if_there(FILE)? {
             None => {
-                let bytes = json::canonical(&json!({ "imageLayoutVersion": VERSION }));
+                let bytes = json::canonical(&json!({ "imageLayoutVersion": VERSION }))?;
                 match self.staging.write_new(&self.state, FILE, &bytes) {
                     Err(error) if error.kind() == Kind::AlreadyExists => Ok(()),
                     other => Ok(other?),

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::attributes;
 use super::lower::{self, Attributes, Found, is_whiteout};
-use super::name::Trust;
+use super::name::{Trust, is_reserved};
 use crate::tar::{Time, show};
 use crate::xattr::{os, set_opaque};
 use crate::{Error, Result};
@@ -198,6 +198,11 @@ impl<'a> Places<'a> {
 
     /// A directory that the archive implies. It stands in front of the one below, so it must look like it.
     fn make(&mut self, here: &Place, name: &[u8], like: &Attributes) -> Result<Dir> {
+        // Only a link's target can still say so.
+        if is_reserved(name) {
+            let text = format!("{} marks a removal and can't be a directory", show(name));
+            return Err(Error::invalid(text));
+        }
         rustix::fs::mkdirat(&here.dir, os(name), Mode::RWXU)
             .call(|| format!("mkdir({:?})", here.dir.path_of(os(name))))?;
         attributes::set(&here.dir, name, like, false)?;

@@ -14,7 +14,7 @@ fn name(text: &str) -> Reference {
 
 /// An image whose id depends on `seed`.
 fn image(store: &coracle_layers::Store, seed: &str) -> coracle_layers::Image {
-    let tar = Tar::new().add(file("f", b"always the same")).end();
+    let tar = Tar::new().add(file("f", &[b'='; 200])).end();
     let config = ConfigBuilder::default()
         .cmd(vec![seed.to_owned()])
         .labels(std::collections::HashMap::from_iter((0..20).map(|n| (n.to_string(), seed.to_owned()))))
@@ -172,6 +172,14 @@ fn damage_is_named() {
         assert!(error.to_string().contains(&image.id().to_string()), "{error}");
         std::fs::remove_file(config).unwrap();
         assert_eq!(store.image("a").unwrap_err().kind(), Kind::NotFound);
+        let layer = store.layer(&image.layers()[0]).unwrap().unwrap();
+        let tar = place.join("blobs/sha256").join(layer.blob().digest.hex());
+        let mut bytes = std::fs::read(&tar).unwrap();
+        bytes[600] ^= 1; // in a file's data: the archive itself is still in order
+        std::fs::write(&tar, bytes).unwrap();
+        let error = store.add_layer_from_blob(None, &layer.blob().digest).unwrap_err();
+        assert_eq!(error.kind(), Kind::Corrupt);
+        assert!(error.to_string().contains("other bytes than its digest says"), "{error}");
         std::fs::write(place.join("oci-layout"), r#"{"imageLayoutVersion":"2.0.0"}"#).unwrap();
         let state = coracle_host::Dir::open(&place).unwrap();
         let staging = coracle_host::Staging::open(&state.dir("tmp").unwrap()).unwrap();

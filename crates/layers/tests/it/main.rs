@@ -1,6 +1,7 @@
 //! The store on a real file system, as root of a private host.
 
 mod capture;
+mod fuzz;
 mod hostile;
 mod images;
 mod oracle;

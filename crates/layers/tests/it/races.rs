@@ -123,7 +123,9 @@ fn killed_everywhere(host: &coracle_testhost::Host, what: &str) {
         for image in store.list().unwrap() {
             assert_eq!(store.rootfs(image.layers(), None, false).unwrap().locks.len(), 1);
         }
-        oci_spec::image::ImageIndex::from_file(place.join("index.json")).unwrap();
+        let index = oci_spec::image::ImageIndex::from_file(place.join("index.json")).unwrap();
+        let names: usize = store.list().unwrap().iter().map(|image| image.names().len()).sum();
+        assert_eq!(index.manifests().len(), names, "after {calls} calls");
         let again = store.import(tar_of_one().as_slice(), &ImportOptions::new()).unwrap();
         store.tag(&again, &"again".parse().unwrap()).unwrap();
         drop(store);
@@ -175,5 +177,23 @@ fn a_full_disk_is_one_error_and_leaves_nothing() {
         assert_eq!(error.kind(), Kind::Exhausted);
         assert_eq!(std::fs::read(place.join("upper/big")).unwrap(), data);
         assert_nothing_left(&place, 1, 1);
+    })
+}
+
+#[test]
+fn a_commit_that_cannot_be_published_gives_the_directory_back() {
+    run(|host| {
+        let place = host.dir().join("state");
+        // The last rename, from tmp/ to layers/, is what fails: they are on two file systems.
+        std::fs::create_dir_all(place.join("layers")).unwrap();
+        let mount = coracle_host::Mount::tmpfs(&[]).unwrap();
+        let _mounted = crate::attach(&mount, &place.join("layers"));
+        let store = store(&place);
+        upper(&host.dir().join("upper"), "precious");
+        let home = Dir::open(host.dir()).unwrap();
+        let error = store.add_layer_from_upper(None, &home, "upper", &UpperOptions::new()).unwrap_err();
+        assert!(error.to_string().contains("Invalid cross-device link"), "{error}");
+        assert_eq!(std::fs::read(host.dir().join("upper/d/f")).unwrap(), b"precious");
+        assert_nothing_left(&place, 0, 1);
     })
 }
