@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use coracle_host::{Mount, Namespace, Staging};
+use coracle_host::{Dir, Mount, Namespace};
 use coracle_net::{Endpoint, Join, dns, files};
 use coracle_runtime::Service;
 use rustix::event::PollFlags;
@@ -114,9 +114,9 @@ impl Service for Stack {
     }
 }
 
-/// `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf` of a container, as mounts over the image's.
+/// `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf` of a container, written to `dir`, as mounts over the image's.
 pub(crate) fn files(
-    staging: &Staging,
+    dir: &Dir,
     hostname: &str,
     stack: Option<&Stack>,
     mode: &Mode,
@@ -129,30 +129,28 @@ pub(crate) fn files(
         Mode::Networks(_) => files::resolv_conf(&host),
         Mode::Host | Mode::None => host,
     };
-    // The files live on in their mounts only: the directory is unlinked at once, and nothing is ever left of it.
-    let dir = staging.dir()?;
     let mut mounts = Vec::new();
     for (name, text) in [
         ("hosts", files::hosts(hostname, &own, extra)),
         ("hostname", files::hostname(hostname)),
         ("resolv.conf", resolv_conf),
     ] {
-        let path = dir.dir().path_of(name);
-        write(dir.dir(), name, &text)?;
-        let mount = Mount::bind_path(&path, false)?.private()?;
-        mounts.push((name, mount));
+        let file = write(dir, name, &text)?;
+        mounts.push((name, Mount::bind(&file, false, name)?.private()?));
     }
     Ok(mounts)
 }
 
-fn write(dir: &coracle_host::Dir, name: &str, text: &str) -> Result<()> {
+fn write(dir: &Dir, name: &str, text: &str) -> Result<std::fs::File> {
     use rustix::fs::{Mode, OFlags, fchmod};
     use std::io::Write;
-    let file = dir.file(name, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, 0o644)?;
+    let file = dir.file(name, OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC, 0o644)?;
     let failed =
         |error: std::io::Error| Error::new(Kind::Other, format!("write {:?}: {error}", dir.path_of(name)));
     fchmod(&file, Mode::from_raw_mode(0o644)).map_err(|errno| failed(errno.into()))?;
-    std::fs::File::from(file).write_all(text.as_bytes()).map_err(failed)
+    let mut file = std::fs::File::from(file);
+    file.write_all(text.as_bytes()).map_err(failed)?;
+    Ok(file)
 }
 
 /// A host without the file has no resolvers.

@@ -182,7 +182,7 @@ impl Builder<'_> {
         let mut stack = Stack::open(self.engine, &id, std::slice::from_ref(&hostname), &networks)?;
         let mode = Mode::Networks(networks);
         let mut mounts = Vec::new();
-        for (name, mount) in stack::files(&self.engine.state.staging, &hostname, Some(&stack), &mode, &[])? {
+        for (name, mount) in stack::files(place.staged.dir(), &hostname, Some(&stack), &mode, &[])? {
             plan.attach(name, format!("/etc/{name}"))?;
             mounts.push(mount);
         }

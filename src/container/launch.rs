@@ -61,13 +61,7 @@ pub(crate) fn launch(
         Mode::None | Mode::Host => None,
     };
     let mut mounts = Vec::new();
-    let files = stack::files(
-        &engine.state.staging,
-        &record.hostname,
-        stack.as_ref(),
-        &record.network,
-        &record.hosts,
-    )?;
+    let files = stack::files(room, &record.hostname, stack.as_ref(), &record.network, &record.hosts)?;
     for (name, mount) in files {
         plan.attach(name, format!("/etc/{name}"))?;
         mounts.push(mount);

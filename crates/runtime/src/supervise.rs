@@ -83,7 +83,7 @@ fn wait(pidfd: &PidFd, services: &[&mut dyn Service], deadline: Option<Instant>)
 }
 
 /// Told of output as it comes.
-type Listener<'a> = Box<dyn FnMut(Stream, &[u8]) + Send + 'a>;
+type Listener<'a> = Box<dyn FnMut(Stream, &[u8]) + 'a>;
 
 /// Takes what a process writes to its standard output and error, into a log and to whoever listens.
 pub struct Pump<'a> {
@@ -123,7 +123,7 @@ impl<'a> Pump<'a> {
 
     /// Tells this listener everything as it comes.
     #[must_use]
-    pub fn to(mut self, listener: impl FnMut(Stream, &[u8]) + Send + 'a) -> Pump<'a> {
+    pub fn to(mut self, listener: impl FnMut(Stream, &[u8]) + 'a) -> Pump<'a> {
         self.listener = Some(Box::new(listener));
         self
     }
