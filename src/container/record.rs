@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use coracle_host::{Dir, Exit, Staging};
 use coracle_layers::ChainId;
 use oci_spec::runtime::Spec;
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use super::spec::MountSpec;
@@ -88,15 +89,16 @@ pub(crate) fn write_exit(room: &Dir, staging: &Staging, exit: Exit, durable: boo
     if durable {
         return Ok(staging.write(room, EXIT, &text)?);
     }
-    let mut file = staging.file()?;
+    let mut file =
+        std::fs::File::from(room.file(EXIT, OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC, 0o600)?);
     let written = file.write_all(&text);
-    written.map_err(|error| Error::new(Kind::Other, format!("write {:?}: {error}", room.path_of(EXIT))))?;
-    Ok(file.place(room, EXIT)?)
+    written.map_err(|error| Error::new(Kind::Other, format!("write {:?}: {error}", room.path_of(EXIT))))
 }
 
 /// How a container ended, and when (RFC 3339), if it has and somebody was there to see it.
 pub(crate) fn read_exit(room: &Dir) -> Result<Option<(Exit, String)>> {
-    let Some(bytes) = room.read_if_there(EXIT)? else { return Ok(None) };
+    // Empty: it is being written, or its disk was full.
+    let Some(bytes) = room.read_if_there(EXIT)?.filter(|bytes| !bytes.is_empty()) else { return Ok(None) };
     let ended: Ended = parse(room, EXIT, &bytes)?;
     let exit = match ended.ending {
         Ending::Code(code) => Exit::Code(code),

@@ -81,7 +81,11 @@ fn serve(mut launched: Launched, mut pump: Pump<'_>) -> Exit {
 
 fn pump(room: &Dir, record: &Record, launched: &mut Launched) -> Result<Pump<'static>> {
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND;
-    let log = Log::new(room.file(LOG, flags, 0o600)?.into());
+    let place = room.clone();
+    let log = Log::new(move || match place.file(LOG, flags, 0o600) {
+        Ok(file) => Ok(file.into()),
+        Err(error) => Err(std::io::Error::other(error)),
+    });
     let pump = Pump::new(launched.running.stdout.take(), launched.running.stderr.take())?.to_log(log);
     if !record.attach {
         return Ok(pump);

@@ -1,11 +1,12 @@
 //! Removing a tree without following anything out of it.
 
 use std::ffi::{OsStr, OsString};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::{Error, Kind, Result};
@@ -93,21 +94,30 @@ impl Level {
         }
         .map_err(call)?;
         let list = |errno| Error::os(format!("getdents({path:?})"), errno);
-        let mut children = Vec::new();
-        for entry in rustix::fs::Dir::read_from(&fd).map_err(list)? {
-            let entry = entry.map_err(list)?;
-            let child = OsStr::from_bytes(entry.file_name().to_bytes());
-            if child == "." || child == ".." {
-                continue;
-            }
-            let is_dir = match entry.file_type() {
-                FileType::Directory => true,
-                FileType::Unknown => rustix::fs::statat(&fd, child, AtFlags::SYMLINK_NOFOLLOW)
-                    .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory),
-                _ => false,
-            };
-            children.push((child.to_owned(), is_dir));
-        }
+        let children = list_dir(fd.as_fd()).map_err(list)?;
         Ok(Level { fd, name: name.to_owned(), path, children, retries: RETRIES })
     }
+}
+
+/// The entries of a directory but `.` and `..`, and whether each is a directory. The descriptor must be just opened,
+/// and nobody else's: it is read to its end.
+fn list_dir(fd: BorrowedFd<'_>) -> rustix::io::Result<Vec<(OsString, bool)>> {
+    let mut children = Vec::new();
+    let mut buffer = [MaybeUninit::uninit(); 8 << 10];
+    let mut entries = RawDir::new(fd, &mut buffer);
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
+        let child = OsStr::from_bytes(entry.file_name().to_bytes());
+        if child == "." || child == ".." {
+            continue;
+        }
+        let is_dir = match entry.file_type() {
+            FileType::Directory => true,
+            FileType::Unknown => rustix::fs::statat(fd, child, AtFlags::SYMLINK_NOFOLLOW)
+                .is_ok_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory),
+            _ => false,
+        };
+        children.push((child.to_owned(), is_dir));
+    }
+    Ok(children)
 }

@@ -30,16 +30,33 @@ pub struct LogEntry {
 const LONGEST: usize = 16 << 10;
 
 /// A log being written.
-#[derive(Debug)]
 pub struct Log {
-    file: File,
+    file: Target,
     partial: [Vec<u8>; 2],
 }
 
+enum Target {
+    Unopened(Box<dyn FnMut() -> io::Result<File> + Send>),
+    Open(File),
+}
+
 impl Log {
-    /// Writes to this file, at its end if it was opened so.
-    pub fn new(file: File) -> Log {
-        Log { file, partial: [Vec::new(), Vec::new()] }
+    /// Writes to the file that `open` opens when there is something to write: many processes are silent.
+    pub fn new(open: impl FnMut() -> io::Result<File> + Send + 'static) -> Log {
+        Log { file: Target::Unopened(Box::new(open)), partial: [Vec::new(), Vec::new()] }
+    }
+
+    fn append(&mut self, lines: &[u8]) -> io::Result<()> {
+        if lines.is_empty() {
+            return Ok(());
+        }
+        if let Target::Unopened(open) = &mut self.file {
+            self.file = Target::Open(open()?);
+        }
+        match &mut self.file {
+            Target::Open(file) => file.write_all(lines),
+            Target::Unopened(_) => Ok(()),
+        }
     }
 
     /// Adds what was read of a stream; whole lines go to the file, the rest waits for its end.
@@ -62,7 +79,7 @@ impl Log {
             start += end;
         }
         partial.drain(..start);
-        self.file.write_all(&lines)
+        self.append(&lines)
     }
 
     /// Writes what is left of both streams, without a newline.
@@ -77,7 +94,7 @@ impl Log {
                 push(&mut lines, stream, &rest);
             }
         }
-        self.file.write_all(&lines)
+        self.append(&lines)
     }
 
     /// Reads a log. A last line that is still being written is passed over.
@@ -92,6 +109,12 @@ impl Log {
             }
         }
         Ok(entries)
+    }
+}
+
+impl std::fmt::Debug for Log {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Log").field("partial", &self.partial).finish_non_exhaustive()
     }
 }
 
@@ -112,7 +135,8 @@ mod tests {
     #[test]
     fn lines_are_kept_whole() {
         let mut file = tempfile::tempfile().unwrap();
-        let mut log = Log::new(file.try_clone().unwrap());
+        let copy = file.try_clone().unwrap();
+        let mut log = Log::new(move || copy.try_clone());
         log.write(Stream::Stdout, b"one\ntw").unwrap();
         log.write(Stream::Stderr, b"error \"quoted\"\n").unwrap();
         log.write(Stream::Stdout, b"o\n\nlast").unwrap();

@@ -163,7 +163,12 @@ impl Targets {
         at: &Path,
         is_dir: bool,
     ) -> coracle_host::Result<(OwnedFd, PathBuf)> {
-        let (mut target, mut path) = find(root, at, is_dir)?;
+        // Most places inside a mount are seen to be so from their names; then nothing is made below that mount.
+        let named = self.placed.iter().any(|(place, _)| at.starts_with(place));
+        let (mut target, mut path) = match named {
+            true => (root.try_clone_to_owned().call(|| "fcntl(root, F_DUPFD_CLOEXEC)")?, at.to_owned()),
+            false => find(root, at, is_dir)?,
+        };
         // Each mount placed later lies on top of the earlier ones.
         for (place, mount) in &self.placed {
             let Ok(rest) = path.strip_prefix(place) else { continue };

@@ -24,6 +24,15 @@ const NAME_SERVICE: [&str; 3] = ["libnss_files.so.2", "libnss_dns.so.2", "libres
 const PASSWD: &str =
     "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n";
 const GROUP: &str = "root:x:0:\nnogroup:x:65534:\n";
+/// What every image gets, unless it brings its own. The empty ones are places for a container's own.
+const FILES: [(&str, &str); 6] = [
+    ("etc/passwd", PASSWD),
+    ("etc/group", GROUP),
+    ("etc/nsswitch.conf", NSSWITCH),
+    ("etc/hosts", ""),
+    ("etc/hostname", ""),
+    ("etc/resolv.conf", ""),
+];
 const NSSWITCH: &str = "passwd: files\ngroup: files\nhosts: files dns\n";
 
 pub(super) fn plan(spec: &Capture, root: &Dir) -> Result<CapturePlan> {
@@ -96,7 +105,7 @@ impl Planner<'_> {
     }
 
     fn defaults(&mut self) -> Result<()> {
-        for (path, text) in [("etc/passwd", PASSWD), ("etc/group", GROUP), ("etc/nsswitch.conf", NSSWITCH)] {
+        for (path, text) in FILES {
             if !self.plan.has(Path::new(path)) {
                 self.plan.put(Path::new(path), Item::Text { bytes: text.into(), mode: 0o644 })?;
             }
