@@ -23,7 +23,7 @@ impl Engine {
     /// `Invalid` with everything that is wrong in the Dockerfile, each at its file and line; `Failed` where a command
     /// of a RUN line did; `NotFound` for a source or an image.
     pub fn build(&self, spec: &BuildSpec, mut event: impl FnMut(&Event)) -> Result<Built> {
-        let builder = Builder { engine: &self.0, clamp_mtime: spec.epoch() };
+        let builder = Builder::new(&self.0, spec.epoch());
         let cache = coracle_build::Cache::new(self.0.state.cache.clone(), self.0.state.staging.clone());
         let built = coracle_build::build(spec, &builder, &cache, &mut event)?;
         let image = self.image(&built.id).doing(|| "find the image just built")?;

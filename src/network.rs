@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use coracle_net::{Attached, NetworkSpec};
 
-use crate::error::{Doing, Error, Result};
+use crate::error::{Error, Result};
 use crate::stack::DEFAULT_NETWORK;
 use crate::{Engine, Kind};
 
@@ -58,7 +58,7 @@ impl Engine {
                 format!("remove network `{name}`: it is the default network"),
             ));
         }
-        self.0.networks.remove(name).doing(|| format!("remove network `{name}`"))
+        Ok(self.0.networks.remove(name)?)
     }
 }
 

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Kind;
 use crate::engine::Inner;
-use crate::error::{Doing, Error, Result};
+use crate::error::{Error, Result};
 
 /// The network that containers are on where nothing else is said, made when first needed.
 pub(crate) const DEFAULT_NETWORK: &str = "bridge";
@@ -31,11 +31,14 @@ pub(crate) enum Mode {
 
 impl Default for Mode {
     fn default() -> Mode {
-        Mode::Networks(vec![Attachment {
-            network: DEFAULT_NETWORK.into(),
-            aliases: Vec::new(),
-            address: None,
-        }])
+        Mode::Networks(vec![Attachment::default_network()])
+    }
+}
+
+impl Attachment {
+    /// A place in the default network.
+    pub(crate) fn default_network() -> Attachment {
+        Attachment { network: DEFAULT_NETWORK.into(), aliases: Vec::new(), address: None }
     }
 }
 
@@ -71,7 +74,7 @@ impl Stack {
             if let Some(address) = attachment.address {
                 join = join.address(address);
             }
-            endpoints.push(network.join(&join).doing(|| format!("join network `{}`", attachment.network))?);
+            endpoints.push(network.join(&join)?);
         }
         let zones =
             endpoints.iter().map(|endpoint| Arc::new(endpoint.network().zone()) as Arc<dyn dns::Names>);

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use coracle_volume::VolumeSpec;
 
 use crate::Engine;
-use crate::error::{Doing, Result};
+use crate::error::Result;
 
 /// A volume of an engine: a named directory that outlives containers. The value is only a handle.
 #[derive(Clone, Debug)]
@@ -43,7 +43,7 @@ impl Engine {
     /// # Errors
     /// `NotFound`; `InUse`, with its users, while a container has it.
     pub fn remove_volume(&self, name: &str) -> Result<()> {
-        self.0.volumes.remove(name).doing(|| format!("remove volume `{name}`"))
+        Ok(self.0.volumes.remove(name)?)
     }
 }
 

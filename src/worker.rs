@@ -1,22 +1,39 @@
 //! What a build asks of an engine, answered with its layer store and its runtime.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Mutex, PoisonError};
+use std::thread::JoinHandle;
 
 use coracle_build::{Base, Command, Commit, Error, ImageConfig, Stream, Worker};
 use coracle_host::{Exit, Kind, Root, StagedDir, random_hex};
 use coracle_layers::{ChainId, Reference, UpperOptions};
+use coracle_net::Hold;
 use coracle_runtime::{Bundle, Facts, Plan, Pump, Service, Stdio, docker_spec, supervise};
 use rustix::fs::OFlags;
 
 use crate::container::set_user;
 use crate::engine::Inner;
 use crate::error::Result;
-use crate::stack::{self, Attachment, Mode, Stack};
+use crate::stack::{self, Attachment, DEFAULT_NETWORK, Mode, Stack};
 
 /// An engine at work on one build.
 pub(crate) struct Builder<'a> {
-    pub(crate) engine: &'a Inner,
-    pub(crate) clamp_mtime: Option<i64>,
+    engine: &'a Inner,
+    clamp_mtime: Option<i64>,
+    /// The network of RUN steps stays up from the first one to the end.
+    network: Mutex<Option<Hold>>,
+    /// Steps that have ended, leaving the network while the build goes on: the kernel takes its time for it.
+    leaving: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Drop for Builder<'_> {
+    fn drop(&mut self) {
+        let leaving = std::mem::take(self.leaving.get_mut().unwrap_or_else(PoisonError::into_inner));
+        for thread in leaving {
+            // It panicked or not: what it held is given back, or reclaimed by the next open.
+            let _ = thread.join();
+        }
+    }
 }
 
 /// A chain of layers.
@@ -110,10 +127,7 @@ impl Worker for Builder<'_> {
         let names: Result<Vec<Reference>, _> =
             image.tags.iter().map(|tag| tag.parse::<Reference>()).collect();
         let names = names.map_err(own)?;
-        let config = image.config.to_json();
-        let config = serde_json::from_slice(&config)
-            .map_err(|error| Error::new(Kind::Other, format!("the image's configuration: {error}")))?;
-        let stored = self.engine.store.commit(config, &image.snapshot.layers).map_err(own)?;
+        let stored = self.engine.store.commit(&image.config, &image.snapshot.layers).map_err(own)?;
         for name in &names {
             self.engine.store.tag(&stored, name).map_err(own)?;
         }
@@ -121,7 +135,29 @@ impl Worker for Builder<'_> {
     }
 }
 
-impl Builder<'_> {
+impl<'a> Builder<'a> {
+    /// With `clamp_mtime`, seconds since the epoch, no file of a layer is newer than that.
+    pub(crate) fn new(engine: &'a Inner, clamp_mtime: Option<i64>) -> Builder<'a> {
+        Builder { engine, clamp_mtime, network: Mutex::new(None), leaving: Mutex::new(Vec::new()) }
+    }
+
+    fn hold_network(&self) -> Result<()> {
+        let mut network = self.network.lock().unwrap_or_else(PoisonError::into_inner);
+        if network.is_none() {
+            *network = Some(self.engine.network(DEFAULT_NETWORK)?.hold()?);
+        }
+        Ok(())
+    }
+
+    fn leave(&self, stack: Stack) -> Result<()> {
+        let thread =
+            std::thread::Builder::new().name("coracle-leave".into()).spawn(move || drop(stack.leave()));
+        let thread =
+            thread.map_err(|error| crate::Error::new(Kind::Exhausted, format!("clone(thread): {error}")))?;
+        self.leaving.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
+        Ok(())
+    }
+
     fn change(&self) -> Result<Change, Error> {
         let staged = self.engine.state.staging.dir().map_err(own)?;
         for name in [UPPER, WORK] {
@@ -177,8 +213,8 @@ impl Builder<'_> {
             set_user(process, &command.user, &root)?;
         }
         let mut plan = Plan::container(&spec, &Facts::of_this_host())?;
-        let Mode::Networks(networks) = Mode::default() else { return Ok(Exit::Unknown) };
-        let networks: Vec<Attachment> = networks;
+        self.hold_network()?;
+        let networks = vec![Attachment::default_network()];
         let mut stack = Stack::open(self.engine, &id, std::slice::from_ref(&hostname), &networks)?;
         let mode = Mode::Networks(networks);
         let mut mounts = Vec::new();
@@ -200,7 +236,7 @@ impl Builder<'_> {
             let mut services: [&mut dyn Service; 2] = [&mut pump, &mut stack];
             supervise(&running.pidfd, &mut services)?
         };
-        stack.leave()?;
+        self.leave(stack)?;
         Ok(exit)
     }
 }

@@ -224,7 +224,8 @@ impl ContainerSpec {
         self
     }
 
-    /// What it writes goes to this program's standard output and error, too, not only to its log.
+    /// What it writes goes to this program's standard output and error, too, not only to its log. Where it writes to
+    /// one that is a pipe that nobody reads any more, it is killed.
     #[must_use]
     pub fn attach(mut self) -> ContainerSpec {
         self.attach = true;

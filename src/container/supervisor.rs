@@ -90,12 +90,17 @@ fn pump(room: &Dir, record: &Record, launched: &mut Launched) -> Result<Pump<'st
     if !record.attach {
         return Ok(pump);
     }
-    Ok(pump.to(|stream, bytes| {
-        // Our own output may be closed; the container need not know.
-        let _ = match stream {
+    let pidfd = launched.running.pidfd.try_clone()?;
+    Ok(pump.to(move |stream, bytes| {
+        let written = match stream {
             Stream::Stdout => std::io::stdout().write_all(bytes).and_then(|()| std::io::stdout().flush()),
             Stream::Stderr => std::io::stderr().write_all(bytes),
         };
+        // A program at whose output nobody looks any more is ended by SIGPIPE, and what it runs ends with it. All
+        // else that can fail is no business of the container's.
+        if written.is_err_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe) {
+            let _ = pidfd.signal(9);
+        }
     }))
 }
 

@@ -128,6 +128,8 @@ impl<'fd> Root<'fd> {
         let parent = self.make(parent_path, mode, owner, links)?;
         match rustix::fs::mkdirat(&parent, name, Mode::from_raw_mode(mode)) {
             Ok(()) => {
+                // Whatever the umask of the program that this is part of.
+                rustix::fs::chmodat(&parent, name, Mode::from_raw_mode(mode), AtFlags::empty())?;
                 if let Some((uid, gid)) = owner {
                     let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
                     rustix::fs::chownat(&parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;

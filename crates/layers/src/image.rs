@@ -2,6 +2,7 @@
 
 use coracle_host::Kind;
 use oci_spec::image::{ImageConfiguration, ImageManifest, ImageManifestBuilder, MediaType, RootFsBuilder};
+use serde::{Deserialize, Serialize};
 
 use crate::blobs::Blob;
 use crate::names::{Record, descriptor};
@@ -85,12 +86,14 @@ impl Store {
         records.iter().map(|record| self.load(record).context(|| format!("image {}", record.image))).collect()
     }
 
-    /// Makes an image of `layers` (the lowest first; see [`Store::chain`]) and stores it without a name. `rootfs` of
-    /// the config is filled in here; all else is the caller's, and equal calls make equal bytes.
+    /// Makes an image of `layers` (the lowest first; see [`Store::chain`]) and stores it without a name. `config` is an
+    /// [`ImageConfiguration`], or any document of that form with fields of others in it; its `rootfs` is filled in
+    /// here, all else is the caller's, and equal calls make equal bytes.
     ///
     /// # Errors
-    /// `NotFound`, naming the layer; `Invalid` for layers that are not each other's parents.
-    pub fn commit(&self, mut config: ImageConfiguration, layers: &[ChainId]) -> Result<Image> {
+    /// `NotFound`, naming the layer; `Invalid` for layers that are not each other's parents, and for a config that is
+    /// none.
+    pub fn commit(&self, config: impl Serialize, layers: &[ChainId]) -> Result<Image> {
         self.check_stack(layers)?;
         let stack = self.stack(layers.last())?;
         let wrong = |error: oci_spec::OciSpecError| Error::invalid(format!("commit image: {error}"));
@@ -99,7 +102,10 @@ impl Store {
             .diff_ids(stack.iter().map(|layer| layer.diff_id().to_string()).collect::<Vec<_>>())
             .build()
             .map_err(wrong)?;
-        config.set_rootfs(rootfs);
+        let document = |error: serde_json::Error| Error::invalid(format!("commit image: {error}"));
+        let mut config = serde_json::to_value(config).map_err(document)?;
+        config["rootfs"] = serde_json::to_value(rootfs).map_err(document)?;
+        ImageConfiguration::deserialize(&config).map_err(document)?;
         let stored = self.blobs.write(&mut json::canonical(&config)?.as_slice())?;
         let mut listed = Vec::with_capacity(stack.len());
         for layer in &stack {

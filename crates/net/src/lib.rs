@@ -66,7 +66,7 @@ use std::os::fd::BorrowedFd;
 pub use endpoint::Endpoint;
 pub use error::{Error, Kind, Result};
 pub use mac::Mac;
-pub use network::{Attached, Network};
+pub use network::{Attached, Hold, Network};
 pub use networks::Networks;
 pub use plan::Plan;
 pub use spec::{Driver, Join, NetworkSpec};

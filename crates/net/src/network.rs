@@ -153,6 +153,21 @@ impl Network {
         Ok(endpoint)
     }
 
+    /// Keeps the network's kernel objects, once they are there, also while nobody is on it: for who joins and leaves
+    /// it again and again.
+    ///
+    /// # Errors
+    /// `NotFound` when the network was removed.
+    pub fn hold(&self) -> Result<Hold> {
+        match Lock::shared(&self.dir, LOCK) {
+            Ok(presence) => Ok(Hold { network: self.clone(), presence: Some(presence) }),
+            Err(error) if error.errno() == Some(Errno::NOENT) => {
+                Err(Error::new(Kind::NotFound, "it was removed"))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
     fn check(&self, join: &Join<'_>) -> Result<()> {
         match join.problems() {
             problems if problems.is_empty() => Ok(()),
@@ -212,5 +227,22 @@ fn holder_text((address, holder): (Ipv4Addr, Option<Holder>)) -> String {
     match holder {
         Some(holder) => format!("{} at {address}", lease::described(&holder)),
         None => address.to_string(),
+    }
+}
+
+/// A network kept up. Dropping it, on a thread of the namespace that the network is in, takes the network down if
+/// nobody is on it.
+#[must_use = "a network is kept up as long as this lives"]
+#[derive(Debug)]
+pub struct Hold {
+    network: Network,
+    presence: Option<Lock>,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.presence = None;
+        // What is left in the kernel is found by the next reclaim.
+        let _ = self.network.take_down_if_empty();
     }
 }
