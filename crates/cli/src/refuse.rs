@@ -6,6 +6,7 @@ use clap::CommandFactory;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
 use crate::cli::Cli;
+use crate::dialect;
 use crate::fail::Fail;
 
 /// Flags that docker has, this program has not yet, and there is more to say about than that.
@@ -86,10 +87,11 @@ pub(crate) fn command_line(error: &clap::Error, arguments: &[OsString]) -> Fail 
         ErrorKind::DisplayHelp
         | ErrorKind::DisplayVersion
         | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            let version = error.kind() == ErrorKind::DisplayVersion;
-            let shown = match version {
-                true => crate::out::line(format!("Coracle version {}", env!("CARGO_PKG_VERSION"))),
-                false => crate::out::text(error),
+            let shown = match error.kind() {
+                ErrorKind::DisplayVersion => {
+                    crate::out::line(format!("Coracle version {}", env!("CARGO_PKG_VERSION")))
+                }
+                _ => crate::out::text(help(&verb)),
             };
             shown.err().map_or_else(|| Fail::silent(0), Fail::from)
         }
@@ -115,6 +117,19 @@ pub(crate) fn command_line(error: &clap::Error, arguments: &[OsString]) -> Fail 
 /// `--ip` of `--ip <IP>`.
 fn flag_of(usage: &str) -> &str {
     usage.split([' ', '=', '[']).next().unwrap_or(usage)
+}
+
+/// What `--help` prints for a verb.
+fn help(verb: &str) -> String {
+    let mut command = dialect::for_help(Cli::command());
+    // The names of verbs in usage lines come with this.
+    command.build();
+    for word in verb.split(' ').filter(|word| !word.is_empty()) {
+        if let Some(next) = command.find_subcommand(word) {
+            command = next.clone();
+        }
+    }
+    command.render_help().to_string()
 }
 
 /// The verb that the words begin with, as far as there is one.
