@@ -42,6 +42,23 @@ pub(crate) fn release(names: &Dir, staging: &Staging, name: &str, id: &str) -> R
     Ok(())
 }
 
+/// Removes the names of containers that are no more.
+pub(crate) fn reclaim(names: &Dir, staging: &Staging, exists: impl Fn(&str) -> Result<bool>) -> Result<()> {
+    for name in names.names()? {
+        let Some(dir) = names.dir_if_there(&name)? else { continue };
+        // Held: somebody is claiming or releasing it just now, and knows better.
+        let Ok(Some(_held)) = Lock::try_exclusive(&dir, LOCK) else { continue };
+        let taken = match read(&dir)? {
+            Some(owner) => exists(&owner)?,
+            None => false,
+        };
+        if !taken && names.has_still(&name, &dir)? {
+            staging.trash(names, &name)?;
+        }
+    }
+    Ok(())
+}
+
 /// Whose a name is.
 pub(crate) fn find(names: &Dir, name: &str) -> Result<Option<String>> {
     match names.dir_if_there(name)? {

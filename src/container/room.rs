@@ -108,7 +108,8 @@ pub(crate) fn reclaim(engine: &Inner) -> Result<()> {
             Err(_) => {}
         }
     }
-    Ok(())
+    let state = &engine.state;
+    names::reclaim(&state.names, &state.staging, |id| Ok(containers.has(id)?)).doing(|| "reclaim names")
 }
 
 /// A new id: 64 hexadecimal digits.
