@@ -96,7 +96,8 @@ pub(crate) fn run(args: &Args) -> Done {
     let container = Arc::new(container);
     forwarding.to(&container);
     let exit = container.wait().map_err(|error| Fail::starting(&error))?;
-    // With --rm the last handle removes it.
+    forwarding.end();
+    // With --rm this removes it.
     drop(container);
     Ok(exit.code())
 }

@@ -1,6 +1,6 @@
 //! Signals: their names, and passing them on to a container.
 
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use coracle::Container;
 use nix::sys::signal::{SigSet, Signal};
@@ -39,11 +39,19 @@ pub(crate) fn number(text: &str) -> Option<u8> {
 const POLITE: usize = 3;
 
 /// Passes the signals that this program gets on to a container, as docker does for one in the foreground.
-pub(crate) struct Forwarding(Arc<OnceLock<Weak<Container>>>);
+pub(crate) struct Forwarding(Arc<Mutex<Post>>);
+
+/// Where signals go.
+#[derive(Default)]
+struct Post {
+    container: Option<Weak<Container>>,
+    /// Those that came while the container was being started.
+    waiting: Vec<u8>,
+    asked: usize,
+}
 
 impl Forwarding {
-    /// From now on. Before there is a container, a signal ends the program. To be called before there is any other
-    /// thread: threads inherit what is blocked here.
+    /// From now on. To be called before there is any other thread: threads inherit what is blocked here.
     pub(crate) fn begin() -> Forwarding {
         let ours = [
             Signal::SIGHUP,
@@ -56,40 +64,61 @@ impl Forwarding {
             Signal::SIGCONT,
         ];
         let set: SigSet = ours.into_iter().collect();
-        let target = Arc::new(OnceLock::new());
+        let post = Arc::new(Mutex::new(Post::default()));
         // It fails only for bad arguments; then signals keep their usual effect.
         if set.thread_block().is_ok() {
-            let target = target.clone();
-            std::thread::spawn(move || forward(&set, &target));
+            let post = post.clone();
+            std::thread::spawn(move || {
+                while let Ok(signal) = set.wait() {
+                    lock(&post).take(signal);
+                }
+            });
         }
-        Forwarding(target)
+        Forwarding(post)
     }
 
-    /// This is the one.
+    /// This is the one; it gets what came before, too.
     pub(crate) fn to(&self, container: &Arc<Container>) {
-        let _ = self.0.set(Arc::downgrade(container));
+        let mut post = lock(&self.0);
+        post.container = Some(Arc::downgrade(container));
+        for signal in std::mem::take(&mut post.waiting) {
+            post.deliver(signal);
+        }
+    }
+
+    /// It has ended. From here on nobody but the caller has the container.
+    pub(crate) fn end(&self) {
+        lock(&self.0).container = Some(Weak::new());
     }
 }
 
-fn forward(set: &SigSet, target: &OnceLock<Weak<Container>>) {
-    let mut asked = 0;
-    while let Ok(signal) = set.wait() {
+fn lock(post: &Mutex<Post>) -> MutexGuard<'_, Post> {
+    post.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Post {
+    fn take(&mut self, signal: Signal) {
         let number = u8::try_from(signal as i32).unwrap_or_default();
-        let Some(container) = target.get() else {
-            if matches!(signal, Signal::SIGWINCH | Signal::SIGCONT) {
-                continue;
-            }
-            // Whatever is half started dies with us.
+        let ends = matches!(signal, Signal::SIGINT | Signal::SIGTERM | Signal::SIGQUIT | Signal::SIGHUP);
+        self.asked += usize::from(ends);
+        if self.container.is_some() {
+            self.deliver(number);
+        } else if self.asked < 2 {
+            self.waiting.push(number);
+        } else {
+            // The start takes too long for somebody; whatever is half started dies with us.
             std::process::exit(128 + i32::from(number));
-        };
-        let Some(container) = container.upgrade() else { return };
-        asked += usize::from(matches!(signal, Signal::SIGINT | Signal::SIGTERM));
-        if asked >= POLITE {
-            crate::out::say("coracle: got 3 SIGTERM/SIGINTs, killing the container");
+        }
+    }
+
+    fn deliver(&self, signal: u8) {
+        let Some(container) = self.container.as_ref().and_then(Weak::upgrade) else { return };
+        if self.asked >= POLITE {
+            crate::out::say("coracle: got 3 signals to end, killing the container");
             let _ = container.signal(9);
         } else {
             // It may just have ended.
-            let _ = container.signal(number);
+            let _ = container.signal(signal);
         }
     }
 }

@@ -1,0 +1,11 @@
+//! The program itself, run in private test hosts: what it prints, what it exits with, what it leaves.
+
+mod support;
+
+mod exec;
+mod images;
+mod life;
+mod messages;
+mod network;
+mod run;
+mod volume;

@@ -1,0 +1,74 @@
+//! `coracle volume`, and mounts.
+
+use crate::support::{Cli, cells};
+
+#[test]
+fn data_outlives_containers() {
+    coracle_testhost::run(|host| {
+        let cli = Cli::new(host);
+        assert_eq!(cli.ok(&["volume", "create", "--label", "a=b", "data"]), "data\n");
+        assert_eq!(cells(&cli.ok(&["volume", "ls"])), [["DRIVER", "VOLUME NAME"], ["local", "data"]]);
+        cli.ok(&[
+            "run",
+            "-d",
+            "--name",
+            "c",
+            "-v",
+            "data:/d",
+            "base",
+            "sh",
+            "-c",
+            "echo row > /d/t; echo up; exec sleep 1000",
+        ]);
+        cli.wait_for("c", "up");
+        assert!(cli.fails(1, &["volume", "rm", "data"]).contains("volume `data`: in use by c"));
+        cli.ok(&["rm", "-f", "c"]);
+        assert_eq!(
+            cli.ok(&["run", "--rm", "--mount", "source=data,target=/e", "base", "cat", "/e/t"]),
+            "row\n"
+        );
+        let shown = cli.ok(&["volume", "inspect", "data"]);
+        let mountpoint = host.dir().join("state/volumes/data/data");
+        assert!(shown.contains(&format!("\"Mountpoint\": \"{}\"", mountpoint.display())), "{shown}");
+        assert!(shown.contains("\"a\": \"b\""), "{shown}");
+        assert_eq!(std::fs::read_to_string(mountpoint.join("t")).unwrap(), "row\n");
+        assert_eq!(cli.ok(&["volume", "rm", "data"]), "data\n");
+        assert_eq!(cli.ok(&["volume", "ls", "-q"]), "");
+    });
+}
+
+#[test]
+fn host_directories_are_mapped() {
+    coracle_testhost::run(|host| {
+        let cli = Cli::new(host);
+        let (there, missing) = (host.dir().join("there"), host.dir().join("not/there"));
+        std::fs::create_dir(&there).unwrap();
+        let map = |flag: &str| format!("{}:/m{flag}", there.display());
+        cli.ok(&["run", "--rm", "-v", &map(""), "base", "sh", "-c", "echo in > /m/f"]);
+        assert_eq!(std::fs::read_to_string(there.join("f")).unwrap(), "in\n");
+        let refused = cli.run(&["run", "--rm", "-v", &map(":ro"), "base", "sh", "-c", "echo x > /m/g"]);
+        assert!(refused.status != 0 && refused.err.contains("Read-only"), "{refused:?}");
+        // -v makes what is missing, --mount doesn't.
+        let bind = format!("type=bind,source={},target=/m", missing.display());
+        assert!(cli.fails(125, &["run", "--rm", "--mount", &bind, "base", "id"]).contains("not/there"));
+        cli.ok(&["run", "--rm", "-v", &format!("{}:/m", missing.display()), "base", "ls", "/m"]);
+        assert!(missing.is_dir());
+        assert!(cli.fails(125, &["run", "--rm", "-v", "./x:/m", "base", "id"]).contains("absolute path"));
+    });
+}
+
+#[test]
+fn what_is_wrong_is_said() {
+    coracle_testhost::run(|host| {
+        let cli = Cli::new(host);
+        assert!(cli.fails(1, &["volume", "create", "a/b"]).contains("\"a/b\""));
+        assert_eq!(cli.fails(1, &["volume", "rm", "nosuch"]), "Error: No such volume: nosuch\n");
+        let ended = cli.run(&["volume", "inspect", "nosuch"]);
+        assert_eq!((ended.status, ended.out.as_str()), (1, "[]\n"));
+        assert_eq!(ended.err, "Error: No such volume: nosuch\n");
+        assert_eq!(cli.run(&["volume", "rm", "-f", "nosuch"]).status, 0);
+        let name = cli.ok(&["volume", "create"]);
+        assert_eq!(name.len(), 65, "{name}");
+        cli.ok(&["volume", "rm", name.trim()]);
+    });
+}
