@@ -1,5 +1,6 @@
 //! A container as a value.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
@@ -19,6 +20,9 @@ use super::supervisor::Live;
 use crate::error::{Doing, Error, Result};
 use crate::stack::Mode;
 use crate::{Engine, Kind};
+
+/// Until a supervisor has done what it is about to do.
+const SOON: Duration = Duration::from_millis(2);
 
 /// A container.
 ///
@@ -133,6 +137,11 @@ impl Container {
         process.and_then(|process| process.args().as_deref()).unwrap_or_default()
     }
 
+    /// Its labels, by key.
+    pub fn labels(&self) -> &BTreeMap<String, String> {
+        &self.record.labels
+    }
+
     /// What it is doing.
     ///
     /// # Errors
@@ -195,7 +204,7 @@ impl Container {
                 Err(error) => return Err(error),
             }
             // Ended, and its supervisor is about to write how.
-            std::thread::sleep(Duration::from_millis(2));
+            std::thread::sleep(SOON);
         }
     }
 
@@ -218,12 +227,18 @@ impl Container {
     /// Kills it and waits for its end. That it has ended is fine.
     ///
     /// # Errors
-    /// As of pidfd_send_signal(2).
+    /// As of pidfd_send_signal(2); `NotFound` where it was removed meanwhile by somebody else.
     pub fn kill(&self) -> Result<Exit> {
-        match self.signal(9) {
-            Ok(()) => {}
-            Err(error) if error.kind() == Kind::InUse => {}
-            Err(error) => return Err(error),
+        loop {
+            match self.signal(9) {
+                Ok(()) => break,
+                // There is nothing to kill yet.
+                Err(error) if error.kind() == Kind::InUse && self.state()? == State::Starting => {
+                    std::thread::sleep(SOON);
+                }
+                Err(error) if error.kind() == Kind::InUse => break,
+                Err(error) => return Err(error),
+            }
         }
         self.wait()
     }
@@ -234,13 +249,20 @@ impl Container {
     /// `InUse` where the container does not run; what failed of the process's launch.
     pub fn exec(&self, spec: &ExecSpec) -> Result<(Exit, Output)> {
         let doing = || format!("exec in container `{}`", self.name());
-        match &self.owned {
-            Some(owned) => exec::run(spec, &self.record, &owned.live.pidfd, &owned.live.root).doing(doing),
+        let run = |pidfd: &PidFd, root: &OwnedFd| match exec::run(spec, &self.record, pidfd, root) {
+            // Whatever was the first thing to fail in a container that is no more.
+            Err(_) if pidfd.ended_within(Some(Duration::ZERO))? => Ok(None),
+            done => done.map(Some),
+        };
+        let done = match &self.owned {
+            Some(owned) => run(&owned.live.pidfd, &owned.live.root),
             None => match self.reach().doing(doing)? {
-                Some((pidfd, root)) => exec::run(spec, &self.record, &pidfd, &root).doing(doing),
-                None => Err(Error::new(Kind::InUse, format!("{}: it is not running", doing()))),
+                Some((pidfd, root)) => run(&pidfd, &root),
+                None => Ok(None),
             },
-        }
+        };
+        let not_running = || Error::new(Kind::InUse, "it is not running");
+        done.and_then(|done| done.ok_or_else(not_running)).doing(doing)
     }
 
     /// Its log so far: what it wrote to its standard output and error, a line an entry.
@@ -286,24 +308,34 @@ impl Container {
         self.force_remove()
     }
 
-    /// Kills it if it runs, and removes what is left of it.
+    /// Kills it if it runs, and removes what is left of it, whoever owns it.
     ///
     /// # Errors
     /// What could not be removed; the next [`Engine::open`] tries again.
     pub fn force_remove(mut self) -> Result<()> {
-        self.kill()?;
+        match self.kill() {
+            // Its supervisor or somebody else was faster.
+            Err(error) if error.kind() == Kind::NotFound => return Ok(()),
+            ended => ended?,
+        };
         let doing = || format!("remove container `{}`", self.record.display_name());
         if let Some(owned) = self.owned.take() {
             let removed = room::discard(&self.engine.0, &self.record).doing(doing);
             drop(owned);
             return removed;
         }
-        match Lock::exclusive(&self.room, LOCK) {
+        match Lock::try_exclusive(&self.room, LOCK) {
+            // `None`: an owner still has the value of what has ended, and may have it for long. Its supervisor has
+            // given everything back before it said so.
             Ok(_lock) => room::discard(&self.engine.0, &self.record).doing(doing),
-            // Its supervisor or somebody else was faster.
             Err(error) if error.errno() == Some(Errno::NOENT) => Ok(()),
             Err(error) => Err(error).doing(doing),
         }
+    }
+
+    /// Whether it is on a network of its own.
+    pub(crate) fn has_network(&self) -> bool {
+        matches!(&self.record.network, Mode::Networks(networks) if !networks.is_empty())
     }
 
     /// The pidfd and the root directory, if it runs.

@@ -58,6 +58,10 @@ impl Ready {
 
     /// Waits for it.
     pub(crate) fn wait(&self, container: &Container) -> Result<()> {
+        if matches!(self.what, What::Port(_)) && !container.has_network() {
+            let text = format!("container `{}` has no network to wait on until {self}", container.name());
+            return Err(Error::new(Kind::Invalid, text));
+        }
         let deadline = Instant::now() + self.within;
         loop {
             // The state first: what a container wrote before its end counts, too.
@@ -71,7 +75,10 @@ impl Ready {
                 return Err(Error::new(Kind::Failed, text));
             }
             if Instant::now() >= deadline {
-                let text = format!("container `{}`: {self}: not within {:?}", container.name(), self.within);
+                let tail = container.output()?.tail(10);
+                let within = self.within;
+                let text =
+                    format!("container `{}`: waited {within:?} in vain until {self}{tail}", container.name());
                 return Err(Error::new(Kind::Timeout, text));
             }
             std::thread::sleep(PAUSE);
@@ -82,11 +89,8 @@ impl Ready {
         match &self.what {
             What::Log(text) => Ok(container.logs()?.iter().any(|line| line.log.contains(text.as_str()))),
             What::Port(port) => {
-                let Some(address) = container.address()? else {
-                    let text = format!("container `{}`: {self}: it has no network", container.name());
-                    return Err(Error::new(Kind::Invalid, text));
-                };
-                Ok(accepts(address, *port))
+                // No address: it has just ended, which the next look will tell.
+                Ok(container.address()?.is_some_and(|address| accepts(address, *port)))
             }
         }
     }
