@@ -21,7 +21,8 @@ impl Store {
     /// directory and overlay's own working directory beside it (both on one file system); without one the mount is
     /// read-only. No layers at all make an empty root.
     ///
-    /// An empty upper directory first gets owner, mode and attributes of the root below it.
+    /// An empty upper directory first gets the owner and the attributes of the root below it, and mode 0755: an image whose
+    /// tar was made of a private directory is still to be entered by every user, as docker has it.
     ///
     /// `volatile` leaves out all syncs: right for what is thrown away or becomes a layer. An upper directory used so
     /// can't be mounted again after a crash.
@@ -43,7 +44,7 @@ impl Store {
             for (name, value) in &like.xattrs {
                 xattr::set(upper, xattr::os(b"."), name, value)?;
             }
-            rustix::fs::chmodat(upper, ".", Mode::from_raw_mode(like.mode), AtFlags::empty())
+            rustix::fs::chmodat(upper, ".", Mode::from_raw_mode(0o755), AtFlags::empty())
                 .call(|| call("chmod"))?;
         }
         let mount = match (upper, held.trees.as_slice()) {
