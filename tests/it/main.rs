@@ -2,6 +2,7 @@
 
 mod support;
 
+mod kills;
 mod network;
 mod owner;
 mod process;

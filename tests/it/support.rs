@@ -101,13 +101,13 @@ pub fn nothing_left(dir: &Path) {
         let left: Vec<PathBuf> = listing(&state(dir).join(place)).into_keys().collect();
         assert!(left.is_empty(), "left in {place}: {left:?}");
     }
-    assert_eq!(leases(dir), Vec::<PathBuf>::new());
+    assert_eq!(attached(dir), []);
 }
 
-/// What networks have published of who is on them.
-fn leases(dir: &Path) -> Vec<PathBuf> {
-    let all = listing(&state(dir).join("networks")).into_keys();
-    all.filter(|path| path.extension().is_some_and(|end| end == "json")).collect()
+/// Who is on any of the networks. (What a killed holder wrote in `leases/` counts no more, and stays until the next.)
+fn attached(dir: &Path) -> Vec<coracle::Attached> {
+    let networks = engine(dir).networks().unwrap();
+    networks.iter().flat_map(|network| network.attached().unwrap()).collect()
 }
 
 /// The links of this test host that are ours.
@@ -162,7 +162,7 @@ pub fn nothing_but_engines(dir: &Path) {
     let staged: Vec<PathBuf> =
         staged.filter(|path| path.components().count() > 1 && !path.ends_with("lock")).collect();
     assert!(staged.is_empty(), "staged: {staged:?}");
-    assert_eq!(leases(dir), Vec::<PathBuf>::new());
+    assert_eq!(attached(dir), []);
 }
 
 /// The number of the process of that name, once it is there.
@@ -180,5 +180,27 @@ pub fn process_named(name: &str) -> u32 {
         }
         assert!(Instant::now() < deadline, "no process {name:?}");
         thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// The open file description locks that are held on files below a directory.
+pub fn locks(dir: &Path) -> Vec<PathBuf> {
+    let table = fs::read_to_string("/proc/locks").unwrap();
+    let mut files = Vec::new();
+    inodes(dir, &mut files);
+    // proc_locks(5) has the file as `00:2f:123`, among those of the whole machine.
+    let held = |file: &str| table.lines().any(|line| line.contains("OFDLCK") && line.contains(file));
+    files.into_iter().filter(|(file, _)| held(file)).map(|(_, path)| path).collect()
+}
+
+fn inodes(dir: &Path, found: &mut Vec<(String, PathBuf)>) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let Ok(meta) = entry.metadata() else { continue };
+        if meta.is_dir() {
+            inodes(&entry.path(), found);
+        } else {
+            let (major, minor) = (rustix::fs::major(meta.dev()), rustix::fs::minor(meta.dev()));
+            found.push((format!(" {major:02x}:{minor:02x}:{} ", meta.ino()), entry.path()));
+        }
     }
 }
