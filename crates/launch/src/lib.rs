@@ -5,7 +5,7 @@
 //! an allocation in the child does not compile. Everything that takes thought (paths, strings, descriptors,
 //! choices) is done before, in the parent, and arrives as [`Op`]s that borrow what the parent owns.
 //!
-//! A failure is [`Failure`]: which operation, which errno, eight bytes on a pipe. The parent, which still has
+//! A failure is [`Failure`]: which operation, which errno, eight bytes on a socket. The parent, which still has
 //! the plan, makes the sentence.
 //!
 //! The three things that matter: [`Op`], the list; [`start`], the clone; [`Memory`], whether the child
@@ -26,5 +26,5 @@ mod signals;
 mod start;
 
 pub use op::{Identity, Op, Strings};
-pub use report::{Failure, Report};
+pub use report::Failure;
 pub use start::{Memory, Namespaces, STACK_SIZE, Started, start};

@@ -13,7 +13,7 @@ use rustix::thread::{CapabilitySet, LinkNameSpaceType};
 #[non_exhaustive]
 pub enum Op<'a> {
     /// Be killed when the parent's thread ends (`PR_SET_PDEATHSIG`). Changing ids clears that, so it is done again
-    /// after [`Op::Ids`]. The kernel sends nothing for a parent that is gone already; the operation therefore
+    /// after [`Op::Ids`], and before [`Op::CloseFrom`]. The kernel sends nothing for a parent that is gone already; the operation therefore
     /// looks (in the host's proc, opened the first time) whether `parent` still is the parent, after a setsid(2)
     /// that orders it with the parent's exit.
     DieWithParent {
@@ -22,7 +22,10 @@ pub enum Op<'a> {
     },
     /// Nobody may look into this process's memory (`PR_SET_DUMPABLE` 0).
     Undumpable,
-    /// Wait for one byte; the end of the file means the parent is gone and ends the child.
+    /// Close one descriptor of this process: the other end of what it awaits, whose end it could not see otherwise.
+    Close(BorrowedFd<'a>),
+    /// Say by one byte on this socket that everything before is done, and wait for one byte; that the other end is
+    /// closed means that the parent is gone, and ends the child.
     Await(BorrowedFd<'a>),
     /// Join namespaces of the process that the pidfd refers to, or the one that a namespace fd refers to (setns(2)).
     Join(BorrowedFd<'a>, LinkNameSpaceType),
@@ -57,7 +60,7 @@ pub enum Op<'a> {
     ReadOnly(&'a CStr),
     /// Make the current directory the root, and detach the old one (pivot_root(2)).
     Pivot,
-    /// Remount the root read-only.
+    /// Make the mount at the root read-only.
     RootReadOnly,
     /// sethostname(2).
     HostName(&'a [u8]),
@@ -87,8 +90,14 @@ pub enum Op<'a> {
     ChangeDir(&'a CStr),
     /// Take these as standard input, output and error. Each must be 3 or higher.
     Stdio([BorrowedFd<'a>; 3]),
-    /// Every descriptor from this on is closed by exec (close_range(2)).
-    CloseFrom(u32),
+    /// Close every descriptor from this number on but `keep` and the one for reports (close_range(2)). What is looked up
+    /// by name later, a working directory or an interpreter, must not find the parent's files below `/proc/self/fd`.
+    CloseFrom {
+        /// The lowest.
+        first: u32,
+        /// What later operations still need.
+        keep: Option<BorrowedFd<'a>>,
+    },
     /// Default signal dispositions, empty mask, then execve(2) of the first candidate that can be executed, as execvp(3)
     /// goes on after `ENOENT`, `ENOTDIR` and `EACCES`.
     Exec {

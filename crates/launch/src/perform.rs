@@ -8,7 +8,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
     MountFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags, mount, mount_bind, mount_change,
-    mount_remount, move_mount, unmount,
+    move_mount, unmount,
 };
 use rustix::process::{
     DumpableBehavior, Signal, fchdir, pivot_root, set_dumpable_behavior, set_parent_process_death_signal,
@@ -21,13 +21,14 @@ use rustix::thread::{
     set_thread_res_uid,
 };
 
-use crate::{Failure, Identity, Op, Report, Strings, signals, start};
+use crate::report::{above_streams, send_again};
+use crate::{Failure, Identity, Op, Strings, signals, start};
 
 /// A list being performed.
 pub(crate) struct Performer<'a> {
     ops: &'a [Op<'a>],
     next: usize,
-    pipe: BorrowedFd<'a>,
+    reports: BorrowedFd<'a>,
     second_stack: &'a mut [u8],
     /// This process's `stat` in the host's proc, which also after the pivot tells who the parent is. Never dropped: in
     /// memory that is the parent's too, the number would be taken for one of the parent's descriptors.
@@ -35,13 +36,17 @@ pub(crate) struct Performer<'a> {
 }
 
 impl<'a> Performer<'a> {
-    pub(crate) fn new(ops: &'a [Op<'a>], pipe: BorrowedFd<'a>, second_stack: &'a mut [u8]) -> Performer<'a> {
-        Performer { ops, next: 0, pipe, second_stack, stat: None }
+    pub(crate) fn new(
+        ops: &'a [Op<'a>],
+        reports: BorrowedFd<'a>,
+        second_stack: &'a mut [u8],
+    ) -> Performer<'a> {
+        Performer { ops, next: 0, reports, second_stack, stat: None }
     }
 
     /// The rest of the list, for a second child. Its process is another, so its `stat` is too.
     pub(crate) fn reborrow(&mut self) -> Performer<'a> {
-        Performer { ops: self.ops, next: self.next, pipe: self.pipe, second_stack: &mut [], stat: None }
+        Performer { ops: self.ops, next: self.next, reports: self.reports, second_stack: &mut [], stat: None }
     }
 
     /// Performs the list. Returns only when an operation failed (and was reported) or a second child goes on.
@@ -52,7 +57,7 @@ impl<'a> Performer<'a> {
             match self.one(op) {
                 Ok(Go::On) => {}
                 Ok(Go::Stop) => return,
-                Err(errno) => return Report::Failed(Failure { step, errno }).send(self.pipe),
+                Err(errno) => return Failure { step, errno }.send(self.reports),
             }
         }
     }
@@ -61,17 +66,22 @@ impl<'a> Performer<'a> {
         match *op {
             Op::DieWithParent { parent } => self.die_with(parent)?,
             Op::Undumpable => set_dumpable_behavior(DumpableBehavior::NotDumpable)?,
-            Op::Await(fd) => {
-                if rustix::io::retry_on_intr(|| rustix::io::read(fd, &mut [0u8; 1]))? == 0 {
-                    return Ok(Go::Stop);
-                }
-            }
+            // SAFETY: nothing in this process uses the descriptor again; the parent's, in its own table, stays.
+            Op::Close(fd) => unsafe { rustix::io::close(fd.as_raw_fd()) },
+            Op::Await(fd) => match await_turn(fd) {
+                Ok(true) => {}
+                Ok(false) | Err(Errno::PIPE | Errno::CONNRESET) => return Ok(Go::Stop),
+                Err(errno) => return Err(errno),
+            },
             Op::Join(fd, which) => move_into_link_name_space(fd, Some(which))?,
             Op::LoopbackUp => loopback_up()?,
             Op::Again => {
                 let stack = mem::take(&mut self.second_stack);
-                let pid = start::again(self, stack)?;
-                Report::Again(pid).send(self.pipe);
+                let second = start::again(self, stack)?;
+                if let Err(errno) = send_again(self.reports, second.as_fd()) {
+                    let _ = rustix::process::pidfd_send_signal(&second, Signal::KILL);
+                    return Err(errno);
+                }
                 return Ok(Go::Stop);
             }
             Op::MakePrivate => {
@@ -94,13 +104,13 @@ impl<'a> Performer<'a> {
             Op::MaskDir(path) => mount(c"tmpfs", path, c"tmpfs", MountFlags::RDONLY, c"size=0")?,
             Op::ReadOnly(path) => {
                 mount_bind(path, path)?;
-                mount_remount(path, MountFlags::BIND | MountFlags::RDONLY | PROC_FLAGS, c"")?;
+                read_only(path)?;
             }
             Op::Pivot => {
                 pivot_root(c".", c".")?;
                 unmount(c".", UnmountFlags::DETACH)?;
             }
-            Op::RootReadOnly => mount_remount(c"/", MountFlags::BIND | MountFlags::RDONLY, c"")?,
+            Op::RootReadOnly => read_only(c"/")?,
             Op::HostName(name) => rustix::system::sethostname(name)?,
             Op::DomainName(name) => rustix::system::setdomainname(name)?,
             Op::Umask(mask) => drop(umask(Mode::from_raw_mode(mask))),
@@ -117,7 +127,10 @@ impl<'a> Performer<'a> {
                 rustix::stdio::dup2_stdout(output)?;
                 rustix::stdio::dup2_stderr(error)?;
             }
-            Op::CloseFrom(first) => close_from(first)?,
+            Op::CloseFrom { first, keep } => {
+                self.stat = None; // closed with the others
+                close_from(first, [Some(self.reports), keep])?;
+            }
             Op::Exec { candidates, argv, envp } => {
                 signals::reset();
                 return Err(execute(candidates, argv, envp));
@@ -129,8 +142,8 @@ impl<'a> Performer<'a> {
     fn die_with(&mut self, parent: u32) -> Result<(), Errno> {
         if self.stat.is_none() {
             let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-            self.stat =
-                Some(ManuallyDrop::new(rustix::fs::openat(CWD, c"/proc/self/stat", flags, Mode::empty())?));
+            let stat = rustix::fs::openat(CWD, c"/proc/self/stat", flags, Mode::empty())?;
+            self.stat = Some(ManuallyDrop::new(above_streams(stat)?));
         }
         let Some(stat) = &self.stat else { return Err(Errno::SRCH) };
         set_parent_process_death_signal(Some(Signal::KILL))?;
@@ -148,8 +161,23 @@ enum Go {
     Stop,
 }
 
-/// proc and sysfs are mounted with these; a bind remount must repeat them or it would lift them.
-const PROC_FLAGS: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
+/// Whether the other end said to go on.
+fn await_turn(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
+    rustix::net::send(fd, b"!", rustix::net::SendFlags::NOSIGNAL)?;
+    Ok(rustix::io::retry_on_intr(|| rustix::io::read(fd, &mut [0u8; 1]))? == 1)
+}
+
+/// mount_setattr(2): unlike a remount it leaves `nosuid` and its like as they are.
+fn read_only(path: &CStr) -> Result<(), Errno> {
+    let attr =
+        libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    let size = mem::size_of::<libc::mount_attr>();
+    // SAFETY: the path is NUL-terminated, and `attr` is a live `mount_attr` whose size is the one given.
+    let result = unsafe {
+        libc::syscall(libc::SYS_mount_setattr, libc::AT_FDCWD, path.as_ptr(), 0, &raw const attr, size)
+    };
+    if result == 0 { Ok(()) } else { Err(last_errno()) }
+}
 
 /// The fourth field of proc_pid_stat(5). The second is in parentheses and may contain anything.
 fn parent_in(stat: &[u8]) -> Option<u32> {
@@ -209,11 +237,24 @@ fn loopback_up() -> Result<(), Errno> {
     }
 }
 
-fn close_from(first: u32) -> Result<(), Errno> {
-    // SAFETY: three integers; it marks descriptors of this process, whose table is its own (no CLONE_FILES).
-    match unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) } {
-        0 => Ok(()),
-        _ => Err(last_errno()),
+/// Closes in this process's own table (no CLONE_FILES) all from `first` on but `keep`.
+fn close_from(first: u32, keep: [Option<BorrowedFd<'_>>; 2]) -> Result<(), Errno> {
+    let kept = keep.map(|fd| fd.and_then(|fd| u32::try_from(fd.as_raw_fd()).ok()));
+    let mut from = first;
+    loop {
+        let next = kept.into_iter().flatten().filter(|fd| *fd >= from).min();
+        let last = next.map_or(u32::MAX, |fd| fd.wrapping_sub(1));
+        if next != Some(from) {
+            // SAFETY: three integers; whoever owns these descriptors does so in the parent's table, not in this one.
+            match unsafe { libc::syscall(libc::SYS_close_range, from, last, 0) } {
+                0 => {}
+                _ => return Err(last_errno()),
+            }
+        }
+        match next {
+            Some(fd) => from = fd + 1,
+            None => return Ok(()),
+        }
     }
 }
 

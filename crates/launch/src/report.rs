@@ -1,7 +1,13 @@
-//! What a child tells its parent: eight bytes at a time.
+//! What a child tells its parent: eight bytes at a time, or the pidfd of a second child.
 
-use rustix::fd::BorrowedFd;
-use rustix::io::Errno;
+use core::mem::MaybeUninit;
+
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::io::{Errno, IoSlice, IoSliceMut};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg, send, sendmsg, socketpair,
+};
 
 /// An operation that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,49 +19,99 @@ pub struct Failure {
 }
 
 /// One message.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Report {
+#[derive(Debug)]
+pub(crate) enum Report {
     /// An operation failed; the child has ended.
     Failed(Failure),
-    /// [`crate::Op::Again`] made a second child with this process id.
-    Again(u32),
+    /// [`crate::Op::Again`] made this second child.
+    Again(OwnedFd),
 }
 
-const AGAIN: u32 = u32::MAX;
+/// The parent's end, and the child's. Neither is a standard stream's number, where [`crate::Op::Stdio`] would put
+/// something else.
+pub(crate) fn channel() -> Result<(OwnedFd, OwnedFd), Errno> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let (parent, child) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    Ok((parent, above_streams(child)?))
+}
 
-impl Report {
-    pub(crate) fn send(self, pipe: BorrowedFd<'_>) {
-        let (step, value) = match self {
-            Report::Failed(failure) => (failure.step, failure.errno.raw_os_error()),
-            Report::Again(pid) => (AGAIN, pid as i32),
-        };
+/// The same, numbered 3 or higher.
+pub(crate) fn above_streams(fd: OwnedFd) -> Result<OwnedFd, Errno> {
+    use rustix::fd::AsRawFd;
+    if fd.as_raw_fd() > 2 { Ok(fd) } else { rustix::io::fcntl_dupfd_cloexec(&fd, 3) }
+}
+
+impl Failure {
+    pub(crate) fn send(self, to: BorrowedFd<'_>) {
         let mut bytes = [0u8; 8];
-        bytes[..4].copy_from_slice(&step.to_ne_bytes());
-        bytes[4..].copy_from_slice(&value.to_ne_bytes());
-        // Eight bytes go into a pipe at once or not at all; without a reader there is nobody to tell.
-        let _ = rustix::io::write(pipe, &bytes);
+        bytes[..4].copy_from_slice(&self.step.to_ne_bytes());
+        bytes[4..].copy_from_slice(&self.errno.raw_os_error().to_ne_bytes());
+        // A packet goes at once or not at all; without a reader there is nobody to tell.
+        let _ = send(to, &bytes, SendFlags::NOSIGNAL);
     }
+}
 
-    /// Reads one message from the pipe, without waiting where it is non-blocking. `None`: there is none.
-    ///
-    /// # Errors
-    /// As of read(2), but `EAGAIN`; `EIO` for a message cut short.
-    pub(crate) fn receive(pipe: BorrowedFd<'_>) -> Result<Option<Report>, Errno> {
-        let mut bytes = [0u8; 8];
-        let read = loop {
-            match rustix::io::read(pipe, &mut bytes) {
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return Ok(None),
-                other => break other?,
-            }
-        };
-        let [a, b, c, d, e, f, g, h] = bytes;
-        let (step, value) = (u32::from_ne_bytes([a, b, c, d]), i32::from_ne_bytes([e, f, g, h]));
-        match read {
-            0 => Ok(None),
-            8 if step == AGAIN => Ok(Some(Report::Again(value as u32))),
-            8 => Ok(Some(Report::Failed(Failure { step, errno: Errno::from_raw_os_error(value) }))),
-            _ => Err(Errno::IO),
+/// Hands over the second child, whose number might be somebody else's when the parent reads it.
+pub(crate) fn send_again(to: BorrowedFd<'_>, second: BorrowedFd<'_>) -> Result<(), Errno> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let fds = [second];
+    control.push(SendAncillaryMessage::ScmRights(&fds));
+    sendmsg(to, &[IoSlice::new(b"!")], &mut control, SendFlags::NOSIGNAL).map(drop)
+}
+
+/// Reads one message, without waiting. `None`: there is none.
+///
+/// # Errors
+/// As of recvmsg(2), but `EAGAIN`; `EIO` for a message that is none of ours.
+pub(crate) fn receive(from: BorrowedFd<'_>) -> Result<Option<Report>, Errno> {
+    let mut bytes = [0u8; 8];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let read = loop {
+        let mut data = [IoSliceMut::new(&mut bytes)];
+        match recvmsg(from.as_fd(), &mut data, &mut control, RecvFlags::CMSG_CLOEXEC) {
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => return Ok(None),
+            other => break other?.bytes,
         }
+    };
+    let second = control.drain().find_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
+    let [a, b, c, d, e, f, g, h] = bytes;
+    match (read, second) {
+        (0, None) => Ok(None),
+        (1, Some(second)) => Ok(Some(Report::Again(second))),
+        (8, None) => Ok(Some(Report::Failed(Failure {
+            step: u32::from_ne_bytes([a, b, c, d]),
+            errno: Errno::from_raw_os_error(i32::from_ne_bytes([e, f, g, h])),
+        }))),
+        _ => Err(Errno::IO),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_arrive_whole_and_in_order() {
+        let (ours, theirs) = channel().unwrap();
+        assert!(receive(ours.as_fd()).unwrap().is_none());
+        let failure = Failure { step: 7, errno: Errno::NOTDIR };
+        failure.send(theirs.as_fd());
+        let file = rustix::fs::memfd_create("second", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+        send_again(theirs.as_fd(), file.as_fd()).unwrap();
+        let Some(Report::Failed(heard)) = receive(ours.as_fd()).unwrap() else { panic!() };
+        assert_eq!(heard, failure);
+        let Some(Report::Again(fd)) = receive(ours.as_fd()).unwrap() else { panic!() };
+        let number = |fd: &OwnedFd| rustix::fs::fstat(fd).unwrap().st_ino;
+        assert_eq!(number(&fd), number(&file));
+        assert!(rustix::io::fcntl_getfd(&fd).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
+        drop(theirs);
+        assert!(receive(ours.as_fd()).unwrap().is_none());
+        failure.send(ours.as_fd()); // nobody there: no signal either
     }
 }

@@ -4,11 +4,11 @@ use core::ffi::{c_int, c_void};
 
 use rustix::fd::{AsFd, FromRawFd, OwnedFd};
 use rustix::io::Errno;
-use rustix::pipe::{PipeFlags, pipe_with};
 
 use crate::perform::Performer;
 use crate::perform::last_errno;
-use crate::{Failure, Op, Report, signals};
+use crate::report::{self, Report};
+use crate::{Failure, Op, signals};
 
 /// How much stack a child needs, with room to spare; [`crate::Op::Again`] takes the lower half for the second
 /// child.
@@ -18,7 +18,9 @@ pub const STACK_SIZE: usize = 64 << 10;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Memory {
     /// The parent's (`CLONE_VM`). Costs the same however large the parent is. Right for a container's first process,
-    /// which nothing in the container can look at before it is there.
+    /// which nothing in the container can look at before it is there. A child that becomes another user makes this
+    /// memory, and so the parent, undumpable (`PR_SET_DUMPABLE`), which keeps that user's other processes out; it is
+    /// the parent's to set it back once no child of any of its threads is on its way.
     Shared,
     /// A copy. Costs page tables: some 45 ms for each GB of the parent. Needed to join a container in
     /// which something runs already, together with [`Op::Undumpable`].
@@ -62,8 +64,8 @@ impl Namespaces {
 pub struct Started {
     /// The child. Where it [`Again`](Op::Again) made a second one this is the first, which has ended.
     pub pidfd: OwnedFd,
-    /// The process id of the second child, where there is one.
-    pub again: Option<u32>,
+    /// The second child, where there is one.
+    pub again: Option<OwnedFd>,
     /// The operation that failed, where one did. The child (and the second one) has then ended, and is still to
     /// be reaped.
     pub failure: Option<Failure>,
@@ -75,7 +77,7 @@ pub struct Started {
 /// `stack` must be at least [`STACK_SIZE`] bytes; it is free again when this returns.
 ///
 /// # Errors
-/// As of pipe2(2) and clone(2); `EINVAL` for a short stack. What the child itself could not do is in
+/// As of socketpair(2) and clone(2); `EINVAL` for a short stack. What the child itself could not do is in
 /// [`Started::failure`].
 pub fn start(
     ops: &[Op<'_>],
@@ -86,7 +88,7 @@ pub fn start(
     if stack.len() < STACK_SIZE {
         return Err(Errno::INVAL);
     }
-    let (reports, pipe) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+    let (reports, pipe) = report::channel()?;
     let (low, high) = stack.split_at_mut(stack.len() / 2);
     let mut child = Child { performer: Performer::new(ops, pipe.as_fd(), low) };
     let memory = match memory {
@@ -99,11 +101,10 @@ pub fn start(
     let mask = signals::block_all()?;
     let cloned = clone(high, flags, &mut child);
     signals::restore(mask);
-    let pidfd = cloned?.0;
-    let mut started = Started { pidfd, again: None, failure: None };
-    while let Some(report) = Report::receive(reports.as_fd())? {
+    let mut started = Started { pidfd: cloned?, again: None, failure: None };
+    while let Some(report) = report::receive(reports.as_fd())? {
         match report {
-            Report::Again(pid) => started.again = Some(pid),
+            Report::Again(second) => started.again = Some(second),
             Report::Failed(failure) => started.failure = Some(failure),
         }
     }
@@ -123,13 +124,13 @@ extern "C" fn enter(argument: *mut c_void) -> c_int {
 }
 
 /// The second child, for [`Op::Again`]: same memory as the first, same parent.
-pub(crate) fn again(performer: &mut Performer<'_>, stack: &mut [u8]) -> Result<u32, Errno> {
+pub(crate) fn again(performer: &mut Performer<'_>, stack: &mut [u8]) -> Result<OwnedFd, Errno> {
     let mut child = Child { performer: performer.reborrow() };
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::CLONE_PARENT;
-    clone(stack, flags, &mut child).map(|(_pidfd, pid)| pid)
+    clone(stack, flags, &mut child)
 }
 
-fn clone(stack: &mut [u8], flags: c_int, child: &mut Child<'_>) -> Result<(OwnedFd, u32), Errno> {
+fn clone(stack: &mut [u8], flags: c_int, child: &mut Child<'_>) -> Result<OwnedFd, Errno> {
     let mut pidfd: c_int = -1;
     let top = stack.as_mut_ptr_range().end.map_addr(|end| end & !15);
     // SAFETY: `enter` runs on `stack`, which is ours alone and lives, as `child` does, until clone returns: with CLONE_VFORK
@@ -140,6 +141,5 @@ fn clone(stack: &mut [u8], flags: c_int, child: &mut Child<'_>) -> Result<(Owned
         return Err(last_errno());
     }
     // SAFETY: the kernel just made this descriptor for us, and nobody else has it.
-    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-    Ok((pidfd, pid as u32))
+    Ok(unsafe { OwnedFd::from_raw_fd(pidfd) })
 }

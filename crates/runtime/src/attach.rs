@@ -16,13 +16,9 @@ pub(crate) fn make(attachment: &Attachment) -> Result<Mount> {
             }
             Ok(mount)
         }
-        Attachment::DevPts { options } => {
+        Attachment::DevPts { options, flags } => {
             let options: Vec<(&str, &str)> = options.iter().map(|option| pair(option)).collect();
-            Mount::new(
-                "devpts",
-                &options,
-                MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC,
-            )
+            Mount::new("devpts", &options, attributes(flags))
         }
         Attachment::Bind { source, recursive, read_only } => {
             let mount = Mount::bind_path(source, *recursive)?.private()?;

@@ -1,9 +1,12 @@
 //! What of a spec is wrong, or not done by this runtime. Nothing is ignored.
 
+use std::path::Path;
+
 use coracle_host::Kind;
 use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 
 use crate::error::Problem;
+use crate::{Step, mounts};
 
 /// All problems of a spec, each by its name in the specification.
 pub(crate) fn spec(spec: &Spec) -> Vec<Problem> {
@@ -33,9 +36,9 @@ pub(crate) fn spec(spec: &Spec) -> Vec<Problem> {
         refuse(linux.time_offsets().as_ref().is_some_and(|map| !map.is_empty()), "linux.timeOffsets");
         refuse(linux.net_devices().as_ref().is_some_and(|map| !map.is_empty()), "linux.netDevices");
         for namespace in linux.namespaces().iter().flatten() {
-            let kind = namespace.typ();
+            let kind = word(namespace.typ());
             refuse(namespace.path().is_some(), &format!("linux.namespaces[{kind}].path"));
-            let other = matches!(kind, LinuxNamespaceType::User | LinuxNamespaceType::Time);
+            let other = matches!(namespace.typ(), LinuxNamespaceType::User | LinuxNamespaceType::Time);
             refuse(other, &format!("linux.namespaces[{kind}]"));
         }
         for (name, paths) in
@@ -45,23 +48,44 @@ pub(crate) fn spec(spec: &Spec) -> Vec<Problem> {
                 refuse(true, &format!("linux.{name}: `{path}`, which is neither below /proc nor /sys"));
             }
         }
-        let kinds = linux.namespaces().iter().flatten();
         for needed in [LinuxNamespaceType::Mount, LinuxNamespaceType::Pid] {
-            if !kinds.clone().any(|namespace| namespace.typ() == needed) {
-                refuse(true, &format!("linux.namespaces without {needed}"));
-            }
+            refuse(!has_namespace(spec, needed), &format!("linux.namespaces without {}", word(needed)));
         }
     } else {
         problems.push(invalid("linux: missing"));
     }
-    for name in [spec.hostname(), spec.domainname()].into_iter().flatten() {
+    for (what, name) in [("hostname", spec.hostname()), ("domainname", spec.domainname())] {
+        let Some(name) = name else { continue };
         if name.is_empty() || name.len() > 64 {
-            problems.push(invalid(&format!("hostname `{name}`: 1 to 64 bytes are allowed")));
+            problems.push(invalid(&format!("{what} `{name}`: 1 to 64 bytes are allowed")));
+        }
+        if !has_namespace(spec, LinuxNamespaceType::Uts) {
+            problems.push(invalid(&format!("{what}: without a uts namespace it would be the host's")));
         }
     }
     match spec.process() {
         Some(given) => problems.extend(process(given)),
         None => problems.push(invalid("process: missing")),
+    }
+    problems
+}
+
+/// Masked and read-only paths that would be names in some other tree: below a mount of the spec that is neither proc
+/// nor sysfs. (Where nothing is mounted there is nothing to hide.)
+pub(crate) fn walls(spec: &Spec, mounted: &[Step]) -> Vec<Problem> {
+    let Some(linux) = spec.linux() else { return Vec::new() };
+    let mut problems = Vec::new();
+    for (name, paths) in [("maskedPaths", linux.masked_paths()), ("readonlyPaths", linux.readonly_paths())] {
+        for path in paths.iter().flatten() {
+            let covered =
+                |step: &Step| matches!(step, Step::Attach { at, .. } if Path::new(path).starts_with(at));
+            let shown = mounted.iter().any(|step| mounts::shows_kernel(step, path));
+            if mounted.iter().any(covered) && !shown {
+                problems.push(unsupported(&format!(
+                    "linux.{name}: `{path}` in a mount that is not the kernel's"
+                )));
+            }
+        }
     }
     problems
 }
@@ -85,11 +109,36 @@ pub(crate) fn process(process: &Process) -> Vec<Problem> {
     if !process.cwd().is_absolute() {
         problems.push(invalid(&format!("process.cwd: {:?} is not an absolute path", process.cwd())));
     }
+    let user = process.user();
+    let groups = user.additional_gids().iter().flatten();
+    for id in [user.uid(), user.gid()].iter().chain(groups).filter(|id| **id == u32::MAX) {
+        // To setresuid(2) it says "as before", which is root.
+        problems.push(invalid(&format!("process.user: {id} is no id")));
+    }
     let strings = process.args().iter().chain(process.env()).flatten();
     for text in strings.filter(|text| text.contains('\0')) {
         problems.push(invalid(&format!("process: {text:?} contains a NUL byte")));
     }
     problems
+}
+
+fn has_namespace(spec: &Spec, kind: LinuxNamespaceType) -> bool {
+    let namespaces = spec.linux().iter().flat_map(|linux| linux.namespaces()).flatten();
+    namespaces.map(|namespace| namespace.typ()).any(|typ| typ == kind)
+}
+
+/// The specification's own word (`oci-spec` prints the kernel's).
+fn word(kind: LinuxNamespaceType) -> &'static str {
+    match kind {
+        LinuxNamespaceType::Mount => "mount",
+        LinuxNamespaceType::Cgroup => "cgroup",
+        LinuxNamespaceType::Uts => "uts",
+        LinuxNamespaceType::Ipc => "ipc",
+        LinuxNamespaceType::User => "user",
+        LinuxNamespaceType::Pid => "pid",
+        LinuxNamespaceType::Network => "network",
+        LinuxNamespaceType::Time => "time",
+    }
 }
 
 fn kernel_path(path: &str) -> bool {
@@ -107,4 +156,174 @@ fn unsupported(name: &str) -> Problem {
 
 fn invalid(text: &str) -> Problem {
     Problem { kind: Kind::Invalid, text: text.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Error, Facts, Plan, docker_spec};
+
+    /// Docker's defaults with this merged into them, as JSON.
+    fn merged(more: serde_json::Value) -> Spec {
+        fn merge(into: &mut serde_json::Value, more: serde_json::Value) {
+            match (into, more) {
+                (serde_json::Value::Object(into), serde_json::Value::Object(more)) => {
+                    for (key, value) in more {
+                        merge(into.entry(key).or_insert(serde_json::Value::Null), value);
+                    }
+                }
+                (into, more) => *into = more,
+            }
+        }
+        let mut spec = docker_spec();
+        spec.process_mut().as_mut().unwrap().set_args(Some(vec!["true".into()]));
+        let mut spec = serde_json::to_value(spec).unwrap();
+        merge(&mut spec, more);
+        serde_json::from_value(spec).unwrap()
+    }
+
+    fn refusal(more: serde_json::Value) -> String {
+        Plan::container(&merged(more), &Facts::assumed(&[])).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn everything_unsupported_is_said_at_once() {
+        let id = serde_json::json!([{ "containerID": 0, "hostID": 0, "size": 1 }]);
+        let error = refusal(serde_json::json!({
+            "hooks": {}, "solaris": {}, "windows": { "layerFolders": [] },
+            "vm": { "kernel": { "path": "/k" } },
+            "linux": {
+                "uidMappings": id, "gidMappings": id,
+                "sysctl": { "a": "b" },
+                "resources": {}, "cgroupsPath": "/c",
+                "devices": [{ "path": "/dev/x", "type": "c", "major": 1, "minor": 1 }],
+                "seccomp": { "defaultAction": "SCMP_ACT_ALLOW" },
+                "rootfsPropagation": "shared", "mountLabel": "l",
+                "intelRdt": {}, "memoryPolicy": { "mode": "MPOL_DEFAULT", "nodes": "0" },
+                "personality": { "domain": "LINUX" },
+                "timeOffsets": { "monotonic": { "secs": 1, "nanosecs": 0 } },
+                "netDevices": { "eth0": {} },
+                "namespaces": [
+                    { "type": "mount" }, { "type": "pid" }, { "type": "uts", "path": "/p" }, { "type": "user" },
+                    { "type": "time" },
+                ],
+            },
+            "process": {
+                "terminal": true,
+                "rlimits": [{ "type": "RLIMIT_NOFILE", "hard": 1, "soft": 1 }],
+                "apparmorProfile": "p", "oomScoreAdj": 1, "selinuxLabel": "l",
+                "ioPriority": { "class": "IOPRIO_CLASS_IDLE", "priority": 1 },
+                "scheduler": { "policy": "SCHED_OTHER" },
+                "execCPUAffinity": { "initial": "0" },
+            },
+        }));
+        let names = [
+            "hooks",
+            "solaris",
+            "windows",
+            "vm",
+            "linux.uidMappings",
+            "linux.gidMappings",
+            "linux.sysctl",
+            "linux.resources",
+            "linux.cgroupsPath",
+            "linux.devices",
+            "linux.seccomp",
+            "linux.rootfsPropagation",
+            "linux.mountLabel",
+            "linux.intelRdt",
+            "linux.memoryPolicy",
+            "linux.personality",
+            "linux.timeOffsets",
+            "linux.netDevices",
+            "linux.namespaces[uts].path",
+            "linux.namespaces[user]",
+            "linux.namespaces[time]",
+            "process.terminal",
+            "process.rlimits",
+            "process.apparmorProfile",
+            "process.oomScoreAdj",
+            "process.selinuxLabel",
+            "process.ioPriority",
+            "process.scheduler",
+            "process.execCPUAffinity",
+        ];
+        let expected: Vec<String> = names.iter().map(|name| format!("{name}: not supported yet")).collect();
+        assert_eq!(error.split("; ").collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn everything_invalid_is_said_at_once() {
+        let error = refusal(serde_json::json!({
+            "hostname": "", "domainname": "x".repeat(65),
+            "linux": {
+                "namespaces": [{ "type": "mount" }, { "type": "pid" }],
+                "maskedPaths": ["/etc/shadow", "/proc/../etc"],
+                "readonlyPaths": ["proc/sys"],
+            },
+            "process": {
+                "cwd": "relative", "args": ["a\0b"], "env": ["A=\0"],
+                "user": { "uid": u32::MAX, "gid": u32::MAX, "additionalGids": [1, u32::MAX] },
+            },
+        }));
+        let long = "x".repeat(65);
+        let expected = [
+            "linux.maskedPaths: `/etc/shadow`, which is neither below /proc nor /sys: not supported yet",
+            "linux.maskedPaths: `/proc/../etc`, which is neither below /proc nor /sys: not supported yet",
+            "linux.readonlyPaths: `proc/sys`, which is neither below /proc nor /sys: not supported yet",
+            "hostname ``: 1 to 64 bytes are allowed",
+            "hostname: without a uts namespace it would be the host's",
+            &format!("domainname `{long}`: 1 to 64 bytes are allowed"),
+            "domainname: without a uts namespace it would be the host's",
+            "process.cwd: \"relative\" is not an absolute path",
+            "process.user: 4294967295 is no id",
+            "process.user: 4294967295 is no id",
+            "process.user: 4294967295 is no id",
+            "process: \"a\\0b\" contains a NUL byte",
+            "process: \"A=\\0\" contains a NUL byte",
+        ];
+        assert_eq!(error.split("; ").collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn what_a_container_must_have() {
+        let mut spec = docker_spec();
+        spec.set_process(None).set_linux(None);
+        let error = Plan::container(&spec, &Facts::assumed(&[])).unwrap_err();
+        assert_eq!(error.to_string(), "linux: missing; process: missing");
+        assert_eq!((error.kind(), error.command_status()), (Kind::Invalid, None));
+        let error = refusal(serde_json::json!({ "linux": { "namespaces": [{ "type": "uts" }] } }));
+        assert_eq!(
+            error,
+            "linux.namespaces without mount: not supported yet; linux.namespaces without pid: not supported yet"
+        );
+        let error = refusal(serde_json::json!({ "process": { "args": [] } }));
+        assert_eq!(error, "process.args: no command given");
+        assert_eq!(format!("{:?}", Error::invalid("x")), "x");
+    }
+
+    #[test]
+    fn walls_need_the_kernels_mounts() {
+        let bind = |at: &str| serde_json::json!([{ "destination": at, "type": "bind", "source": "/x" }]);
+        let walls = serde_json::json!({ "maskedPaths": ["/proc/kcore"], "readonlyPaths": ["/sys/fs"] });
+        let error = refusal(serde_json::json!({ "linux": walls, "mounts": bind("/proc") }));
+        let expected =
+            "linux.maskedPaths: `/proc/kcore` in a mount that is not the kernel's: not supported yet";
+        assert_eq!(error, expected);
+        // With neither proc nor sysfs there is nothing to hide, and the image's own /proc is left alone.
+        let spec = merged(serde_json::json!({ "linux": walls, "mounts": bind("/data") }));
+        let plan = Plan::container(&spec, &Facts::assumed(&["/proc/kcore"])).unwrap().to_string();
+        assert!(!plan.contains("mask f") && !plan.contains("./sys"), "{plan}");
+    }
+
+    #[test]
+    fn a_further_process_is_checked_too() {
+        let mut process = Process::default();
+        process.set_terminal(Some(true)).set_cwd("x".into()).set_args(Some(vec!["true".into()]));
+        let error = Plan::exec(&process, &Facts::assumed(&[])).unwrap_err();
+        let text = error.to_string();
+        assert!(text.starts_with("process.terminal: not supported yet; "), "{text}");
+        assert!(text.ends_with("process.cwd: \"x\" is not an absolute path"), "{text}");
+        assert_eq!(error.kind(), Kind::Unsupported);
+    }
 }

@@ -73,16 +73,23 @@ impl fmt::Display for Attachment {
         match self {
             Attachment::Tmpfs { options, flags, devices } => {
                 f.write_str(if *devices { "tmpfs with devices" } else { "tmpfs" })?;
-                let words: Vec<&str> = flags.iter().chain(options).map(String::as_str).collect();
-                if words.is_empty() { Ok(()) } else { write!(f, " {}", words.join(",")) }
+                listed(f, flags, options)
             }
-            Attachment::DevPts { .. } => f.write_str("devpts"),
+            Attachment::DevPts { options, flags } => {
+                f.write_str("devpts")?;
+                listed(f, flags, options)
+            }
             Attachment::Bind { source, recursive, read_only } => {
                 let recursive = if *recursive { "rbind" } else { "bind" };
                 write!(f, "{recursive} of {}{}", source.display(), if *read_only { " (ro)" } else { "" })
             }
         }
     }
+}
+
+fn listed(f: &mut fmt::Formatter<'_>, flags: &[String], options: &[String]) -> fmt::Result {
+    let words: Vec<&str> = flags.iter().chain(options).map(String::as_str).collect();
+    if words.is_empty() { Ok(()) } else { write!(f, " {}", words.join(",")) }
 }
 
 fn word(which: LinkNameSpaceType) -> &'static str {

@@ -16,7 +16,10 @@ impl Facts {
     /// The facts of this host, as far as the given paths of proc and sysfs are concerned: what a container sees there is
     /// what the host's own mounts have, since it is the same kernel.
     pub fn of_this_host() -> Facts {
-        Facts { paths: BTreeMap::new(), everything_is_there: false, parent: std::process::id() }
+        // In a pid namespace that has no proc of its own these two differ.
+        let shown = std::fs::read_link("/proc/self").ok().and_then(|pid| pid.to_str()?.parse().ok());
+        let parent = shown.unwrap_or_else(std::process::id);
+        Facts { paths: BTreeMap::new(), everything_is_there: false, parent }
     }
 
     /// Made-up facts for a dry run or a test: every path is there, and is a directory unless it is listed in `files`.

@@ -31,6 +31,7 @@
 #![forbid(unsafe_code)]
 
 mod attach;
+mod borrow;
 mod check;
 mod command;
 mod defaults;
@@ -42,8 +43,11 @@ mod log;
 mod mounts;
 mod plan;
 mod realize;
+#[cfg(test)]
+mod snapshots;
 mod start;
 mod stdio;
+mod step;
 mod supervise;
 pub mod user;
 

@@ -33,6 +33,8 @@ const LONGEST: usize = 16 << 10;
 pub struct Log {
     file: Target,
     partial: [Vec<u8>; 2],
+    /// A write failed, perhaps in the middle of a line.
+    torn: bool,
 }
 
 enum Target {
@@ -43,7 +45,7 @@ enum Target {
 impl Log {
     /// Writes to the file that `open` opens when there is something to write: many processes are silent.
     pub fn new(open: impl FnMut() -> io::Result<File> + Send + 'static) -> Log {
-        Log { file: Target::Unopened(Box::new(open)), partial: [Vec::new(), Vec::new()] }
+        Log { file: Target::Unopened(Box::new(open)), partial: [Vec::new(), Vec::new()], torn: false }
     }
 
     fn append(&mut self, lines: &[u8]) -> io::Result<()> {
@@ -53,10 +55,15 @@ impl Log {
         if let Target::Unopened(open) = &mut self.file {
             self.file = Target::Open(open()?);
         }
-        match &mut self.file {
-            Target::Open(file) => file.write_all(lines),
-            Target::Unopened(_) => Ok(()),
+        let Target::Open(file) = &mut self.file else { return Ok(()) };
+        if self.torn {
+            // What was cut off must not spoil the line after it.
+            file.write_all(b"\n")?;
+            self.torn = false;
         }
+        let written = file.write_all(lines);
+        self.torn = written.is_err();
+        written
     }
 
     /// Adds what was read of a stream; whole lines go to the file, the rest waits for its end.
@@ -71,9 +78,9 @@ impl Log {
         loop {
             let rest = &partial[start..];
             let end = match rest.iter().position(|byte| *byte == b'\n') {
-                Some(at) => (at + 1).min(LONGEST),
-                None if rest.len() >= LONGEST => LONGEST,
-                None => break,
+                Some(at) if at < LONGEST => at + 1,
+                _ if rest.len() >= LONGEST => whole_characters(&rest[..LONGEST]),
+                _ => break,
             };
             push(&mut lines, stream, &rest[..end]);
             start += end;
@@ -97,14 +104,14 @@ impl Log {
         self.append(&lines)
     }
 
-    /// Reads a log. A last line that is still being written is passed over.
+    /// Reads a log. A line that is still being written, or was cut off by a full disk, is passed over.
     ///
     /// # Errors
     /// As of read(2).
     pub fn read(from: impl BufRead) -> io::Result<Vec<LogEntry>> {
         let mut entries = Vec::new();
-        for line in from.lines() {
-            if let Ok(entry) = serde_json::from_str(&line?) {
+        for line in from.split(b'\n') {
+            if let Ok(entry) = serde_json::from_slice(&line?) {
                 entries.push(entry);
             }
         }
@@ -115,6 +122,17 @@ impl Log {
 impl std::fmt::Debug for Log {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Log").field("partial", &self.partial).finish_non_exhaustive()
+    }
+}
+
+/// The length of `text` without a UTF-8 sequence that its end cuts off.
+fn whole_characters(text: &[u8]) -> usize {
+    let cut = |back: &usize| text.len().checked_sub(*back).and_then(|at| text.get(at)).copied();
+    // The last byte that begins a sequence, and how long that is to be.
+    let begin = (1..=4).find_map(|back| Some((back, cut(&back)?)).filter(|(_, byte)| byte & 0xc0 != 0x80));
+    match begin {
+        Some((back, byte)) if byte >= 0xc0 && byte.leading_ones() as usize > back => text.len() - back,
+        _ => text.len(),
     }
 }
 
@@ -132,33 +150,88 @@ mod tests {
     use super::*;
     use std::io::{BufReader, Seek};
 
-    #[test]
-    fn lines_are_kept_whole() {
+    fn logged(write: impl FnOnce(&mut Log)) -> Vec<LogEntry> {
         let mut file = tempfile::tempfile().unwrap();
         let copy = file.try_clone().unwrap();
         let mut log = Log::new(move || copy.try_clone());
-        log.write(Stream::Stdout, b"one\ntw").unwrap();
-        log.write(Stream::Stderr, b"error \"quoted\"\n").unwrap();
-        log.write(Stream::Stdout, b"o\n\nlast").unwrap();
-        log.write(Stream::Stdout, &[b'x'; LONGEST]).unwrap();
+        write(&mut log);
         log.finish().unwrap();
         file.rewind().unwrap();
-        let entries = Log::read(BufReader::new(file)).unwrap();
-        let text: Vec<(&str, Stream)> =
-            entries.iter().map(|entry| (&entry.log[..entry.log.len().min(16)], entry.stream)).collect();
+        Log::read(BufReader::new(file)).unwrap()
+    }
+
+    fn texts(entries: &[LogEntry]) -> Vec<(&str, Stream)> {
+        entries.iter().map(|entry| (entry.log.as_str(), entry.stream)).collect()
+    }
+
+    #[test]
+    fn lines_are_kept_whole() {
+        let entries = logged(|log| {
+            log.write(Stream::Stdout, b"one\ntw").unwrap();
+            log.write(Stream::Stderr, b"error \"quoted\"\n").unwrap();
+            log.write(Stream::Stdout, b"o\n\nlast").unwrap();
+        });
         assert_eq!(
-            text,
+            texts(&entries),
             [
                 ("one\n", Stream::Stdout),
                 ("error \"quoted\"\n", Stream::Stderr),
                 ("two\n", Stream::Stdout),
                 ("\n", Stream::Stdout),
-                ("lastxxxxxxxxxxxx", Stream::Stdout),
-                ("xxxx", Stream::Stdout),
+                ("last", Stream::Stdout),
             ]
         );
-        assert!(
-            entries[0].time.ends_with('Z') && entries[0].time.len() == "2026-01-01T00:00:00.000000000Z".len()
-        );
+        let time = &entries[0].time;
+        assert!(time.ends_with('Z') && time.len() == "2026-01-01T00:00:00.000000000Z".len(), "{time}");
+    }
+
+    #[test]
+    fn long_lines_are_split_between_characters() {
+        let line = format!("{}\n", "€".repeat(LONGEST / 2));
+        let entries = logged(|log| {
+            for part in line.as_bytes().chunks(1000) {
+                log.write(Stream::Stdout, part).unwrap();
+            }
+        });
+        assert_eq!(entries.iter().map(|entry| entry.log.as_str()).collect::<String>(), line);
+        assert_eq!(entries.iter().map(|entry| entry.log.len()).max(), Some(LONGEST - LONGEST % 3));
+        assert!(entries.iter().rev().skip(1).all(|entry| !entry.log.ends_with('\n')));
+        // A line of exactly that length, newline and all, is one.
+        let entries = logged(|log| {
+            log.write(Stream::Stdout, &[b"x".repeat(LONGEST - 1), b"\n".to_vec()].concat()).unwrap();
+        });
+        assert_eq!(entries.len(), 1);
+    }
+
+    #[test]
+    fn what_is_no_utf8_is_marked() {
+        let entries = logged(|log| {
+            log.write(Stream::Stderr, b"a\xffb\x00\n").unwrap();
+            log.write(Stream::Stderr, &[0x80; LONGEST]).unwrap();
+            log.write(Stream::Stdout, b"\xe2\x82").unwrap();
+            log.write(Stream::Stdout, b"\xac\n").unwrap();
+        });
+        assert_eq!(entries[0].log, "a\u{fffd}b\0\n");
+        assert_eq!(entries[1].log, "\u{fffd}".repeat(LONGEST));
+        assert_eq!(entries[2].log, "€\n");
+        assert_eq!(entries.len(), 3);
+    }
+
+    #[test]
+    fn silence_makes_no_file() {
+        let mut log = Log::new(|| panic!("opened"));
+        log.write(Stream::Stdout, b"").unwrap();
+        log.finish().unwrap();
+    }
+
+    #[test]
+    fn reads_around_what_is_torn() {
+        let good = |text: &str| format!(r#"{{"log":"{text}","stream":"stdout","time":"t"}}"#);
+        let mut bytes = good("1").into_bytes();
+        bytes.extend(b"\n{\"log\":\"\xe2\n");
+        bytes.extend(good("2").bytes());
+        bytes.extend(b"\n{\"log\":\"\xe2");
+        let entries = Log::read(&bytes[..]).unwrap();
+        assert_eq!(texts(&entries), [("1", Stream::Stdout), ("2", Stream::Stdout)]);
     }
 }

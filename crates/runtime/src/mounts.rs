@@ -49,11 +49,14 @@ pub(crate) fn step(mount: &Mount) -> Result<Step, Problem> {
             Ok(Step::Mount { fstype: typ.to_owned(), at, flags: options.flags, data: options.data.join(",") })
         }
         "tmpfs" => {
-            let devices = at.as_os_str() == "/dev";
+            let devices = at == Path::new("/dev");
             let source = Attachment::Tmpfs { options: options.data, flags: options.words, devices };
             Ok(Step::Attach { source, at })
         }
-        "devpts" => Ok(Step::Attach { source: Attachment::DevPts { options: options.data }, at }),
+        "devpts" => {
+            let source = Attachment::DevPts { options: options.data, flags: options.words };
+            Ok(Step::Attach { source, at })
+        }
         other => Err(unsupported(format!("{}: type `{other}` is not supported yet", name()))),
     }
 }
@@ -61,6 +64,11 @@ pub(crate) fn step(mount: &Mount) -> Result<Step, Problem> {
 /// Whether something can be mounted there: an absolute path below the root that does not go up again.
 pub(crate) fn is_place(at: &Path) -> bool {
     at.is_absolute() && at.parent().is_some() && at.components().all(|part| part != Component::ParentDir)
+}
+
+/// Whether this step mounts the kernel file system that `path` is a path of.
+pub(crate) fn shows_kernel(step: &Step, path: &str) -> bool {
+    matches!(step, Step::Mount { at, .. } if Path::new(path).starts_with(at))
 }
 
 struct Options {
@@ -109,4 +117,68 @@ fn sort(options: &[String]) -> Options {
         sorted.words.push(option.clone());
     }
     sorted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(mount: serde_json::Value) -> String {
+        match step(&serde_json::from_value(mount).unwrap()) {
+            Err(problem) => format!("{}: {}", problem.kind, problem.text),
+            Ok(step) => panic!("not refused: {step}"),
+        }
+    }
+
+    #[test]
+    fn each_refusal_names_the_mount() {
+        use serde_json::json;
+        let place = "the destination must be an absolute path below /, without `..`";
+        for at in ["/", "relative", "/a/../../etc", ".."] {
+            let at_words = std::path::Path::new(at).display();
+            let refused = refusal(json!({ "destination": at, "type": "tmpfs" }));
+            assert_eq!(refused, format!("{}: mounts[{at_words}]: {place}", Kind::Invalid));
+        }
+        let maps = json!([{ "containerID": 0, "hostID": 0, "size": 1 }]);
+        let cases = [
+            (
+                json!({ "destination": "/a", "type": "tmpfs", "uidMappings": maps }),
+                "id mappings are not supported yet",
+            ),
+            (json!({ "destination": "/a", "type": "ext4" }), "type `ext4` is not supported yet"),
+            (json!({ "destination": "/a" }), "type `none` is not supported yet"),
+            (json!({ "destination": "/a", "type": "cgroup" }), "type `cgroup` is not supported yet"),
+            (
+                json!({ "destination": "/a", "source": "/b", "options": ["bind", "nosuid"] }),
+                "only `ro` is supported on a bind mount yet",
+            ),
+            (
+                json!({ "destination": "/a", "source": "/b", "options": ["rbind", "rshared"] }),
+                "option `rshared` is not supported on a bind mount",
+            ),
+        ];
+        for (mount, text) in cases {
+            assert_eq!(refusal(mount), format!("{}: mounts[/a]: {text}", Kind::Unsupported));
+        }
+        let sources = [
+            json!({ "destination": "/a", "type": "bind" }),
+            json!({ "destination": "/a", "type": "bind", "source": "relative" }),
+        ];
+        for mount in sources {
+            let text = "a bind mount needs an absolute source";
+            assert_eq!(refusal(mount), format!("{}: mounts[/a]: {text}", Kind::Invalid));
+        }
+    }
+
+    #[test]
+    fn dev_is_dev_however_it_is_written() {
+        for at in ["/dev", "/dev/", "//dev", "/./dev"] {
+            let mount = serde_json::from_value(serde_json::json!({ "destination": at, "type": "tmpfs" }));
+            let Ok(Step::Attach { source: Attachment::Tmpfs { devices, .. }, .. }) = step(&mount.unwrap())
+            else {
+                panic!("{at}");
+            };
+            assert!(devices, "{at}");
+        }
+    }
 }

@@ -114,7 +114,7 @@ pub enum Step {
     ChangeDir(PathBuf),
     /// Take the bundle's standard input, output and error.
     Stdio,
-    /// Close everything else at exec.
+    /// Close everything else.
     CloseFrom(u32),
     /// Become the program.
     Exec {
@@ -144,6 +144,8 @@ pub enum Attachment {
     DevPts {
         /// Its options, as `key=value`.
         options: Vec<String>,
+        /// Its flags.
+        flags: Vec<String>,
     },
     /// A directory or file of the host.
     Bind {
@@ -170,6 +172,7 @@ impl Plan {
                 Err(problem) => problems.push(problem),
             }
         }
+        problems.extend(check::walls(spec, &mounted));
         let (Some(process), true) = (spec.process(), problems.is_empty()) else {
             return Err(Error::problems(problems));
         };
@@ -179,9 +182,10 @@ impl Plan {
             steps.extend([Step::JoinNet, Step::LoopbackUp]);
         }
         steps.extend([Step::MakePrivate, Step::AttachRoot]);
+        let walls = walls(spec, &mounted, facts);
         steps.extend(mounted);
         steps.push(Step::EnterRoot);
-        steps.extend(walls(spec, facts));
+        steps.extend(walls);
         steps.push(Step::Pivot);
         if spec.root().as_ref().is_some_and(|root| root.readonly() == Some(true)) {
             steps.push(Step::RootReadOnly);
@@ -260,15 +264,17 @@ fn namespaces(spec: &Spec) -> (Namespaces, bool) {
     (all, new_net)
 }
 
-/// Masks and read-only paths, for what this kernel has of them.
-fn walls(spec: &Spec, facts: &Facts) -> Vec<Step> {
+/// Masks and read-only paths, for what this kernel has of them and the container mounts.
+fn walls(spec: &Spec, mounted: &[Step], facts: &Facts) -> Vec<Step> {
     let Some(linux) = spec.linux() else { return Vec::new() };
+    let there = |path: &&String| mounted.iter().any(|step| mounts::shows_kernel(step, path));
     let relative = |path: &String| path.trim_start_matches('/').to_owned();
-    let masked = linux.masked_paths().iter().flatten().filter_map(|path| match facts.is_dir(path)? {
+    let masked = linux.masked_paths().iter().flatten().filter(there);
+    let masked = masked.filter_map(|path| match facts.is_dir(path)? {
         true => Some(Step::MaskDir(relative(path))),
         false => Some(Step::MaskFile(relative(path))),
     });
-    let read_only = linux.readonly_paths().iter().flatten();
+    let read_only = linux.readonly_paths().iter().flatten().filter(there);
     let read_only =
         read_only.filter(|path| facts.is_dir(path).is_some()).map(|path| Step::ReadOnly(relative(path)));
     masked.chain(read_only).collect()
@@ -295,8 +301,9 @@ fn process_steps(process: &Process, facts: &Facts) -> Result<Vec<Step>> {
     if process.no_new_privileges() == Some(true) {
         steps.push(Step::NoNewPrivs);
     }
-    steps.push(Step::ChangeDir(process.cwd().clone()));
+    // First, so that neither the directory nor the program can be one of ours, below /proc/self/fd.
     steps.push(Step::CloseFrom(3));
+    steps.push(Step::ChangeDir(process.cwd().clone()));
     steps.push(command::exec(process)?);
     Ok(steps)
 }

@@ -105,8 +105,7 @@ pub(crate) fn op<'a>(step: &'a Step, part: &'a Part) -> Option<Op<'a>> {
             ambient: *ambient,
         },
         (Step::NoNewPrivs, _) => Op::NoNewPrivs,
-        (Step::CloseFrom(first), _) => Op::CloseFrom(*first),
-        _ => return None, // those that need the bundle: JoinNet, Join, AttachRoot, EnterRoot, Stdio, Exec
+        _ => return None, // those that need the bundle: JoinNet, Join, AttachRoot, EnterRoot, Stdio, CloseFrom, Exec
     })
 }
 

@@ -4,18 +4,16 @@ use std::ffi::{CStr, c_char};
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr;
 
-use coracle_host::{Call, Mount, Namespace, PidFd};
+use coracle_host::{Call, Kind, Mount, Namespace, PidFd};
 use coracle_launch::{Memory, Namespaces, Op, STACK_SIZE, Started, Strings};
-use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::thread::LinkNameSpaceType;
 
+use crate::borrow::Borrow;
 use crate::error::{Doing, Error, Result};
 use crate::realize::{self, Part};
 use crate::stdio::{self, Streams};
+use crate::step::{Gate, Stepper};
 use crate::{Plan, Stdio, Step};
-
-/// Called with the index of each launch operation.
-type Stepper = Box<dyn FnMut(usize) + Send>;
 
 /// The kernel objects that a container is made of. They are used up by the start; what the container doesn't
 /// keep is gone with it.
@@ -28,8 +26,8 @@ pub struct Bundle {
     pub net: Option<Namespace>,
     /// Standard input, output and error.
     pub stdio: [Stdio; 3],
-    /// Called with the index of each launch operation before the child may perform it. For tests that kill at every
-    /// one, and for looking at a half-made container in a debugger.
+    /// Called with the index of each launch operation when the child has performed all before it and waits to be let on.
+    /// For tests that kill at every one, and for looking at a half-made container in a debugger.
     pub stepper: Option<Stepper>,
 }
 
@@ -61,6 +59,10 @@ impl Plan {
     /// What could not be prepared, or which step of the launch failed and why. Nothing is left then.
     pub fn start(&self, bundle: Bundle) -> Result<Running> {
         let Bundle { root, mounts, net, stdio, stepper } = bundle;
+        // What is mounted inside one that the host's mounts have events in common with would appear on the host.
+        let root = root.private().doing(|| "prepare the root")?;
+        let mounts = mounts.into_iter().map(Mount::private).collect::<Result<_, _>>();
+        let mounts = mounts.doing(|| "prepare the mounts")?;
         let parts = realize::parts(&self.steps, Some(&root), mounts)?;
         let dir = realize::root_dir(&root).doing(|| "open the root")?;
         let here = Here { root: Some((root, dir.as_fd())), net: net.as_ref(), pidfd: None };
@@ -75,7 +77,15 @@ impl Plan {
     pub fn start_in(&self, container: &PidFd, stdio: [Stdio; 3]) -> Result<Running> {
         let parts = realize::parts(&self.steps, None, Vec::new())?;
         let here = Here { root: None, net: None, pidfd: Some(container) };
-        self.perform(&parts, stdio, &here, self.namespaces, None)
+        let started = self.perform(&parts, stdio, &here, self.namespaces, None);
+        // Half-way into a container that ends, the calls have many ways to fail, and none that says so.
+        match started {
+            Err(error) if error.command_status().is_none() && ended(container) => {
+                let ended = coracle_host::Error::new(Kind::NotFound, "the container has ended");
+                Err(Error::host(error.to_string(), ended))
+            }
+            other => other,
+        }
     }
 
     fn perform(
@@ -92,26 +102,34 @@ impl Plan {
         let strings = Lists::of(parts);
         let (mut argv, mut envp) = (strings.space(&strings.args), strings.space(&strings.env));
         let (argv, envp) = (Strings::new(&strings.args, &mut argv), Strings::new(&strings.env, &mut envp));
-        let gate = pipe_with(PipeFlags::CLOEXEC).call(|| "pipe2()").doing(|| "prepare the launch")?;
+        let gate = stepper.is_some().then(Gate::new).transpose().doing(|| "prepare the launch")?;
         let mut ops = Vec::with_capacity(self.steps.len());
         let mut origin = Vec::with_capacity(self.steps.len());
+        if let Some(gate) = &gate {
+            ops.push(gate.close());
+            origin.push(0);
+        }
         for (index, (step, part)) in self.steps.iter().zip(parts).enumerate() {
             let op = match step {
                 Step::Exec { .. } => Some(realize::exec_op(&strings.candidates, argv, envp)?),
                 Step::Stdio => Some(Op::Stdio([child[0].as_fd(), child[1].as_fd(), child[2].as_fd()])),
+                Step::CloseFrom(first) => {
+                    Some(Op::CloseFrom { first: *first, keep: gate.as_ref().map(Gate::child) })
+                }
                 _ => here.op(step).or_else(|| realize::op(step, part)),
             };
             let Some(op) = op else { continue };
-            if stepper.is_some() {
-                ops.push(Op::Await(gate.0.as_fd()));
+            if let Some(gate) = &gate {
+                ops.push(Op::Await(gate.child()));
                 origin.push(index);
             }
             ops.push(op);
             origin.push(index);
         }
-        let started = match stepper {
-            None => launch(&ops, namespaces, self.memory),
-            Some(stepper) => stepped(&ops, namespaces, self.memory, gate.1, stepper),
+        let launch = || launch(&ops, namespaces, self.memory);
+        let started = match (&gate, stepper) {
+            (Some(gate), Some(stepper)) => gate.while_stepping(stepper, launch),
+            _ => launch(),
         };
         drop(child);
         let started = started.call(|| "clone()").doing(|| "start the process")?;
@@ -130,8 +148,7 @@ impl Plan {
 
     fn outcome(&self, started: Started, origin: &[usize]) -> Result<PidFd> {
         let first = PidFd::from_fd(started.pidfd);
-        let second = started.again.map(PidFd::open).transpose().doing(|| "find the process just started")?;
-        let pidfd = match second {
+        let pidfd = match started.again.map(PidFd::from_fd) {
             None => first,
             Some(second) => {
                 first.reap().doing(|| "reap the first of two processes")?;
@@ -193,29 +210,10 @@ impl<'a> Lists<'a> {
 }
 
 fn launch(ops: &[Op<'_>], namespaces: Namespaces, memory: Memory) -> rustix::io::Result<Started> {
+    let _borrow = (memory == Memory::Shared).then(Borrow::new);
     coracle_launch::start(ops, namespaces, memory, &mut vec![0; STACK_SIZE])
 }
 
-/// [`launch`], with the child waiting before each operation until `stepper` has seen its index.
-fn stepped(
-    ops: &[Op<'_>],
-    namespaces: Namespaces,
-    memory: Memory,
-    gate: OwnedFd,
-    mut stepper: Stepper,
-) -> rustix::io::Result<Started> {
-    let steps = ops.len() / 2;
-    // The launching thread is suspended until exec, so another one has to open the gate. It must not outlive a
-    // child that failed early: then nobody reads, and the writes end with the pipe's capacity to spare.
-    std::thread::scope(|scope| {
-        scope.spawn(move || {
-            for index in 0..steps {
-                stepper(index);
-                if rustix::io::write(&gate, b"!").is_err() {
-                    return;
-                }
-            }
-        });
-        launch(ops, namespaces, memory)
-    })
+fn ended(container: &PidFd) -> bool {
+    container.ended_within(Some(std::time::Duration::ZERO)).unwrap_or(false)
 }

@@ -64,7 +64,8 @@ fn one(stdio: Stdio, number: usize, uid: u32, gid: u32) -> Result<(OwnedFd, Opti
     }
 }
 
-fn high(fd: OwnedFd) -> Result<OwnedFd> {
+/// The same, numbered 3 or higher.
+pub(crate) fn high(fd: OwnedFd) -> Result<OwnedFd> {
     use std::os::fd::AsRawFd;
     if fd.as_raw_fd() > 2 { Ok(fd) } else { dup_high(fd.as_fd()) }
 }

@@ -1,0 +1,218 @@
+//! Plans, printed.
+
+use std::path::PathBuf;
+
+use oci_spec::runtime::{Capability, LinuxNamespaceType, Mount, Spec};
+
+use crate::{Facts, Plan, docker_spec};
+
+const FILES: [&str; 4] = ["/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/sysrq-trigger"];
+
+fn spec() -> Spec {
+    let mut spec = docker_spec();
+    spec.process_mut().as_mut().unwrap().set_args(Some(vec!["redis-server".into(), "--save".into()]));
+    spec
+}
+
+fn plan(spec: &Spec) -> Plan {
+    Plan::container(spec, &Facts::assumed(&FILES)).unwrap()
+}
+
+/// The lines of the second that the first doesn't have, and the other way round, without their numbers.
+fn difference(before: &Plan, after: &Plan) -> (Vec<String>, Vec<String>) {
+    let lines = |plan: &Plan| plan.steps().iter().map(ToString::to_string).collect::<Vec<_>>();
+    let (before, after) = (lines(before), lines(after));
+    let only = |one: &[String], other: &[String]| {
+        one.iter().filter(|line| !other.contains(line)).cloned().collect::<Vec<_>>()
+    };
+    (only(&after, &before), only(&before, &after))
+}
+
+#[test]
+fn dockers_defaults() {
+    let mut spec = spec();
+    spec.set_hostname(Some("db".into()));
+    assert_eq!(
+        plan(&spec).to_string(),
+        " 0  die with parent (SIGKILL)
+ 1  join network namespace
+ 2  loopback up
+ 3  make / private
+ 4  attach root
+ 5  mount proc at ./proc nosuid,nodev,noexec
+ 6  attach tmpfs with devices nosuid,strictatime,mode=755,size=65536k at ./dev
+ 7  attach devpts nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5 at ./dev/pts
+ 8  mount sysfs at ./sys nosuid,nodev,noexec,ro
+ 9  mount mqueue at ./dev/mqueue nosuid,nodev,noexec
+10  attach tmpfs nosuid,noexec,nodev,mode=1777,size=67108864 at ./dev/shm
+11  enter root
+12  mask directory ./proc/asound
+13  mask directory ./proc/acpi
+14  mask file ./proc/interrupts
+15  mask file ./proc/kcore
+16  mask file ./proc/keys
+17  mask directory ./proc/latency_stats
+18  mask directory ./proc/timer_list
+19  mask directory ./proc/timer_stats
+20  mask directory ./proc/sched_debug
+21  mask directory ./proc/scsi
+22  mask directory ./sys/firmware
+23  mask directory ./sys/devices/virtual/powercap
+24  make ./proc/bus read-only
+25  make ./proc/fs read-only
+26  make ./proc/irq read-only
+27  make ./proc/sys read-only
+28  make ./proc/sysrq-trigger read-only
+29  pivot here, detach old root
+30  hostname db
+31  umask 0022
+32  standard input, output, error
+33  bound to 14 capabilities
+34  ids 0:0
+35  keep 14 capabilities
+36  die with parent (SIGKILL)
+37  close from 3
+38  chdir /
+39  exec redis-server --save
+"
+    );
+}
+
+#[test]
+fn what_else_can_be_asked_for() {
+    let before = plan(&spec());
+    let mut spec = spec();
+    let mut root = oci_spec::runtime::Root::default();
+    root.set_readonly(Some(true));
+    spec.set_root(Some(root)).set_domainname(Some("nis".into()));
+    let process = spec.process_mut().as_mut().unwrap();
+    let mut user = process.user().clone();
+    user.set_uid(999u32).set_gid(998u32).set_additional_gids(Some(vec![10, 20])).set_umask(Some(0o77));
+    process.set_user(user).set_no_new_privileges(Some(true)).set_cwd(PathBuf::from("/srv"));
+    let mut sets = process.capabilities().clone().unwrap();
+    sets.set_inheritable(Some([Capability::Chown].into())).set_ambient(Some([Capability::Chown].into()));
+    process.set_capabilities(Some(sets));
+    let (more, less) = difference(&before, &plan(&spec));
+    assert_eq!(
+        more,
+        [
+            "make / read-only",
+            "domainname nis",
+            "umask 0077",
+            "ids 999:998, groups 10,20",
+            "keep 14 capabilities, 1 ambient",
+            "no new privileges",
+            "chdir /srv",
+        ]
+    );
+    assert_eq!(less, ["umask 0022", "ids 0:0", "keep 14 capabilities", "chdir /"]);
+    let words = plan(&spec).to_string();
+    let at = |step: &str| words.find(step).unwrap_or_else(|| panic!("no {step}"));
+    // The parent-death signal is set again after what clears it, and while proc still is the host's to look at.
+    assert!(at("ids 999") < words.rfind("die with parent").unwrap());
+    assert!(words.rfind("die with parent").unwrap() < at("close from"));
+    assert!(at("close from") < at("chdir") && at("chdir") < at("  exec"));
+    assert!(at("bound to") < at("ids 999") && at("ids 999") < at("keep 14"));
+}
+
+#[test]
+fn the_hosts_network() {
+    let before = plan(&spec());
+    let mut spec = spec();
+    let namespaces = spec.linux_mut().as_mut().unwrap().namespaces_mut().as_mut().unwrap();
+    namespaces.retain(|namespace| namespace.typ() != LinuxNamespaceType::Network);
+    let (more, less) = difference(&before, &plan(&spec));
+    assert_eq!((more, less), (vec![], vec!["join network namespace".to_owned(), "loopback up".to_owned()]));
+}
+
+#[test]
+fn the_bundles_mounts_come_last_in_their_order() {
+    let mut plan = plan(&spec());
+    plan.attach("volume data", "/srv/data").unwrap();
+    plan.attach("file hosts", "/etc/hosts").unwrap();
+    let words: Vec<String> = plan.steps().iter().map(ToString::to_string).collect();
+    let shm = words.iter().position(|line| line.ends_with("at ./dev/shm")).unwrap();
+    assert_eq!(
+        words[shm + 1..shm + 4],
+        ["attach volume data at ./srv/data", "attach file hosts at ./etc/hosts", "enter root"]
+    );
+    for at in ["relative", "/", "/a/../b", ""] {
+        let error = plan.attach("volume v", at).unwrap_err();
+        let text = format!("volume v: {at:?} is not an absolute path below /, without `..`");
+        assert_eq!((error.to_string(), error.kind()), (text, coracle_host::Kind::Invalid));
+    }
+}
+
+#[test]
+fn mounts_of_the_spec() {
+    let mut spec = spec();
+    let mut mount = |typ: Option<&str>, source: &str, at: &str, options: &[&str]| {
+        let mut mount = Mount::default();
+        mount.set_typ(typ.map(str::to_owned)).set_destination(at.into()).set_source(Some(source.into()));
+        mount.set_options(Some(options.iter().map(|option| (*option).to_owned()).collect()));
+        spec.mounts_mut().as_mut().unwrap().push(mount);
+    };
+    mount(Some("tmpfs"), "tmpfs", "/run", &["rw", "nodev", "noatime", "size=1m", "nr_inodes=7"]);
+    mount(Some("tmpfs"), "tmpfs", "/plain", &[]);
+    mount(None, "/host/a", "/a", &["bind", "ro", "rprivate"]);
+    mount(Some("bind"), "/host/b", "/b", &["rbind"]);
+    mount(Some("none"), "/host/c", "/c", &["bind"]);
+    let words: Vec<String> = plan(&spec).steps().iter().map(ToString::to_string).collect();
+    let shm = words.iter().position(|line| line.ends_with("at ./dev/shm")).unwrap();
+    assert_eq!(
+        words[shm + 1..shm + 7],
+        [
+            "attach tmpfs nodev,noatime,size=1m,nr_inodes=7 at ./run",
+            "attach tmpfs at ./plain",
+            "attach bind of /host/a (ro) at ./a",
+            "attach rbind of /host/b at ./b",
+            "attach bind of /host/c at ./c",
+            "enter root",
+        ]
+    );
+}
+
+#[test]
+fn only_what_is_there_is_hidden() {
+    // Nothing is known of this made-up host: every path is looked up, and none of these is there.
+    let mut spec = spec();
+    let linux = spec.linux_mut().as_mut().unwrap();
+    linux.set_masked_paths(Some(vec!["/proc/none".into(), "/proc/self/stat".into(), "/proc/self".into()]));
+    linux.set_readonly_paths(Some(vec!["/sys/none".into(), "/sys/kernel".into()]));
+    let plan = Plan::container(&spec, &Facts::of_this_host()).unwrap().to_string();
+    let walls: Vec<&str> = plan.lines().map(|line| &line[4..]).filter(|line| line.contains("ma")).collect();
+    let walls: Vec<&&str> =
+        walls.iter().filter(|line| line.starts_with("mask") || line.ends_with("read-only")).collect();
+    assert_eq!(
+        walls,
+        [&"mask file ./proc/self/stat", &"mask directory ./proc/self", &"make ./sys/kernel read-only"]
+    );
+}
+
+#[test]
+fn a_further_process() {
+    let plan = Plan::exec(spec().process().as_ref().unwrap(), &Facts::assumed(&[])).unwrap();
+    assert_eq!(
+        plan.to_string(),
+        " 0  undumpable
+ 1  die with parent (SIGKILL)
+ 2  join cgroup namespace
+ 3  join ipc namespace
+ 4  join uts namespace
+ 5  join network namespace
+ 6  join pid namespace
+ 7  go on in a second process
+ 8  die with parent (SIGKILL)
+ 9  join mount namespace
+10  umask 0022
+11  standard input, output, error
+12  bound to 14 capabilities
+13  ids 0:0
+14  keep 14 capabilities
+15  die with parent (SIGKILL)
+16  close from 3
+17  chdir /
+18  exec redis-server --save
+"
+    );
+}

@@ -1,0 +1,59 @@
+//! Launching step by step: the child waits at a gate before each operation.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use coracle_host::{Call, Result};
+use coracle_launch::Op;
+use rustix::net::{AddressFamily, SendFlags, Shutdown, SocketFlags, SocketType, send, shutdown, socketpair};
+
+use crate::stdio::high;
+
+/// Called with the index of each launch operation.
+pub(crate) type Stepper = Box<dyn FnMut(usize) + Send>;
+
+/// The two ends of the gate that a stepper opens.
+pub(crate) struct Gate {
+    ours: OwnedFd,
+    child: OwnedFd,
+}
+
+impl Gate {
+    pub(crate) fn new() -> Result<Gate> {
+        let pair = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None);
+        let (ours, child) = pair.call(|| "socketpair()")?;
+        Ok(Gate { ours, child: high(child)? })
+    }
+
+    /// The child's end.
+    pub(crate) fn child(&self) -> BorrowedFd<'_> {
+        self.child.as_fd()
+    }
+
+    /// What the child does first: with its copy of our end open it would wait for ever when we are killed.
+    pub(crate) fn close(&self) -> Op<'_> {
+        Op::Close(self.ours.as_fd())
+    }
+
+    /// Runs `launch`, whose thread is suspended until the child has executed its program; another one opens the gate.
+    pub(crate) fn while_stepping<T>(&self, mut stepper: Stepper, launch: impl FnOnce() -> T) -> T {
+        let ours = self.ours.as_fd();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                for index in 0.. {
+                    let arrived = rustix::io::retry_on_intr(|| rustix::io::read(ours, &mut [0u8; 1]));
+                    if arrived != Ok(1) {
+                        return;
+                    }
+                    stepper(index);
+                    if send(ours, b"!", SendFlags::NOSIGNAL).is_err() {
+                        return;
+                    }
+                }
+            });
+            let launched = launch();
+            // Executed or failed: nobody arrives any more. Fails only where the other thread is gone already.
+            let _ = shutdown(&self.child, Shutdown::Both);
+            launched
+        })
+    }
+}
