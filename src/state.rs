@@ -68,10 +68,11 @@ impl State {
 
 /// Whether the version file is there and names a version that this program can write.
 fn check(dir: &Dir) -> Result<bool> {
+    // In this order: who makes a state directory at this moment writes the file before all the rest.
+    let mut names = dir.names()?.into_iter();
     let Some(bytes) = dir.read_if_there(FILE)? else {
         // A directory with other things in it is somebody else's.
-        let strangers = dir.names()?.into_iter().find(|name| name != "tmp" && name != "lost+found");
-        return match strangers {
+        return match names.find(|name| name != "tmp" && name != "lost+found" && name != FILE) {
             None => Ok(false),
             Some(name) => Err(Error::new(
                 Kind::Invalid,
