@@ -27,11 +27,6 @@ impl Error {
         Error(Box::new(Inner { kind, message: message.into(), command_status: None }))
     }
 
-    /// All problems of one request.
-    pub(crate) fn problems(problems: &[String]) -> Error {
-        Error::new(Kind::Invalid, problems.join("; "))
-    }
-
     /// The class of the failure.
     pub fn kind(&self) -> Kind {
         self.0.kind

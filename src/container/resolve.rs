@@ -1,14 +1,12 @@
 //! A spec and an image become a record. Looks the image up and checks everything; changes nothing.
 
-use std::path::{Component, Path};
-
 use coracle_runtime::{DEFAULT_PATH, docker_spec};
 use oci_spec::image::Config;
 use oci_spec::runtime::{Capabilities, Capability, Root};
 
 use super::record::Record;
-use super::room;
-use super::spec::{ContainerSpec, MountSpec, Source};
+use super::spec::ContainerSpec;
+use super::{check, room};
 use crate::Kind;
 use crate::engine::Inner;
 use crate::error::{Error, Result};
@@ -34,31 +32,23 @@ pub(crate) fn record(engine: &Inner, spec: &ContainerSpec) -> Result<Record> {
     if args.is_empty() && image.is_some() {
         problems.push("no command: neither the image nor the container has one".into());
     }
-    if let Some(name) = &spec.name
-        && !is_name(name)
-    {
-        problems.push(format!("container name `{name}`: only [a-zA-Z0-9][a-zA-Z0-9_.-]* is allowed"));
-    }
-    problems.extend(spec.mounts.iter().filter_map(mount_problem));
-    problems.extend(env_problems(spec));
-    if spec.keep && (spec.attach || spec.interactive) {
-        problems.push("keep(): a container that outlives the program can't have its standard streams".into());
-    }
-    if spec.remove && !spec.keep {
-        problems.push("remove_when_ended() is for kept containers; others go with their value".into());
+    if let Some(arg) = args.iter().find(|arg| arg.contains('\0')) {
+        problems.push(format!("argument \"{}\" of the command has a NUL byte in it", arg.escape_default()));
     }
     let mode = spec.mode();
-    if !matches!(mode, Mode::Networks(_)) && (spec.address.is_some() || !spec.aliases.is_empty()) {
-        problems.push("an address or alias needs a network of its own".into());
-    }
+    problems.extend(check::problems(engine, spec, &mode)?);
     let capabilities = capabilities(spec, &mut problems);
     let workdir = spec.workdir.clone().or_else(|| config.working_dir().clone()).filter(|dir| !dir.is_empty());
     let workdir = workdir.unwrap_or_else(|| "/".into());
-    if !workdir.starts_with('/') {
-        problems.push(format!("working directory `{workdir}`: not an absolute path"));
+    if !workdir.starts_with('/') || workdir.contains('\0') {
+        problems.push(format!("working directory `{}`: not an absolute path", workdir.escape_default()));
     }
-    let Some(image) = image.as_ref().filter(|_| problems.is_empty()) else {
-        return Err(Error::problems(&problems));
+    let missing = check::missing_networks(engine, &mode)?;
+    let Some(image) = image.as_ref().filter(|_| problems.is_empty() && missing.is_empty()) else {
+        // Only where nothing else is wrong with it the spec itself may be right.
+        let kind = if problems.is_empty() { Kind::NotFound } else { Kind::Invalid };
+        problems.extend(missing);
+        return Err(Error::new(kind, problems.join("; ")));
     };
 
     let id = room::new_id()?;
@@ -139,11 +129,6 @@ fn env(spec: &ContainerSpec, config: &Config, hostname: &str) -> Vec<String> {
     env.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
 }
 
-fn env_problems(spec: &ContainerSpec) -> impl Iterator<Item = String> {
-    let bad = spec.env.iter().filter(|(name, _)| name.is_empty() || name.contains('='));
-    bad.map(|(name, _)| format!("environment variable `{name}`: the name must be there and without `=`"))
-}
-
 fn capabilities(spec: &ContainerSpec, problems: &mut Vec<String>) -> Capabilities {
     let default = docker_spec();
     let sets = default.process().as_ref().and_then(|process| process.capabilities().as_ref());
@@ -176,30 +161,6 @@ fn capabilities(spec: &ContainerSpec, problems: &mut Vec<String>) -> Capabilitie
     set
 }
 
-fn mount_problem(mount: &MountSpec) -> Option<String> {
-    let at = &mount.at;
-    let inside = at.is_absolute() && at.parent().is_some();
-    if !inside || at.components().any(|part| part == Component::ParentDir) {
-        return Some(format!("mount at {at:?}: the place must be an absolute path below /, without `..`"));
-    }
-    match &mount.source {
-        Source::Bind(path) if !path.is_absolute() => {
-            Some(format!("mount of {path:?}: a host path must be absolute"))
-        }
-        Source::Bind(path) if !Path::exists(path) => {
-            Some(format!("mount of {path:?}: no such file or directory"))
-        }
-        _ => None,
-    }
-}
-
-fn is_name(name: &str) -> bool {
-    let mut bytes = name.bytes();
-    bytes.next().is_some_and(|first| first.is_ascii_alphanumeric())
-        && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
-        && name.len() <= 128
-}
-
 fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
@@ -207,16 +168,6 @@ fn host_name() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_as_docker_has_them() {
-        for good in ["a", "db", "shop_db-1.x", "0"] {
-            assert!(is_name(good), "{good}");
-        }
-        for bad in ["", "-a", "a/b", ".", "a b", "ä", &"x".repeat(129)] {
-            assert!(!is_name(bad), "{bad}");
-        }
-    }
 
     #[test]
     fn the_last_word_counts() {
