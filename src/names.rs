@@ -27,7 +27,11 @@ pub(crate) fn claim(
         {
             return Ok(Some(owner));
         }
-        staging.write(&dir, ID, id.as_bytes())?;
+        if let Err(error) = staging.write(&dir, ID, id.as_bytes()) {
+            // Ours to remove while it is held; what can't be is reclaimed by the next open.
+            let _ = staging.trash(names, name);
+            return Err(error.into());
+        }
         return Ok(None);
     }
 }

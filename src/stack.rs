@@ -4,15 +4,14 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
-use coracle_host::{Dir, Mount, Namespace};
+use coracle_host::{Call, Dir, Mount, Namespace};
 use coracle_net::{Endpoint, Join, dns, files};
 use coracle_runtime::Service;
 use rustix::event::PollFlags;
 use serde::{Deserialize, Serialize};
 
-use crate::Kind;
 use crate::engine::Inner;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// The network that containers are on where nothing else is said, made when first needed.
 pub(crate) const DEFAULT_NETWORK: &str = "bridge";
@@ -148,11 +147,9 @@ fn write(dir: &Dir, name: &str, text: &str) -> Result<std::fs::File> {
     use rustix::fs::{Mode, OFlags, fchmod};
     use std::io::Write;
     let file = dir.file(name, OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC, 0o644)?;
-    let failed =
-        |error: std::io::Error| Error::new(Kind::Other, format!("write {:?}: {error}", dir.path_of(name)));
-    fchmod(&file, Mode::from_raw_mode(0o644)).map_err(|errno| failed(errno.into()))?;
+    fchmod(&file, Mode::from_raw_mode(0o644)).call(|| format!("chmod({:?})", dir.path_of(name)))?;
     let mut file = std::fs::File::from(file);
-    file.write_all(text.as_bytes()).map_err(failed)?;
+    file.write_all(text.as_bytes()).call(|| format!("write({:?})", dir.path_of(name)))?;
     Ok(file)
 }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use coracle_host::{Dir, Exit, Handoff, Lock, PidFd};
+use coracle_host::{Call, Dir, Exit, Handoff, Lock, PidFd};
 use coracle_runtime::{Log, LogEntry};
 use rustix::io::Errno;
 
@@ -272,8 +272,7 @@ impl Container {
     pub fn logs(&self) -> Result<Vec<LogEntry>> {
         self.is_there()?;
         let Some(bytes) = self.room.read_if_there(LOG)? else { return Ok(Vec::new()) };
-        let failed = |error| Error::new(Kind::Other, format!("read {:?}: {error}", self.room.path_of(LOG)));
-        Log::read(bytes.as_slice()).map_err(failed)
+        Ok(Log::read(bytes.as_slice()).call(|| format!("read({:?})", self.room.path_of(LOG)))?)
     }
 
     /// Its log so far, as text.

@@ -154,5 +154,9 @@ fn answer(answer: &Answer) {
 }
 
 fn failed(error: std::io::Error) -> Error {
-    Error::new(Kind::Other, format!("start a supervisor process: {error}"))
+    const DOING: &str = "start a supervisor process";
+    match rustix::io::Errno::from_io_error(&error) {
+        Some(errno) => coracle_host::Error::os(DOING, errno).into(),
+        None => Error::new(Kind::Other, format!("{DOING}: {error}")),
+    }
 }

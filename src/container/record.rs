@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use coracle_host::{Dir, Exit, Staging};
+use coracle_host::{Call, Dir, Exit, Staging};
 use coracle_layers::ChainId;
 use oci_spec::runtime::Spec;
 use rustix::fs::OFlags;
@@ -91,8 +91,7 @@ pub(crate) fn write_exit(room: &Dir, staging: &Staging, exit: Exit, durable: boo
     }
     let mut file =
         std::fs::File::from(room.file(EXIT, OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC, 0o600)?);
-    let written = file.write_all(&text);
-    written.map_err(|error| Error::new(Kind::Other, format!("write {:?}: {error}", room.path_of(EXIT))))
+    Ok(file.write_all(&text).call(|| format!("write({:?})", room.path_of(EXIT)))?)
 }
 
 /// How a container ended, and when (RFC 3339), if it has and somebody was there to see it.

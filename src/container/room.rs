@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use coracle_host::{Dir, Lock, random_hex};
+use coracle_host::{Call, Dir, Lock, random_hex};
 use rustix::fs::{Mode, OFlags, chmodat};
 use rustix::io::Errno;
 
@@ -29,9 +29,7 @@ pub(crate) fn make(engine: &Inner, record: &Record) -> Result<(Dir, Lock)> {
     } else {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
         let mut file = std::fs::File::from(dir.file(RECORD, flags, 0o600)?);
-        let written = file.write_all(&text);
-        written
-            .map_err(|error| Error::new(Kind::Other, format!("write {:?}: {error}", dir.path_of(RECORD))))?;
+        file.write_all(&text).call(|| format!("write({:?})", dir.path_of(RECORD)))?;
         staged.place_new(&state.containers, &record.id)?;
     }
     let room = state.containers.dir(&record.id)?;

@@ -80,11 +80,11 @@ impl Engine {
                     let _ = thread.join();
                     error
                 }
-                Err(_) => Error::new(Kind::Other, format!("{doing}: its supervisor thread ended")),
+                Err(_) => Error::new(Kind::Other, "its supervisor thread ended"),
             },
-            Err(error) => Error::new(Kind::Exhausted, format!("{doing}: clone(thread): {error}")),
+            Err(error) => Error::new(Kind::Exhausted, format!("clone(thread): {error}")),
         };
-        Err(self.discard(&record, failure))
+        Err(self.discard(&record, failure.context(doing)))
     }
 
     fn start_kept(&self, record: &Record) -> Result<Container> {
@@ -92,7 +92,7 @@ impl Engine {
         let (room, lock) = room::make(&self.0, record).doing(|| &doing)?;
         match keep::spawn(&self.0, record, &lock) {
             Ok(()) => Ok(Container::found(self.clone(), room, Arc::new(record.clone()))),
-            Err(failure) => Err(self.discard(record, failure)),
+            Err(failure) => Err(self.discard(record, failure.context(doing))),
         }
     }
 

@@ -11,7 +11,7 @@ use rustix::fs::OFlags;
 use super::launch::{Launched, Stepper, launch};
 use super::record::{LOG, Record, write_exit};
 use crate::engine::Inner;
-use crate::error::{Doing, Result};
+use crate::error::Result;
 
 /// What is known of a container that has been started.
 pub(crate) struct Live {
@@ -41,8 +41,7 @@ pub(crate) fn run(
     let (launched, pump, live) = match begun {
         Ok(begun) => begun,
         Err(error) => {
-            let image = &record.image;
-            started(Err(error).doing(|| format!("start container `{}` ({image})", record.display_name())));
+            started(Err(error));
             return None;
         }
     };
