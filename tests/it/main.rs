@@ -2,9 +2,15 @@
 
 mod support;
 
+mod bad;
+mod crowd;
+mod full;
 mod kills;
+mod manners;
 mod network;
 mod owner;
 mod process;
 mod ready;
+mod state;
 mod story;
+mod tars;

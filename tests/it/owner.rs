@@ -1,5 +1,8 @@
 //! Whose a container is, and what others may do with it.
 
+use std::sync::mpsc;
+use std::thread;
+
 use coracle::{Engine, ExecSpec, Exit, Kind, State};
 use coracle_testhost::run as host;
 
@@ -95,6 +98,38 @@ fn another_engine_may_remove_it_from_under_its_owner() {
         assert_eq!(mine.find("x").unwrap().unwrap().id(), next.id());
         drop(next);
         nothing_but_engines(host.dir());
+    });
+}
+
+#[test]
+fn what_is_killed_while_it_starts_does_not_live() {
+    host(|host| {
+        let (mine, theirs) = (engine(host.dir()), engine(host.dir()));
+        tools(&mine);
+        let (reached, reports) = mpsc::channel();
+        let (go, gate) = mpsc::channel::<()>();
+        let starter = thread::spawn(move || {
+            let step = move |index| {
+                if index == 5 {
+                    reached.send(()).unwrap();
+                    gate.recv().unwrap();
+                }
+            };
+            mine.start_stepping(&script("exec sleep 100").name("x"), step).unwrap().wait().unwrap()
+        });
+        reports.recv().unwrap();
+        let found = theirs.find("x").unwrap().unwrap();
+        assert_eq!(found.state().unwrap(), State::Starting);
+        fails(found.signal(15), Kind::InUse, &["`x`", "not running"]);
+        fails(theirs.find("x").unwrap().unwrap().remove(), Kind::InUse, &["`x`"]);
+        let killer = thread::spawn(move || found.kill());
+        go.send(()).unwrap();
+        assert_eq!(starter.join().unwrap(), Exit::Signal(9));
+        // Its owner may have removed it before the killer has seen it end.
+        match killer.join().unwrap() {
+            Ok(exit) => assert!(matches!(exit, Exit::Signal(9) | Exit::Unknown), "{exit}"),
+            Err(error) => assert_eq!(error.kind(), Kind::NotFound, "{error}"),
+        }
     });
 }
 

@@ -135,9 +135,17 @@ pub fn fails<T>(result: Result<T, Error>, kind: Kind, words: &[&str]) -> String 
 pub fn refuses<T>(dir: &Path, kind: Kind, words: &[&str], act: impl FnOnce() -> Result<T, Error>) -> String {
     let before = listing(&state(dir));
     let text = fails(act(), kind, words);
-    let after = listing(&state(dir));
-    assert_eq!(before, after, "{text}");
+    unchanged(&before, &listing(&state(dir)), &text);
     text
+}
+
+/// That two listings are the same; else says what is not.
+#[track_caller]
+pub fn unchanged(before: &BTreeMap<PathBuf, String>, after: &BTreeMap<PathBuf, String>, when: &str) {
+    let gone = before.iter().filter(|(path, what)| after.get(*path) != Some(what));
+    let new = after.iter().filter(|(path, what)| before.get(*path) != Some(what));
+    let (gone, new): (Vec<_>, Vec<_>) = (gone.collect(), new.collect());
+    assert!(gone.is_empty() && new.is_empty(), "{when}:\ngone: {gone:#?}\nnew: {new:#?}");
 }
 
 /// A directory with these files.

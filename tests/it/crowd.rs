@@ -1,0 +1,71 @@
+//! Many processes on one state directory, at the same time, from its very first moment.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use coracle::{BuildSpec, ContainerSpec, NetworkSpec};
+use coracle_testhost::{Role, run_with};
+
+use crate::support::{context, engine, nothing_left, our_links, says, state, tools, wrote};
+
+const MEMBERS: usize = 32;
+
+/// Does everything that there is to do with an engine, and holds its container until it hears that it may go.
+fn member(role: &mut Role) {
+    let number = role.hear().unwrap();
+    let engine = engine(role.dir());
+    tools(&engine);
+    let common = BuildSpec::new(role.dir().join("context")).tag("common");
+    let common = engine.build(&common, |_| {}).unwrap();
+    let own = format!("FROM common\nRUN echo {number} >> /words\nCMD [\"cat\", \"/words\"]\n");
+    let own = engine.build(&BuildSpec::without_context(own).tag(format!("own:{number}")), |_| {}).unwrap();
+    let sea = engine.network(&NetworkSpec::new("sea")).unwrap();
+    assert_eq!(says(&engine, &ContainerSpec::new(&own.image).network(&sea)), format!("words\n{number}\n"));
+    let spec = ContainerSpec::new(&own.image).name(format!("member-{number}")).network(&sea);
+    let script = "getent hosts $(cat /etc/hostname); echo up; sleep 100";
+    let container = engine.start(&spec.command(["sh", "-c", script])).unwrap();
+    wrote(&container, "up");
+    let address = container.output().unwrap().stdout.split_whitespace().next().unwrap().to_owned();
+    role.say(&format!("{address} {}", common.image.id()));
+    role.hear();
+    container.force_remove().unwrap();
+}
+
+#[test]
+fn thirty_two_at_once_from_nothing() {
+    run_with(&[("member", member)], |host| {
+        let dockerfile = "FROM tools\nCOPY words /words\nRUN sleep 0.01; id -u\n";
+        context(host.dir(), &[("Dockerfile", dockerfile), ("words", "words\n")]);
+        let mut members: Vec<_> = (0..MEMBERS).map(|_| host.play("member")).collect();
+        for (number, member) in members.iter_mut().enumerate() {
+            member.say(&number.to_string());
+        }
+        let heard: Vec<String> =
+            members.iter_mut().map(|member| member.hear().expect("it ended; its error is above")).collect();
+        let said: BTreeSet<(&str, &str)> = heard.iter().filter_map(|line| line.split_once(' ')).collect();
+        let addresses: BTreeSet<&str> = said.iter().map(|(address, _)| *address).collect();
+        assert_eq!(addresses.len(), MEMBERS, "all hold theirs at the same time: {heard:#?}");
+
+        let engine = engine(host.dir());
+        assert_eq!(engine.containers().unwrap().len(), MEMBERS);
+        // Those who built it at the same time each have their own; one of them has the name.
+        let common: BTreeSet<&str> = said.iter().map(|(_, image)| *image).collect();
+        assert_eq!(engine.images().unwrap().len(), common.len() + 1 + MEMBERS, "{heard:#?}");
+        assert!(common.contains(&*engine.image("common").unwrap().unwrap().id()), "{heard:#?}");
+        let sea = engine.find_network("sea").unwrap().unwrap();
+        let attached: BTreeSet<String> =
+            sea.attached().unwrap().iter().map(|one| one.address.to_string()).collect();
+        assert!(attached.iter().map(String::as_str).eq(addresses.iter().copied()), "{attached:?}");
+
+        members.iter_mut().for_each(|member| member.say("go"));
+        members.into_iter().for_each(|member| member.join());
+        assert_eq!(our_links(), Vec::<String>::new());
+        engine.remove_network("sea").unwrap();
+        drop(engine);
+        nothing_left(host.dir());
+        assert!(
+            fs::read_dir(state(host.dir()).join("networks")).unwrap().count() <= 2,
+            "the default one, a lock"
+        );
+    });
+}
