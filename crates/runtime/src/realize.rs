@@ -2,6 +2,7 @@
 //! strings get their NULs. What is left for the child is to perform them.
 
 use std::ffi::CString;
+use std::fmt::Debug;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -70,6 +71,9 @@ pub(crate) fn parts(steps: &[Step], root: Option<&Mount>, given: Vec<Mount>) -> 
             _ => Part::Bare,
         });
     }
+    if let Some(mount) = given.next() {
+        return Err(Error::invalid(format!("the plan has no place for the bundle's mount {}", mount.what())));
+    }
     Ok(parts)
 }
 
@@ -134,7 +138,7 @@ impl Targets {
         mount: Mount,
         at: &Path,
     ) -> coracle_host::Result<Part> {
-        let is_dir = is_dir(&mount)?;
+        let is_dir = is_dir_at(&mount, &mount)?;
         let (target, path) = self.resolve(root, at, is_dir)?;
         let own = mount.as_fd().try_clone_to_owned().call(|| "fcntl(mount, F_DUPFD_CLOEXEC)")?;
         self.placed.push((path, Some(own)));
@@ -168,15 +172,19 @@ impl Targets {
             true => (root.try_clone_to_owned().call(|| "fcntl(root, F_DUPFD_CLOEXEC)")?, at.to_owned()),
             false => find(root, at, is_dir)?,
         };
-        // Each mount placed later lies on top of the earlier ones.
-        for (place, mount) in &self.placed {
-            let Ok(rest) = path.strip_prefix(place) else { continue };
+        // A mount placed later lies on top of the earlier ones, so the last that covers the place is the one to look in; a
+        // link in it may lead to where yet a later one is.
+        let mut rest = &self.placed[..];
+        while let Some(last) = rest.iter().rposition(|(place, _)| path.starts_with(place)) {
+            let (place, mount) = &rest[last];
+            rest = &rest[last + 1..];
             let Some(mount) = mount else {
                 let what =
                     format!("{} is inside {}, where nothing can be mounted", at.display(), place.display());
                 return Err(coracle_host::Error::new(coracle_host::Kind::Invalid, what));
             };
-            let (inner, inner_path) = find(mount.as_fd(), rest, is_dir)?;
+            let inside = path.strip_prefix(place).unwrap_or(&path);
+            let (inner, inner_path) = find(mount.as_fd(), inside, is_dir)?;
             target = inner;
             path = place.join(inner_path.strip_prefix("/").unwrap_or(&inner_path));
         }
@@ -195,6 +203,10 @@ fn find(
         root.make_dirs(at, 0o755, None)?
     } else {
         match root.open(at, OFlags::PATH) {
+            Ok(fd) if is_dir_at(&fd, at)? => {
+                let what = format!("{} is a directory, and the mount is of a file", at.display());
+                return Err(coracle_host::Error::new(coracle_host::Kind::Invalid, what));
+            }
             Ok(fd) => fd,
             Err(error) if error.errno() == Some(rustix::io::Errno::NOENT) => {
                 root.make_dirs(at.parent().unwrap_or(Path::new("/")), 0o755, None)?;
@@ -211,8 +223,8 @@ fn find(
     Ok((fd, path))
 }
 
-fn is_dir(mount: &Mount) -> coracle_host::Result<bool> {
-    let stat = rustix::fs::fstat(mount).call(|| format!("fstat({})", mount.what()))?;
+fn is_dir_at(fd: impl AsFd, what: impl Debug) -> coracle_host::Result<bool> {
+    let stat = rustix::fs::fstat(fd).call(|| format!("fstat({what:?})"))?;
     Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
 }
 

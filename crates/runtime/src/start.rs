@@ -72,6 +72,10 @@ impl Plan {
 
     /// Starts a further process in the container whose first process is `container`; see [`Plan::exec`].
     ///
+    /// It must be waited for even if the container ends: the kernel lets a container's first process end only when all
+    /// others in it are reaped (pid_namespaces(7)), and this one is the starting program's to reap. Who waits for both on
+    /// one thread must wait for this one first.
+    ///
     /// # Errors
     /// As of [`Plan::start`]; `NotFound` where the container has ended.
     pub fn start_in(&self, container: &PidFd, stdio: [Stdio; 3]) -> Result<Running> {
@@ -118,7 +122,11 @@ impl Plan {
                 }
                 _ => here.op(step).or_else(|| realize::op(step, part)),
             };
-            let Some(op) = op else { continue };
+            let op = match op {
+                Some(op) => op,
+                None if *step == Step::JoinNet => continue, // a new one comes with the clone
+                None => return Err(Error::invalid(format!("nothing was given for the step `{step}`"))),
+            };
             if let Some(gate) = &gate {
                 ops.push(Op::Await(gate.child()));
                 origin.push(index);

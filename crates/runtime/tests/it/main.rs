@@ -1,0 +1,14 @@
+//! Containers on a real kernel, each test in a private host.
+
+mod crowd;
+mod death;
+mod exec;
+mod failures;
+mod manners;
+mod places;
+mod service;
+mod steps;
+mod streams;
+mod support;
+mod users;
+mod walls;
