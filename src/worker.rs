@@ -1,12 +1,13 @@
 //! What a build asks of an engine, answered with its layer store and its runtime.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use coracle_build::{Base, Command, Commit, Error, ImageConfig, Stream, Worker};
-use coracle_host::{Exit, Kind, Root, StagedDir, random_hex};
-use coracle_layers::{ChainId, Reference, UpperOptions};
+use coracle_host::{Call, Exit, Kind, Root, StagedDir, random_hex};
+use coracle_layers::{ChainId, Reference, Rootfs, UpperOptions};
 use coracle_net::Hold;
 use coracle_runtime::{Bundle, Facts, Plan, Pump, Service, Stdio, docker_spec, supervise};
 use rustix::fs::OFlags;
@@ -24,6 +25,9 @@ pub(crate) struct Builder<'a> {
     network: Mutex<Option<Hold>>,
     /// Steps that have ended, leaving the network while the build goes on: the kernel takes its time for it.
     leaving: Mutex<Vec<JoinHandle<()>>>,
+    /// Trees that were read, mounted and locked to the end: a file that is looked at twice has to be the same file, and on
+    /// another mount it would be on another device.
+    trees: Mutex<BTreeMap<String, (Rootfs, OwnedFd)>>,
 }
 
 impl Drop for Builder<'_> {
@@ -92,8 +96,14 @@ impl Worker for Builder<'_> {
     }
 
     fn tree(&self, of: &Snapshot) -> Result<OwnedFd, Error> {
-        let rootfs = self.engine.store.rootfs(&of.layers, None, false).map_err(own)?;
-        directory(&rootfs.mount)
+        let mut trees = self.trees.lock().unwrap_or_else(PoisonError::into_inner);
+        if !trees.contains_key(&of.id) {
+            let rootfs = self.engine.store.rootfs(&of.layers, None, false).map_err(own)?;
+            let root = directory(&rootfs.mount)?;
+            trees.insert(of.id.clone(), (rootfs, root));
+        }
+        let (_, root) = &trees[&of.id];
+        root.try_clone().call(|| "fcntl(snapshot, F_DUPFD_CLOEXEC)").map_err(own)
     }
 
     fn edit(
@@ -138,7 +148,13 @@ impl Worker for Builder<'_> {
 impl<'a> Builder<'a> {
     /// With `clamp_mtime`, seconds since the epoch, no file of a layer is newer than that.
     pub(crate) fn new(engine: &'a Inner, clamp_mtime: Option<i64>) -> Builder<'a> {
-        Builder { engine, clamp_mtime, network: Mutex::new(None), leaving: Mutex::new(Vec::new()) }
+        Builder {
+            engine,
+            clamp_mtime,
+            network: Mutex::new(None),
+            leaving: Mutex::new(Vec::new()),
+            trees: Mutex::new(BTreeMap::new()),
+        }
     }
 
     fn hold_network(&self) -> Result<()> {
