@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
-use coracle::{BuildSpec, ContainerSpec, NetworkSpec};
-use coracle_testhost::{Role, run_with};
+use coracle::{BuildSpec, ContainerSpec, Kind, NetworkSpec};
+use coracle_testhost::{Role, run as host, run_with};
 
-use crate::support::{context, engine, nothing_left, our_links, says, state, tools, wrote};
+use crate::support::{context, engine, nothing_left, our_links, says, script, state, tools, wrote};
 
 const MEMBERS: usize = 32;
 
@@ -67,5 +69,40 @@ fn thirty_two_at_once_from_nothing() {
             fs::read_dir(state(host.dir()).join("networks")).unwrap().count() <= 2,
             "the default one, a lock"
         );
+    });
+}
+
+/// One name, wanted by many who come and go, while others open engines, which reclaims what looks abandoned.
+#[test]
+fn a_name_has_one_owner_at_a_time() {
+    host(|host| {
+        tools(&engine(host.dir()));
+        let (holders, times) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    let engine = engine(host.dir());
+                    for _ in 0..12 {
+                        match engine.start(&script("exec sleep 100").name("x")) {
+                            Ok(container) => {
+                                assert_eq!(
+                                    holders.fetch_add(1, Ordering::SeqCst),
+                                    0,
+                                    "another one has it, too"
+                                );
+                                times.fetch_add(1, Ordering::SeqCst);
+                                assert_eq!(engine.find("x").unwrap().unwrap().id(), container.id());
+                                holders.fetch_sub(1, Ordering::SeqCst);
+                                drop(container);
+                            }
+                            Err(error) => assert_eq!(error.kind(), Kind::AlreadyExists, "{error}"),
+                        }
+                    }
+                });
+            }
+            scope.spawn(|| (0..50).for_each(|_| drop(engine(host.dir()))));
+        });
+        assert!(times.load(Ordering::SeqCst) > 0);
+        nothing_left(host.dir());
     });
 }

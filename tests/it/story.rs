@@ -89,6 +89,27 @@ fn only_what_comes_after_a_change_is_built_again() {
     });
 }
 
+/// A step whose source changes while it is copied is not kept in the cache; another device number is no such change.
+#[test]
+fn what_others_mount_meanwhile_does_not_spoil_the_cache() {
+    host(|host| {
+        let engine = engine(host.dir());
+        tools(&engine);
+        let dockerfile = "FROM tools AS one\nWORKDIR /w\nFROM tools\nCOPY --from=one /etc/passwd /copied\n";
+        let spec = BuildSpec::without_context(dockerfile);
+        let mut steps = 0;
+        let first = engine.build(&spec, |event| {
+            if let coracle::Event::Started { .. } = event {
+                // Takes the numbers that are free now.
+                (0..4).for_each(|_| drop(host.small_disk(4096)));
+                steps += 1;
+            }
+        });
+        assert_eq!((lines(&first.unwrap()), steps), ((vec![2, 4], vec![]), 2));
+        assert_eq!(lines(&engine.build(&spec, |_| {}).unwrap()), (vec![], vec![2, 4]));
+    });
+}
+
 #[test]
 fn a_build_step_has_what_docker_gives_it() {
     host(|host| {
