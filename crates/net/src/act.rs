@@ -1,6 +1,7 @@
 //! Does what plans say.
 
 use std::collections::HashMap;
+use std::net::Ipv4Addr;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use crate::facts;
 use crate::netlink::{Request, Socket, link};
 use crate::nft::{Removal, Table};
 use crate::plan::{Op, Place, Plan, Sysctl};
+use crate::ports::Published;
 use crate::{Error, Kind, Result, Subnet};
 
 /// Performs a plan. Operations in the joining namespace happen on a thread that goes there; all others in the
@@ -70,7 +72,9 @@ impl Actor {
     fn op(&mut self, op: &Op, netns: Option<BorrowedFd<'_>>) -> Result<()> {
         match op {
             Op::Admit { bridge, nat, uplinks } => Table::open()?.admit(bridge, *nat, uplinks.as_deref()),
-            Op::Expel { bridge } => with_table(|table| table.expel(bridge)),
+            Op::Expel { bridge, subnet } => with_table(|table| table.expel(bridge, *subnet)),
+            Op::Remember { uplinks } => Table::open()?.add_uplinks(uplinks),
+            Op::Open { ports, address } => Table::open()?.open_ports(ports, *address),
             Op::Dismantle => with_table(dismantle),
             Op::Bridge { name, mac, mtu } => {
                 tolerate(self.socket.one(link::new_bridge(name, *mac, *mtu)).map(drop), Errno::EXIST)
@@ -236,6 +240,14 @@ pub(crate) fn is_left(bridge: &str) -> Result<bool> {
 /// [`Op::Dismantle`] alone, for when the last one out was killed on the way.
 pub(crate) fn dismantle_if_empty() -> Result<()> {
     with_table(dismantle)
+}
+
+/// Closes what was published at an address, by the caller or, if not `exclusive`, by somebody who is no more.
+pub(crate) fn close_ports(ports: &[Published], address: Ipv4Addr, exclusive: bool) -> Result<()> {
+    if ports.is_empty() {
+        return Ok(());
+    }
+    with_table(|table| table.close_ports(ports, address, exclusive))
 }
 
 /// Where there is no nf_tables, nothing of ours is in it.

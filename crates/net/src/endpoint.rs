@@ -4,7 +4,9 @@ use std::net::Ipv4Addr;
 
 use coracle_host::Lock;
 
+use crate::hold::Held;
 use crate::lease::{Holder, Lease};
+use crate::ports::Published;
 use crate::{Error, Join, Mac, Network, Result, act, plan};
 
 /// A network namespace's place on a network: its lease, its link, its names.
@@ -19,12 +21,20 @@ pub struct Endpoint {
     interface: String,
     names: Vec<String>,
     address: Ipv4Addr,
+    ports: Vec<Held>,
     held: Option<(Lease, Lock)>,
 }
 
 impl Endpoint {
-    pub(crate) fn new(network: Network, presence: Lock, lease: Lease, join: &Join<'_>) -> Endpoint {
+    pub(crate) fn new(
+        network: Network,
+        presence: Lock,
+        lease: Lease,
+        ports: Vec<Held>,
+        join: &Join<'_>,
+    ) -> Endpoint {
         Endpoint {
+            ports,
             network,
             interface: join.interface.clone(),
             names: join.names.clone(),
@@ -77,7 +87,13 @@ impl Endpoint {
         &self.names
     }
 
-    /// Leaves the network: names first, then the link, then the lease. The last one out takes the bridge and its
+    /// The ports of the host that lead to it, in the order they were asked for. What was left open is filled in:
+    /// `0.0.0.0` for no address, and the port that was free.
+    pub fn published(&self) -> Vec<Published> {
+        self.ports.iter().map(|held| held.published).collect()
+    }
+
+    /// Leaves the network: ports and names first, then the link, then the lease. The last one out takes the bridge and its
     /// rules down. Call it, or drop the value, on a thread of the namespace that it was joined from.
     ///
     /// # Errors
@@ -88,7 +104,10 @@ impl Endpoint {
 
     fn give_up(&mut self) -> Result<()> {
         let Some((lease, presence)) = self.held.take() else { return Ok(()) };
-        let unpublished = lease.clear();
+        // While the sockets are ours. A port that could not be closed stays on record for whoever is next.
+        let ports: Vec<Published> = self.published();
+        let unpublished = act::close_ports(&ports, self.address, true).and_then(|()| lease.clear());
+        self.ports.clear();
         // The last one out removes every link there is. The lease lasts until ours is gone, by whomever.
         drop(presence);
         let taken_down = self.network.take_down_if_empty();

@@ -1,6 +1,6 @@
 //! What the host's network is like: addresses, routes, ways out, switches.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::PathBuf;
 
 use coracle_host::Call;
@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use crate::netlink::{Socket, link};
 use crate::nft::Table;
 use crate::plan::{Host, Sysctl, Uplink};
+use crate::ports::Published;
 use crate::{Kind, Result, Subnet};
 
 /// Prefixes that the host knows.
@@ -51,6 +52,28 @@ pub(crate) fn host(nat: bool) -> Result<Host> {
         uplinks.push(Uplink { name, mtu, needs_forwarding });
     }
     Ok(Host { forwards, uplinks, tables: table.is_some() })
+}
+
+/// The interfaces that somebody may come in by to a published port, and that don't pass packets on but for us:
+/// all that have an address, but for loopback, which is another matter, and our bridges.
+pub(crate) fn ways_in(ports: &[Published]) -> Result<Vec<String>> {
+    if ports.iter().all(|port| port.host.is_loopback()) || ip_forward()? {
+        return Ok(Vec::new());
+    }
+    let ours = Table::open()?.uplinks()?;
+    let socket = Socket::route()?;
+    let addresses = socket.dump(link::addresses())?;
+    let outer = addresses.iter().filter_map(link::read_address).filter(|(_, to)| !to.base().is_loopback());
+    let indices: BTreeSet<u32> = outer.map(|(index, _)| index).collect();
+    let links = socket.dump(link::links())?;
+    let names = links.iter().filter_map(link::read_link).filter(|link| indices.contains(&link.index));
+    let mut ways = Vec::new();
+    for name in names.map(|link| link.name).filter(|name| name != "lo" && !name.starts_with("cor-")) {
+        if !ours.contains(&name) && !read(&sysctl(&name, Sysctl::Forwarding))? {
+            ways.push(name);
+        }
+    }
+    Ok(ways)
 }
 
 /// Name and MTU of the interfaces that default routes leave by.

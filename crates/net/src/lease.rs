@@ -12,15 +12,19 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use crate::ports::Published;
 use crate::record::Record;
-use crate::{Error, Kind, Result};
+use crate::{Error, Kind, Result, act};
 
 /// Who has an address.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Holder {
     pub(crate) container: String,
     /// As given; compared without regard to case.
     pub(crate) names: Vec<String>,
+    /// Written before they are opened, so that they are closed before somebody else has the address.
+    #[serde(default)]
+    pub(crate) ports: Vec<Published>,
 }
 
 impl Holder {
@@ -65,6 +69,17 @@ impl Book {
         }
         held.sort_by_key(|(address, _)| *address);
         Ok(held)
+    }
+
+    /// Closes what those published who are no more. Says how many there were.
+    pub(crate) fn sweep(&self) -> Result<usize> {
+        let mut swept = 0;
+        for address in addresses(&self.leases)? {
+            if self.written(address)?.is_some_and(|holder| !holder.ports.is_empty()) {
+                swept += usize::from(self.try_take(address)?.is_some());
+            }
+        }
+        Ok(swept)
     }
 
     /// The addresses of those who go by the name now, in order.
@@ -115,6 +130,10 @@ impl Book {
     fn try_take(&self, address: Ipv4Addr) -> Result<Option<Lease>> {
         let Some(lock) = Lock::try_exclusive(&self.leases, address.to_string())? else { return Ok(None) };
         let lease = Lease { address, book: self.clone(), _lock: lock };
+        // Before the record of them goes, and long before somebody answers at the address.
+        if let Some(dead) = self.written(address)? {
+            act::close_ports(&dead.ports, address, false)?;
+        }
         lease.clear()?;
         Ok(Some(lease))
     }

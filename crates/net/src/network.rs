@@ -12,8 +12,9 @@ use crate::error::Doing;
 use crate::lease::{self, Book, Holder};
 use crate::nft::Table;
 use crate::plan::{self, Plan};
+use crate::ports::{Publish, Published};
 use crate::record::Record;
-use crate::{Endpoint, Error, Join, Kind, Result, Subnet, act, facts};
+use crate::{Endpoint, Error, Join, Kind, Mac, Result, Subnet, act, facts, hold};
 
 /// Shared while somebody is on the network, exclusive while it is taken down or removed.
 pub(crate) const LOCK: &str = "lock";
@@ -36,6 +37,10 @@ pub struct Attached {
     pub container: String,
     /// The names it is found by.
     pub names: Vec<String>,
+    /// Its hardware address.
+    pub mac: Mac,
+    /// The ports of the host that lead to it.
+    pub ports: Vec<Published>,
 }
 
 impl Network {
@@ -95,9 +100,8 @@ impl Network {
     pub fn attached(&self) -> Result<Vec<Attached>> {
         let held = self.book.held().doing(|| format!("list who is on network `{}`", self.name()))?;
         let attached = held.into_iter().map(|(address, holder)| {
-            let Holder { container, names } =
-                holder.unwrap_or(Holder { container: String::new(), names: Vec::new() });
-            Attached { address, container, names }
+            let Holder { container, names, ports } = holder.unwrap_or_default();
+            Attached { address, container, names, mac: Mac::of(address), ports }
         });
         Ok(attached.collect())
     }
@@ -117,17 +121,34 @@ impl Network {
         let first = self.subnet().hosts().find(|address| *address != self.gateway());
         let address = join.address.or(first).unwrap_or(self.gateway());
         let (up, mtu) = self.bring_up()?;
-        Ok(up.then(plan::join(&self.record, address, &join.interface, join.default_route, mtu)))
+        let ports: Vec<Published> = join.ports.iter().map(Publish::unbound).collect();
+        let open = self.open_ports(address, &ports)?;
+        let way = plan::join(&self.record, address, &join.interface, join.default_route, mtu);
+        Ok(up.then(way).then(open))
     }
 
-    /// Gives a network namespace an address, a way out, and names by which the others on the network find it.
-    /// All of it is there when this returns.
+    fn open_ports(&self, address: Ipv4Addr, ports: &[Published]) -> Result<Plan> {
+        if ports.is_empty() {
+            return Ok(Plan::default());
+        }
+        Ok(plan::publish(&self.record, address, ports, &facts::ways_in(ports)?))
+    }
+
+    /// Gives a network namespace an address, a way out, names by which the others on the network find it, and
+    /// ports of the host. All of it is there when this returns.
+    ///
+    /// A namespace may join several networks, one after another and while programs run in it, each by an
+    /// interface of its own ([`Join::interface`]).
+    ///
+    /// Published ports are bound first, so that a clash is an error before anything has happened. Whoever comes
+    /// from another host or another container keeps his address; the host's own loopback is seen as the gateway.
     ///
     /// Works in the network namespace of the calling thread. Takes the network's lock, shared, and then a lease.
     ///
     /// # Errors
     /// `Invalid` with everything that is wrong with the join; `Exhausted` when all addresses are leased; `InUse`
-    /// naming who has the wanted address, or where the host has the subnet already; `NotFound` when the network
+    /// naming who has the wanted address or which port is taken, or where the host has the subnet already;
+    /// `NotFound` when the network
     /// was removed; `Unsupported` when the kernel lacks nf_tables and the network has a way out; `Denied`
     /// without `CAP_NET_ADMIN`.
     pub fn join(&self, join: &Join<'_>) -> Result<Endpoint> {
@@ -136,6 +157,7 @@ impl Network {
 
     fn try_join(&self, join: &Join<'_>) -> Result<Endpoint> {
         self.check(join)?;
+        let ports = hold::hold(&join.ports)?;
         let presence = match Lock::shared(&self.dir, LOCK) {
             Err(error) if error.errno() == Some(Errno::NOENT) => {
                 return Err(Error::new(Kind::NotFound, "it was removed"));
@@ -145,11 +167,14 @@ impl Network {
         let lease = self.book.take(&self.record, join.address)?;
         let address = lease.address;
         // From here on dropping the endpoint undoes whatever was done.
-        let endpoint = Endpoint::new(self.clone(), presence, lease, join);
+        let endpoint = Endpoint::new(self.clone(), presence, lease, ports, join);
         let (up, mtu) = self.bring_up()?;
         let way = plan::join(&self.record, address, &join.interface, join.default_route, mtu);
         act::perform(&up.then(way), Some(join.netns))?;
-        endpoint.publish(&Holder { container: join.container.clone(), names: join.names.clone() })?;
+        let ports = endpoint.published();
+        let (container, names) = (join.container.clone(), join.names.clone());
+        endpoint.publish(&Holder { container, names, ports: ports.clone() })?;
+        act::perform(&self.open_ports(address, &ports)?, None)?;
         Ok(endpoint)
     }
 
@@ -169,10 +194,15 @@ impl Network {
     }
 
     fn check(&self, join: &Join<'_>) -> Result<()> {
-        match join.problems() {
-            problems if problems.is_empty() => Ok(()),
-            problems => Err(Error::new(Kind::Invalid, problems.join("; "))),
+        let mut problems = join.problems();
+        if self.is_internal() && !join.ports.is_empty() {
+            problems
+                .push("the network is internal: nobody would reach a port that is published there".into());
         }
+        if !problems.is_empty() {
+            return Err(Error::new(Kind::Invalid, problems.join("; ")));
+        }
+        join.ports.iter().try_for_each(|port| port.address().map(drop))
     }
 
     /// What is missing for the network to be up, and the MTU that it has or will have.
@@ -191,6 +221,11 @@ impl Network {
         }
         let host = facts::host(!self.is_internal())?;
         Ok((plan::bring_up(&self.record, &host), self.record.mtu.unwrap_or_else(|| host.mtu())))
+    }
+
+    /// Closes what those published who were killed. Says how many they were.
+    pub(crate) fn sweep(&self) -> Result<usize> {
+        self.book.sweep()
     }
 
     /// Takes the network's kernel objects down, if nobody is on it. Says whether.

@@ -144,7 +144,7 @@ impl Networks {
     }
 
     /// Removes bridges, links and rules of networks that nobody is on any more, which killed processes left.
-    /// Says how many networks had some. Networks in use are left alone. Who lacks the privilege to look has left
+    /// Says how many networks had some. Of networks in use only the published ports of the dead are removed. Who lacks the privilege to look has left
     /// nothing, either.
     ///
     /// # Errors
@@ -160,7 +160,11 @@ impl Networks {
             if !known.contains(&plan::bridge_name(network.id())) {
                 continue;
             }
-            match network.take_down_if_empty().doing(|| format!("reclaim network `{}`", network.name())) {
+            let done = match network.take_down_if_empty() {
+                Ok(false) => network.sweep().map(|_| false),
+                done => done,
+            };
+            match done.doing(|| format!("reclaim network `{}`", network.name())) {
                 Ok(done) => reclaimed += usize::from(done),
                 Err(error) => {
                     failure.get_or_insert(error);

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 
 use sha2::{Digest, Sha256};
 
+use crate::ports::Published;
 use crate::record::Record;
 use crate::{Mac, Subnet};
 
@@ -21,7 +22,9 @@ pub(crate) enum Place {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Op {
     Admit { bridge: String, nat: bool, uplinks: Option<Vec<String>> },
-    Expel { bridge: String },
+    Expel { bridge: String, subnet: Subnet },
+    Remember { uplinks: Vec<String> },
+    Open { ports: Vec<Published>, address: Ipv4Addr },
     Bridge { name: String, mac: Mac, mtu: u32 },
     Address { on: String, address: Ipv4Addr, prefix: u8 },
     Alone { subnet: Subnet, on: String },
@@ -42,6 +45,8 @@ pub(crate) enum Sysctl {
     Forwarding,
     /// Whether a packet's source must be reachable by the way it came (RFC 3704), so that nobody spoofs one.
     SourceCheck,
+    /// Whether packets from and to 127.0.0.0/8 may pass here.
+    RouteLoopback,
 }
 
 impl Sysctl {
@@ -49,6 +54,7 @@ impl Sysctl {
         match self {
             Sysctl::Forwarding => "forwarding",
             Sysctl::SourceCheck => "rp_filter",
+            Sysctl::RouteLoopback => "route_localnet",
         }
     }
 }
@@ -164,6 +170,25 @@ pub(crate) fn join(
     Plan::of(Place::Host, [veth]).then(Plan::of(Place::Inside, inside)).then(Plan::of(Place::Host, [wait]))
 }
 
+/// Lets ports of the host lead to an address. `ways_in` are the host's interfaces that do not forward yet but
+/// for us: whoever comes in by one is to be passed on. The ports themselves come last.
+pub(crate) fn publish(record: &Record, address: Ipv4Addr, ports: &[Published], ways_in: &[String]) -> Plan {
+    let mut ops = Vec::new();
+    if ports.is_empty() {
+        return Plan::default();
+    }
+    if ports.iter().any(|port| port.host.is_unspecified() || port.host.is_loopback()) {
+        // From here the host's loopback reaches the bridge, and answers come back. The other way round is walled.
+        ops.push(Op::Set { key: Sysctl::RouteLoopback, on: bridge_name(&record.id), value: 1 });
+    }
+    if !ways_in.is_empty() {
+        ops.push(Op::Remember { uplinks: ways_in.to_vec() });
+        ops.extend(ways_in.iter().map(|on| Op::Set { key: Sysctl::Forwarding, on: on.clone(), value: 1 }));
+    }
+    ops.push(Op::Open { ports: ports.to_vec(), address });
+    Plan::of(Place::Host, ops)
+}
+
 /// All that a namespace without a network needs.
 pub(crate) fn loopback() -> Plan {
     Plan::of(Place::Inside, [Op::Up { link: "lo".into() }])
@@ -182,7 +207,7 @@ pub(crate) fn take_down(record: &Record) -> Plan {
         [
             Op::DeletePorts { bridge: bridge.clone() },
             Op::Delete { link: bridge.clone() },
-            Op::Expel { bridge },
+            Op::Expel { bridge, subnet: record.subnet },
             Op::Dismantle,
         ],
     )
@@ -223,7 +248,12 @@ impl fmt::Display for Op {
                     None => write!(f, ", the host forwards"),
                 }
             }
-            Op::Expel { bridge } => write!(f, "expel {bridge} from table inet coracle"),
+            Op::Expel { bridge, .. } => write!(f, "expel {bridge} from table inet coracle"),
+            Op::Remember { uplinks } => write!(f, "note that {} forward for us", uplinks.join(" ")),
+            Op::Open { ports, address } => {
+                let ports: Vec<String> = ports.iter().map(Published::to_string).collect();
+                write!(f, "publish {} at {address}", ports.join(", "))
+            }
             Op::Bridge { name, mac, mtu } => write!(f, "create bridge {name} ({mac}, mtu {mtu})"),
             Op::Address { on, address, prefix } => write!(f, "add {address}/{prefix} to {on}"),
             Op::Alone { subnet, on } => write!(f, "check that only {on} has {subnet}"),

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use std::os::fd::BorrowedFd;
 
 use crate::Subnet;
+use crate::ports::Publish;
 
 /// How a network carries packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -163,6 +164,7 @@ pub struct Join<'fd> {
     pub(crate) address: Option<Ipv4Addr>,
     pub(crate) interface: String,
     pub(crate) default_route: bool,
+    pub(crate) ports: Vec<Publish>,
 }
 
 impl<'fd> Join<'fd> {
@@ -176,6 +178,7 @@ impl<'fd> Join<'fd> {
             address: None,
             interface: "eth0".into(),
             default_route: true,
+            ports: Vec::new(),
         }
     }
 
@@ -204,10 +207,21 @@ impl<'fd> Join<'fd> {
         self
     }
 
+    /// One more port of the namespace that is reached by way of the host. Needs the default route, by which
+    /// answers leave.
+    pub fn publish(mut self, port: Publish) -> Join<'fd> {
+        self.ports.push(port);
+        self
+    }
+
     /// Everything that is wrong with it, one sentence each, without looking at the host.
     pub fn problems(&self) -> Vec<String> {
         let mut problems: Vec<String> =
             self.names.iter().filter_map(|name| name_problem("container name", name, 253)).collect();
+        problems.extend(self.ports.iter().filter_map(Publish::problem));
+        if !self.ports.is_empty() && !self.default_route {
+            problems.push("ports can't be published where there is no default route for the answers".into());
+        }
         let name = self.interface.as_bytes();
         if name.is_empty()
             || name.len() > 15

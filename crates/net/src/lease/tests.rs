@@ -20,7 +20,11 @@ fn place(subnet: &str) -> Place {
 }
 
 fn holder(container: &str, names: &[&str]) -> Holder {
-    Holder { container: container.into(), names: names.iter().map(|name| name.to_string()).collect() }
+    Holder {
+        container: container.into(),
+        names: names.iter().map(|name| name.to_string()).collect(),
+        ports: Vec::new(),
+    }
 }
 
 fn ip(last: u8) -> Ipv4Addr {

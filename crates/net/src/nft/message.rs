@@ -2,7 +2,7 @@
 
 use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE};
 
-use crate::netlink::{Attrs, Request};
+use crate::netlink::{Attrs, Request, attributes};
 
 const SUBSYSTEM: u16 = 10 << 8;
 /// `NFPROTO_INET`: rules that see IPv4 and IPv6.
@@ -22,6 +22,7 @@ const DEL_SET: u16 = 11;
 const NEW_ELEMENT: u16 = 12;
 const GET_ELEMENT: u16 = 13;
 const DEL_ELEMENT: u16 = 14;
+const GET_GENERATION: u16 = 16;
 
 /// The name of the only table that we touch.
 pub(crate) const TABLE: &str = "coracle";
@@ -35,13 +36,23 @@ pub(crate) struct Hook {
     pub(crate) priority: i32,
 }
 
-/// A set of interface names, or of pairs of them.
+/// What the keys of a set are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keys {
+    Interface,
+    /// Of interfaces: in, out.
+    Pair,
+    /// Address, protocol and port, which lead to an address and a port: a map.
+    Port,
+}
+
+/// A set or a map.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Set {
     pub(crate) name: &'static str,
     /// Its number within a transaction, by which rules find it before it exists.
     pub(crate) id: u32,
-    pub(crate) pairs: bool,
+    pub(crate) keys: Keys,
 }
 
 /// An interface name as a key: 16 bytes, filled up with zeros.
@@ -59,6 +70,23 @@ fn message(number: u16, flags: u16, attrs: Attrs, what: String) -> Request {
 /// The two marks around a transaction.
 pub(crate) fn begin(what: &str) -> Request {
     Request::new(0x10, 0, vec![0, 0, 0, 10], what)
+}
+
+/// [`begin`], but the transaction fails with `ERESTART` if any rule of the host has changed since `generation`.
+pub(crate) fn begin_at(what: &str, generation: u32) -> Request {
+    let payload = [vec![0, 0, 0, 10], Attrs::new().be32(1, generation).into_bytes()].concat();
+    Request::new(0x10, 0, payload, what)
+}
+
+/// The number of the current generation, to be read by [`read_generation`].
+pub(crate) fn generation() -> Request {
+    Request::new(SUBSYSTEM | GET_GENERATION, 0, vec![0, 0, 0, 0], "nft(get generation)")
+}
+
+pub(crate) fn read_generation(payload: &[u8]) -> Option<u32> {
+    let bytes = payload.get(4..)?;
+    let (_, value) = attributes(bytes).find(|(kind, _)| *kind == 1)?;
+    Some(u32::from_be_bytes(value.try_into().ok()?))
 }
 
 pub(crate) fn end() -> Request {
@@ -105,22 +133,35 @@ pub(crate) fn add_rule(chain: &str, rule: Attrs) -> Request {
 }
 
 pub(crate) fn add_set(set: Set) -> Request {
-    // Types as nft(8) numbers them, so that it lists the set: 41 is an interface name, pairs shift by 6 bits.
-    let (kind, length) = if set.pairs { (41 << 6 | 41, 32) } else { (41, 16) };
+    // Types as nft(8) numbers them, so that it lists the set: 41 is an interface name, 7 an IPv4 address, 12 a
+    // protocol, 13 a port; concatenations shift by 6 bits. Notes (NFTA_SET_USERDATA) are for nft(8), too.
+    let (kind, length, note): (u32, u32, &[u8]) = match set.keys {
+        Keys::Interface => (41, 16, &NAME_NOTE),
+        Keys::Pair => (41 << 6 | 41, 32, &PAIR_NOTE),
+        Keys::Port => (7 << 12 | 12 << 6 | 13, 12, &PORT_NOTE),
+    };
+    let map = set.keys == Keys::Port;
     let mut attrs = Attrs::new()
         .text(1, TABLE)
         .text(2, set.name)
-        .be32(3, 0)
+        .be32(3, if map { MAP } else { 0 })
         .be32(4, kind)
-        .be32(5, length)
-        .be32(10, set.id);
-    // NFTA_SET_USERDATA: the byte order of keys (host's), again only for those who list it.
-    attrs = attrs.bytes(13, if set.pairs { &PAIR_NOTE } else { &NAME_NOTE });
+        .be32(5, length);
+    if map {
+        attrs = attrs.be32(6, 7 << 6 | 13).be32(7, 8);
+    }
+    attrs = attrs.be32(10, set.id).bytes(13, note);
     message(NEW_SET, NLM_F_CREATE, attrs, format!("nft(add set {TABLE} {})", set.name))
 }
 
 const NAME_NOTE: [u8; 6] = [0, 4, 1, 0, 0, 0];
 const PAIR_NOTE: [u8; 16] = [0, 4, 0, 0, 0, 0, 3, 8, 0, 4, 0x0d, 0, 0, 0, 1, 0];
+const PORT_NOTE: [u8; 38] = [
+    0, 4, 0, 0, 0, 0, 1, 4, 0, 0, 0, 0, 3, 8, 0, 4, 0x0d, 0, 0, 0, 1, 0, 4, 8, 0, 4, 0x0d, 0, 0, 0, 1, 0, 6,
+    4, 0, 0, 0, 0,
+];
+/// `NFT_SET_MAP`
+const MAP: u32 = 8;
 
 pub(crate) fn remove_empty_set(set: Set) -> Request {
     let attrs = Attrs::new().text(1, TABLE).text(2, set.name);
@@ -133,7 +174,18 @@ pub(crate) fn remove_set(set: Set) -> Request {
 }
 
 fn element(set: Set, id: bool, key: &[u8]) -> Attrs {
-    let element = Attrs::new().nest(1, Attrs::new().nest(1, Attrs::new().bytes(1, key)));
+    elements(set, id, &[(key, None)])
+}
+
+/// Keys, and what they lead to where the set is a map.
+fn elements(set: Set, id: bool, all: &[(&[u8], Option<&[u8]>)]) -> Attrs {
+    let element = all.iter().fold(Attrs::new(), |list, (key, to)| {
+        let mut one = Attrs::new().nest(1, Attrs::new().bytes(1, key));
+        if let Some(to) = to {
+            one = one.nest(2, Attrs::new().bytes(1, to));
+        }
+        list.nest(1, one)
+    });
     let mut attrs = Attrs::new().text(1, TABLE).text(2, set.name);
     if id {
         attrs = attrs.be32(4, set.id);
@@ -148,6 +200,12 @@ pub(crate) fn add_element(set: Set, key: &[u8]) -> Request {
         element(set, true, key),
         format!("nft(add element {TABLE} {})", set.name),
     )
+}
+
+/// Adds to a map. One that is there already with another value fails with `EBUSY` or `EEXIST`.
+pub(crate) fn add_mapping(set: Set, key: &[u8], to: &[u8]) -> Request {
+    let attrs = elements(set, true, &[(key, Some(to))]);
+    message(NEW_ELEMENT, NLM_F_CREATE, attrs, format!("nft(add element {TABLE} {})", set.name))
 }
 
 pub(crate) fn remove_element(set: Set, key: &[u8]) -> Request {
@@ -177,8 +235,8 @@ mod tests {
 
     // Taken from what nft 1.0.6 sends (strace -e write) for the command in each comment.
 
-    const BRIDGES: Set = Set { name: "bridges", id: 1, pairs: false };
-    const SAME: Set = Set { name: "same", id: 4, pairs: true };
+    const BRIDGES: Set = Set { name: "bridges", id: 1, keys: Keys::Interface };
+    const SAME: Set = Set { name: "same", id: 4, keys: Keys::Pair };
 
     /// `add table inet coracle`
     #[test]
@@ -209,6 +267,26 @@ mod tests {
             hex(add_set(SAME).payload()),
             "010000000c000100636f7261636c65000900020073616d650000000008000300000000000800040000000a690800050000000020\
              08000a000000000414000d00000400000000030800040d0000000100"
+        );
+    }
+
+    /// `add map inet coracle ports { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }` and
+    /// `add element inet coracle ports { 127.0.0.1 . tcp . 8080 : 10.1.0.2 . 80 }`
+    #[test]
+    fn map() {
+        let ports = Set { name: "ports", id: 1, keys: Keys::Port };
+        assert_eq!(
+            hex(add_set(ports).payload()),
+            "010000000c000100636f7261636c65000a000200706f727473000000080003000000000808000400 0000730d08000500000000\
+             0c08000600000001cd08000700000000080 8000a00000000012a000d0000040000000001040000000003080004 0d00000001000408\
+             00040d0000000100060400000000 0000"
+                .replace(' ', "")
+        );
+        assert_eq!(
+            hex(add_mapping(ports, b"\x7f\0\0\x01\x06\0\0\0\x1f\x90\0\0", b"\x0a\x01\0\x02\0\x50\0\0").payload()),
+            "010000000c000100636f7261636c65000a000200706f7274730000000800040000000001 2c000380280001801400018010000100\
+             7f000001060000001f900000100002800c0001000a01000200500000"
+                .replace(' ', "")
         );
     }
 

@@ -5,6 +5,7 @@
 
 pub(crate) mod expr;
 pub(crate) mod message;
+mod ports;
 pub(crate) mod table;
 
 pub(crate) use table::{Removal, Table};
