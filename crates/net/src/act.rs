@@ -73,6 +73,11 @@ impl Actor {
         match op {
             Op::Admit { bridge, nat, uplinks } => Table::open()?.admit(bridge, *nat, uplinks.as_deref()),
             Op::Expel { bridge, subnet } => with_table(|table| table.expel(bridge, *subnet)),
+            Op::Hairpin { link } => {
+                let index = self.index(link)?;
+                self.pending.push(link::hairpin(index, link));
+                Ok(())
+            }
             Op::Remember { uplinks } => Table::open()?.add_uplinks(uplinks),
             Op::Open { ports, address } => Table::open()?.open_ports(ports, *address),
             Op::Dismantle => with_table(dismantle),

@@ -98,8 +98,8 @@ fn bound(host: Ipv4Addr, port: u16, protocol: Protocol) -> Result<OwnedFd> {
     let bind = || format!("bind({host}:{port}, {protocol})");
     rustix::net::bind(&socket, &SocketAddrV4::new(host, port)).call(bind)?;
     if tcp {
-        sockopt::set_socket_reuseaddr(&socket, false).call(|| "setsockopt(SO_REUSEADDR)")?;
         rustix::net::listen(&socket, 0).call(|| format!("listen({host}:{port})"))?;
+        sockopt::set_socket_reuseaddr(&socket, false).call(|| "setsockopt(SO_REUSEADDR)")?;
         rustix::net::shutdown(&socket, Shutdown::Read).call(|| format!("shutdown({host}:{port})"))?;
     }
     Ok(socket)

@@ -23,6 +23,7 @@ pub(crate) enum Place {
 pub(crate) enum Op {
     Admit { bridge: String, nat: bool, uplinks: Option<Vec<String>> },
     Expel { bridge: String, subnet: Subnet },
+    Hairpin { link: String },
     Remember { uplinks: Vec<String> },
     Open { ports: Vec<Published>, address: Ipv4Addr },
     Bridge { name: String, mac: Mac, mtu: u32 },
@@ -185,6 +186,8 @@ pub(crate) fn publish(record: &Record, address: Ipv4Addr, ports: &[Published], w
         ops.push(Op::Remember { uplinks: ways_in.to_vec() });
         ops.extend(ways_in.iter().map(|on| Op::Set { key: Sysctl::Forwarding, on: on.clone(), value: 1 }));
     }
+    // For one that calls itself by the host's address.
+    ops.push(Op::Hairpin { link: veth_name(&record.id, address) });
     ops.push(Op::Open { ports: ports.to_vec(), address });
     Plan::of(Place::Host, ops)
 }
@@ -249,10 +252,16 @@ impl fmt::Display for Op {
                 }
             }
             Op::Expel { bridge, .. } => write!(f, "expel {bridge} from table inet coracle"),
+            Op::Hairpin { link } => write!(f, "let the bridge send back to {link} what came from it"),
             Op::Remember { uplinks } => write!(f, "note that {} forward for us", uplinks.join(" ")),
             Op::Open { ports, address } => {
-                let ports: Vec<String> = ports.iter().map(Published::to_string).collect();
-                write!(f, "publish {} at {address}", ports.join(", "))
+                let shown: Vec<String> = ports.iter().take(4).map(Published::to_string).collect();
+                write!(f, "publish {}", shown.join(", "))?;
+                match ports.len() - shown.len() {
+                    0 => {}
+                    more => write!(f, " and {more} more")?,
+                }
+                write!(f, " at {address}")
             }
             Op::Bridge { name, mac, mtu } => write!(f, "create bridge {name} ({mac}, mtu {mtu})"),
             Op::Address { on, address, prefix } => write!(f, "add {address}/{prefix} to {on}"),

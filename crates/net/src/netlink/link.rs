@@ -13,7 +13,7 @@ use netlink_packet_route::route::{
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage as Message};
 
-use super::attrs::{attributes, ne32, text};
+use super::attrs::{Attrs, attributes, ne32, text};
 use super::{Reply, Request};
 use crate::Mac;
 use crate::Subnet;
@@ -79,6 +79,14 @@ pub(crate) fn up(name: &str) -> Request {
     message.header.flags = LinkFlags::Up;
     message.header.change_mask = LinkFlags::Up;
     Request::route(Message::SetLink(message), 0, format!("setlink({name}, up)"))
+}
+
+/// Lets a bridge send a packet back by the port it came in by.
+pub(crate) fn hairpin(index: u32, name: &str) -> Request {
+    // struct ifinfomsg; IFLA_PROTINFO with IFLA_BRPORT_MODE, which the message crate writes in another form.
+    let header = [vec![7, 0, 0, 0], index.to_ne_bytes().to_vec(), vec![0; 8]].concat();
+    let mode = Attrs::new().nest(12, Attrs::new().bytes(4, &[1])).into_bytes();
+    Request::new(19, 0, [header, mode].concat(), format!("setlink({name}, hairpin)"))
 }
 
 pub(crate) fn delete(name: &str) -> Request {

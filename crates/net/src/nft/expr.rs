@@ -157,6 +157,17 @@ impl Rule {
             .compare(&2u32.to_ne_bytes())
     }
 
+    /// `fib saddr type != local iifname ""`: a packet on its way out that neither this host made nor any interface
+    /// is known for, which is one that a bridge passes on (br_netfilter).
+    pub(crate) fn bridged(self) -> Rule {
+        // NFTA_FIB_F_SADDR; RTN_LOCAL
+        let local = Attrs::new().bytes(1, &2u32.to_ne_bytes());
+        self.expression("fib", Attrs::new().be32(3, 1).be32(2, 3).be32(1, REGISTER))
+            .expression("cmp", Attrs::new().be32(1, REGISTER).be32(2, 1).nest(3, local))
+            .load_interface(Side::In, REGISTER)
+            .compare(&[0; 16])
+    }
+
     /// The end of the rule: `dnat ip to ip daddr . meta l4proto . th dport map @map`, or with 0.0.0.0 in the
     /// destination's place.
     pub(crate) fn translate(self, any_address: bool, map: &str, id: u32) -> Attrs {

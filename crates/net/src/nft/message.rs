@@ -202,10 +202,27 @@ pub(crate) fn add_element(set: Set, key: &[u8]) -> Request {
     )
 }
 
+/// How many elements go into one message: an attribute has at most 64 KiB, an element of ours 44 bytes.
+const AT_ONCE: usize = 500;
+
 /// Adds to a map. One that is there already with another value fails with `EBUSY` or `EEXIST`.
-pub(crate) fn add_mapping(set: Set, key: &[u8], to: &[u8]) -> Request {
-    let attrs = elements(set, true, &[(key, Some(to))]);
-    message(NEW_ELEMENT, NLM_F_CREATE, attrs, format!("nft(add element {TABLE} {})", set.name))
+pub(crate) fn add_mappings(set: Set, all: &[(Vec<u8>, Vec<u8>)]) -> Vec<Request> {
+    let message = |some: &[(Vec<u8>, Vec<u8>)]| {
+        let some: Vec<_> = some.iter().map(|(key, to)| (&key[..], Some(&to[..]))).collect();
+        let what = format!("nft(add element {TABLE} {})", set.name);
+        message(NEW_ELEMENT, NLM_F_CREATE, elements(set, true, &some), what)
+    };
+    all.chunks(AT_ONCE).map(message).collect()
+}
+
+/// Removes elements that are there.
+pub(crate) fn remove_elements(set: Set, keys: &[Vec<u8>]) -> Vec<Request> {
+    let message = |some: &[Vec<u8>]| {
+        let some: Vec<_> = some.iter().map(|key| (&key[..], None)).collect();
+        let what = format!("nft(delete element {TABLE} {})", set.name);
+        message(DEL_ELEMENT, 0, elements(set, false, &some), what)
+    };
+    keys.chunks(AT_ONCE).map(message).collect()
 }
 
 pub(crate) fn remove_element(set: Set, key: &[u8]) -> Request {
@@ -283,7 +300,7 @@ mod tests {
                 .replace(' ', "")
         );
         assert_eq!(
-            hex(add_mapping(ports, b"\x7f\0\0\x01\x06\0\0\0\x1f\x90\0\0", b"\x0a\x01\0\x02\0\x50\0\0").payload()),
+            hex(add_mappings(ports, &[(b"\x7f\0\0\x01\x06\0\0\0\x1f\x90\0\0".to_vec(), b"\x0a\x01\0\x02\0\x50\0\0".to_vec())])[0].payload()),
             "010000000c000100636f7261636c65000a000200706f7274730000000800040000000001 2c000380280001801400018010000100\
              7f000001060000001f900000100002800c0001000a01000200500000"
                 .replace(' ', "")

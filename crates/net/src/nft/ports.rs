@@ -43,14 +43,13 @@ impl Table {
     /// Lets ports lead to an address. The caller holds the ports' sockets, so what has a port already is a dead
     /// holder's, and is replaced.
     pub(crate) fn open_ports(&self, ports: &[Published], address: Ipv4Addr) -> Result<()> {
-        let add =
-            |port: &Published| nft::add_mapping(PORTS, &key(port), &target(address, port.container_port));
-        let mut batch: Vec<Request> = ports.iter().map(add).collect();
+        let mapping = |port: &Published| (key(port), target(address, port.container_port));
+        let mappings: Vec<_> = ports.iter().map(mapping).collect();
+        let mut batch = nft::add_mappings(PORTS, &mappings);
         match self.commit("nft(publish)", &batch) {
             Err(error) if matches!(error.errno(), Some(Errno::BUSY | Errno::EXIST)) => {
-                let taken = self.present(ports)?;
-                let removals = taken.iter().map(|(key, _)| nft::remove_element(PORTS, key));
-                batch.splice(..0, removals);
+                let taken: Vec<_> = self.present(ports)?.into_iter().map(|(key, _)| key).collect();
+                batch.splice(..0, nft::remove_elements(PORTS, &taken));
                 self.commit("nft(publish)", &batch).map_err(named)
             }
             done => done.map_err(named),
@@ -63,7 +62,8 @@ impl Table {
         for _ in 0..TRIES {
             let generation = if exclusive { None } else { Some(self.generation()?) };
             let ours = self.present(ports)?.into_iter().filter(|(_, to)| leads_to(to) == Some(address));
-            let batch: Vec<Request> = ours.map(|(key, _)| nft::remove_element(PORTS, &key)).collect();
+            let ours: Vec<_> = ours.map(|(key, _)| key).collect();
+            let batch = nft::remove_elements(PORTS, &ours);
             if batch.is_empty() {
                 return Ok(());
             }
@@ -89,7 +89,8 @@ impl Table {
         };
         let into = replies.iter().flat_map(mappings);
         let into = into.filter(|(_, to)| leads_to(to).is_some_and(|to| subnet.contains(to)));
-        Ok(into.map(|(key, _)| nft::remove_element(PORTS, &key)).collect())
+        let keys: Vec<_> = into.map(|(key, _)| key).collect();
+        Ok(nft::remove_elements(PORTS, &keys))
     }
 
     /// Those of the ports that are in the map, with what they lead to.
@@ -130,7 +131,7 @@ mod tests {
     fn a_mapping_is_read_as_it_was_written() {
         let port = Publish::tcp(80).on([127, 0, 0, 1]).host_port(8080).unbound();
         let to = target(Ipv4Addr::new(10, 1, 0, 2), 80);
-        let request = nft::add_mapping(PORTS, &key(&port), &to);
+        let request = nft::add_mappings(PORTS, &[(key(&port), to.clone())]).remove(0);
         let reply = Reply { kind: 0, payload: request.payload().to_vec() };
         let read: Vec<_> = mappings(&reply).collect();
         assert_eq!(read, [(key(&port), to)]);

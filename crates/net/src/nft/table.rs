@@ -29,6 +29,8 @@
 //!   iifname @nat oifname != @bridges masquerade
 //!   iifname . oifname @same ct status & dnat != 0 masquerade
 //!                                               hairpin: an answer must come back this way
+//!   oifname @nat ct status & dnat != 0 fib saddr type != local iifname "" masquerade
+//!                                               the same, where br_netfilter lets the bridge do it
 //!   ip saddr 127.0.0.0/8 oifname @nat masquerade
 //!                                               the host's loopback becomes the gateway, to which there is a way
 //! ```
@@ -247,10 +249,12 @@ fn forward() -> Vec<Attrs> {
 
 fn postrouting() -> Vec<Attrs> {
     let hairpin = Rule::new().both_interfaces_in(SAME.name, SAME.id);
+    let bridged = Rule::new().ipv4().interface_in(Side::Out, NAT.name, NAT.id);
     let loopback = Rule::new().ipv4().loopback(Field::Source);
     vec![
         inside(NAT).interface_not_in(Side::Out, BRIDGES.name, BRIDGES.id).masquerade(),
         hairpin.tracked(Track::Status, DESTINATION_TRANSLATED, true).masquerade(),
+        bridged.tracked(Track::Status, DESTINATION_TRANSLATED, true).bridged().masquerade(),
         loopback.interface_in(Side::Out, NAT.name, NAT.id).masquerade(),
     ]
 }

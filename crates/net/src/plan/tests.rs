@@ -105,6 +105,27 @@ fn joining_and_leaving() {
 }
 
 #[test]
+fn publishing() {
+    use crate::ports::Publish;
+    let address = Ipv4Addr::new(10, 64, 3, 7);
+    let ports = [Publish::tcp(80).host_port(8080).unbound(), Publish::udp(53).on([192, 0, 2, 1]).unbound()];
+    assert_eq!(
+        printed(&publish(&record(false), address, &ports, &["lan".into(), "wan".into()])),
+        "
+ 0 set net.ipv4.conf.cor-1a2b3c4d5e6.route_localnet = 1
+ 1 note that lan wan forward for us
+ 2 set net.ipv4.conf.lan.forwarding = 1
+ 3 set net.ipv4.conf.wan.forwarding = 1
+ 4 let the bridge send back to corvefc3f697955 what came from it
+ 5 publish 0.0.0.0:8080->80/tcp, 192.0.2.1:any->53/udp at 10.64.3.7
+"
+    );
+    let outer = publish(&record(false), address, &ports[1..], &[]).to_string();
+    assert!(!outer.contains("route_localnet") && !outer.contains("forward"), "{outer}");
+    assert!(publish(&record(false), address, &[], &["wan".into()]).is_empty());
+}
+
+#[test]
 fn names_of_interfaces_fit() {
     let address = Ipv4Addr::new(255, 255, 255, 254);
     for id in ["", "a", &"f".repeat(64)] {

@@ -5,5 +5,6 @@ mod support;
 mod crash;
 mod dns;
 mod manners;
+mod ports;
 mod reach;
 mod walls;

@@ -202,6 +202,16 @@ fn send(message: Message) -> Option<Message> {
     }
 }
 
+/// Makes 127.0.0.0/8 a place like any other for the calling thread's namespace, to be reached by way of `via`.
+pub fn send_loopback_out(interface: &str, via: Ipv4Addr) {
+    let mut down = LinkMessage::default();
+    down.header.change_mask = LinkFlags::Up;
+    down.attributes = vec![LinkAttribute::IfName("lo".into())];
+    send(Message::SetLink(down));
+    fs::write(format!("/proc/sys/net/ipv4/conf/{interface}/route_localnet"), "1").unwrap();
+    route(Ipv4Addr::new(127, 0, 0, 0), 8, via);
+}
+
 /// Gives the loopback interface of the calling thread's namespace another address.
 pub fn add_loopback_address(address: Ipv4Addr) {
     let mut message = AddressMessage::default();
