@@ -6,13 +6,13 @@ use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use coracle_build::{Base, Command, Commit, Error, ImageConfig, Stream, Worker};
-use coracle_host::{Call, Exit, Kind, Root, StagedDir, random_hex};
+use coracle_host::{Call, Exit, Kind, Root, StagedDir};
 use coracle_layers::{ChainId, Reference, Rootfs, UpperOptions};
 use coracle_net::Hold;
 use coracle_runtime::{Bundle, Facts, Plan, Pump, Service, Stdio, docker_spec, supervise};
 use rustix::fs::OFlags;
 
-use crate::container::set_user;
+use crate::container::{new_id, set_user};
 use crate::engine::Inner;
 use crate::error::Result;
 use crate::stack::{self, Attachment, DEFAULT_NETWORK, Mode, Stack};
@@ -215,7 +215,7 @@ impl<'a> Builder<'a> {
         let rootfs = self.mount(on, place)?;
         let root = directory(&rootfs.mount)?;
         Root::new(root.as_fd(), "snapshot").make_dirs(&command.cwd, 0o755, None)?;
-        let id = random_hex(32)?;
+        let id = new_id()?;
         let mut spec = docker_spec();
         let hostname = id[..12].to_owned();
         spec.set_hostname(Some(hostname.clone()));

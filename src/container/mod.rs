@@ -21,6 +21,6 @@ pub use keep::supervise;
 pub(crate) use launch::set_user;
 pub use output::Output;
 pub use ready::{Port, Ready, tcp};
-pub(crate) use room::reclaim;
+pub(crate) use room::{new_id, reclaim};
 pub use spec::{ContainerSpec, Source};
 pub use start::StartPlan;

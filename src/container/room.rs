@@ -110,7 +110,29 @@ pub(crate) fn reclaim(engine: &Inner) -> Result<()> {
     names::reclaim(&state.names, &state.staging, |id| Ok(containers.has(id)?)).doing(|| "reclaim names")
 }
 
-/// A new id: 64 hexadecimal digits.
+/// A new id: 64 hexadecimal digits. Its beginning serves as a host name, and resolvers take one that is all decimal
+/// for an address (inet_aton(3)).
 pub(crate) fn new_id() -> Result<String> {
-    Ok(random_hex(32)?)
+    loop {
+        let id = random_hex(32)?;
+        if !is_decimal(&id[..12]) {
+            return Ok(id);
+        }
+    }
+}
+
+fn is_decimal(name: &str) -> bool {
+    name.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_id_begins_like_an_address() {
+        assert!(is_decimal("012345678901") && !is_decimal("01234567890a"));
+        // One in 280 of all that are drawn.
+        assert!((0..3000).all(|_| !is_decimal(&new_id().unwrap()[..12])));
+    }
 }
