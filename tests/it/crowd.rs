@@ -27,7 +27,13 @@ fn member(role: &mut Role) {
     let script = "getent hosts $(cat /etc/hostname); echo up; sleep 100";
     let container = engine.start(&spec.command(["sh", "-c", script])).unwrap();
     wrote(&container, "up");
-    let address = container.output().unwrap().stdout.split_whitespace().next().unwrap().to_owned();
+    let output = container.output().unwrap();
+    let address = output.stdout.split_whitespace().next().unwrap().to_owned();
+    assert_eq!(
+        Some(&address),
+        container.address().unwrap().map(|own| own.to_string()).as_ref(),
+        "{output:?}"
+    );
     role.say(&format!("{address} {}", common.image.id()));
     role.hear();
     container.force_remove().unwrap();
@@ -57,7 +63,10 @@ fn thirty_two_at_once_from_nothing() {
         let sea = engine.find_network("sea").unwrap().unwrap();
         let attached: BTreeSet<String> =
             sea.attached().unwrap().iter().map(|one| one.address.to_string()).collect();
-        assert!(attached.iter().map(String::as_str).eq(addresses.iter().copied()), "{attached:?}");
+        assert!(
+            attached.iter().map(String::as_str).eq(addresses.iter().copied()),
+            "{attached:?}\n{addresses:?}"
+        );
 
         members.iter_mut().for_each(|member| member.say("go"));
         members.into_iter().for_each(|member| member.join());

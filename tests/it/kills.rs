@@ -10,12 +10,12 @@ use coracle::{BuildSpec, ContainerSpec, Engine, NetworkSpec, VolumeSpec};
 use coracle_testhost::{Host, Role, run_with};
 
 use crate::support::{
-    context, engine, locks, nothing_left, our_links, says, script, state, tools, within_a_second,
+    context, engine, locks, nothing_left, our_links, says, script, state, tools, within_a_second, wrote,
 };
 
 /// A container with all that a container can have.
 fn laden(name: &str) -> ContainerSpec {
-    script("echo more >> /data/log; sleep 100 & exec sleep 100")
+    script("echo more >> /data/log; echo up; sleep 100 & exec sleep 100")
         .name(name)
         .network("sea")
         .volume("data", "/data")
@@ -71,6 +71,7 @@ fn embedder(role: &mut Role) {
             }
         };
         let container = engine.start_stepping(&laden("x"), step).unwrap();
+        wrote(&container, "up");
         running.send("running".into()).unwrap();
         container.wait()
     });
