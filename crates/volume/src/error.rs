@@ -20,6 +20,14 @@ pub enum Error {
         /// One sentence part for each problem.
         problems: Vec<String>,
     },
+    /// It is well said, and not done here.
+    #[error("volume {name:?}: {what}")]
+    Unsupported {
+        /// The name as it was given; empty for an anonymous volume.
+        name: String,
+        /// What is not done.
+        what: String,
+    },
     /// There is no volume of that name.
     #[error("{act} volume `{name}`: there is none of that name")]
     NotFound {
@@ -34,9 +42,11 @@ pub enum Error {
         /// The volume.
         name: String,
     },
-    /// Somebody borrows it.
-    #[error("remove volume `{name}`: in use by {}", users.join(", "))]
+    /// Somebody borrows it, and what was asked for wants it alone.
+    #[error("{act} volume `{name}`: in use by {}", users.join(", "))]
     InUse {
+        /// What was to be done: `remove`, `clone`, `lend`.
+        act: &'static str,
         /// The volume.
         name: String,
         /// The living borrowers, as they named themselves.
@@ -67,6 +77,7 @@ impl Error {
     pub fn kind(&self) -> Kind {
         match self {
             Error::Invalid { .. } => Kind::Invalid,
+            Error::Unsupported { .. } => Kind::Unsupported,
             Error::NotFound { .. } => Kind::NotFound,
             Error::AlreadyExists { .. } => Kind::AlreadyExists,
             Error::InUse { .. } => Kind::InUse,

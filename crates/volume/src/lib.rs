@@ -22,19 +22,25 @@
 //! # }
 //! ```
 //!
-//! What matters here: [`Volumes`] (a directory of them), [`VolumeSpec`] (what is wanted), [`Volume`], [`Loan`].
+//! What matters here: [`Volumes`] (a directory of them), [`VolumeSpec`] (what is wanted), [`Volume`], [`Terms`] (how it is
+//! borrowed: read-only, a part of it, filled from an image before), [`Loan`]; [`Filter`] and [`Pruned`] for those who
+//! tidy up. A volume without a name of its own may have an owner ([`Volumes::create_for`]) and is found when that is no
+//! more ([`Volumes::reclaim`]). [`Volumes::clone_volume`] makes one that begins as another one is.
 //!
 //! # On disk
 //!
 //! ```text
 //! volumes/<name>/
-//! ├── record        JSON: name, created, labels, driver, anonymous; never changes
+//! ├── record        JSON: name, created, labels, driver, anonymous, options; never changes
 //! ├── data/         what the borrowers see; usable by other tools
 //! ├── users/<id>    who borrowed; locked by the borrower: an unlocked one is history
-//! └── lock          shared for the moment of lending, exclusive for the moment of removing
+//! ├── owner         whom it goes with; only where it has an owner
+//! ├── seeded        empty: it was filled from a seed, and never will be again
+//! └── lock          shared for the moment of lending, exclusive while it is filled, cloned or removed
 //! ```
 //!
-//! A volume appears by one rename out of staging and disappears by one rename into it.
+//! A volume appears by one rename out of staging and disappears by one rename into it. A seed, too, is copied in staging
+//! and takes the place of the empty `data` by one rename.
 //!
 //! # Should I be using this crate?
 //!
@@ -44,15 +50,29 @@
 
 #![forbid(unsafe_code)]
 
+mod clone;
+mod copy;
+mod data;
 mod error;
+mod filter;
 mod loan;
+mod local;
+mod prune;
 mod record;
+mod seed;
 mod spec;
+mod terms;
 mod volume;
 mod volumes;
+mod walk;
+mod xattr;
 
 pub use error::{Error, Result};
+pub use filter::Filter;
 pub use loan::Loan;
+pub use prune::Pruned;
 pub use spec::VolumeSpec;
+pub use terms::Terms;
 pub use volume::Volume;
 pub use volumes::Volumes;
+pub use walk::Usage;

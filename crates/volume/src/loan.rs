@@ -11,16 +11,22 @@ use crate::volume::{self, LOCK, USERS};
 pub struct Loan {
     mount: Mount,
     user: User,
+    seeded: bool,
 }
 
 impl Loan {
-    pub(crate) fn new(mount: Mount, user: User) -> Loan {
-        Loan { mount, user }
+    pub(crate) fn new(mount: Mount, user: User, seeded: bool) -> Loan {
+        Loan { mount, user, seeded }
     }
 
     /// The volume's data, to be attached by move_mount(2), or reached through the descriptor.
     pub fn mount(&self) -> &Mount {
         &self.mount
+    }
+
+    /// Whether the volume was filled from a seed for this loan.
+    pub fn was_seeded(&self) -> bool {
+        self.seeded
     }
 
     /// The parts, to give to another process: the loan lasts while anybody has the lock's descriptor open.
@@ -49,13 +55,8 @@ struct Entry {
 }
 
 impl User {
-    /// Enters `who` among the users of `volume`. `None`: the volume is gone from its name.
-    pub(crate) fn enter(
-        volume: &Dir,
-        is_there: impl Fn() -> coracle_host::Result<bool>,
-        who: &str,
-    ) -> coracle_host::Result<Option<User>> {
-        let Some(_gate) = gate(volume, is_there)? else { return Ok(None) };
+    /// Enters `who` among the users of `volume`, for somebody who stands in its gate.
+    pub(crate) fn enter(volume: &Dir, who: &str, _gate: &Lock) -> coracle_host::Result<User> {
         let users = volume.dir(USERS)?;
         let id = random_hex(8)?;
         let lock = Lock::exclusive(&users, &id)?;
@@ -64,7 +65,7 @@ impl User {
         written.map_err(|errno| {
             coracle_host::Error::os(format!("write({:?})", user.entry.users.path()), errno)
         })?;
-        Ok(Some(user))
+        Ok(user)
     }
 
     /// The lock alone. The entry stays, and says who as long as somebody holds that.
@@ -85,7 +86,7 @@ impl Drop for Entry {
 
 /// Stands in the gate: entries may be made while it is held shared. Where nobody else is there just now,
 /// sweeps out the entries of dead borrowers first. `None`: the volume is gone from its name.
-fn gate(
+pub(crate) fn gate(
     volume: &Dir,
     is_there: impl Fn() -> coracle_host::Result<bool>,
 ) -> coracle_host::Result<Option<Lock>> {
@@ -98,6 +99,23 @@ fn gate(
         Ok(None) => Lock::shared(volume, LOCK),
         Err(error) => Err(error),
     };
+    still_there(lock, is_there)
+}
+
+/// Stands in the gate alone: nobody else borrows, fills, clones or removes meanwhile. The entries of dead borrowers
+/// are swept out. `None`: the volume is gone from its name.
+pub(crate) fn alone(
+    volume: &Dir,
+    is_there: impl Fn() -> coracle_host::Result<bool>,
+) -> coracle_host::Result<Option<Lock>> {
+    let lock = Lock::exclusive(volume, LOCK).and_then(|lock| volume::sweep(volume).map(|()| lock));
+    still_there(lock, is_there)
+}
+
+fn still_there(
+    lock: coracle_host::Result<Lock>,
+    is_there: impl Fn() -> coracle_host::Result<bool>,
+) -> coracle_host::Result<Option<Lock>> {
     match lock {
         Ok(lock) if is_there()? => Ok(Some(lock)),
         Ok(_) => Ok(None),

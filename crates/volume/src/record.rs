@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::local::Backing;
+
 /// The only driver so far: a directory of this state directory.
 pub(crate) const LOCAL: &str = "local";
 
@@ -19,6 +21,8 @@ pub(crate) struct Record {
     pub(crate) driver: String,
     #[serde(default)]
     pub(crate) anonymous: bool,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) options: BTreeMap<String, String>,
 }
 
 impl Record {
@@ -37,7 +41,15 @@ impl Record {
         if record.driver != LOCAL {
             return Err(format!("its driver `{}` is unknown", record.driver));
         }
-        Ok(record)
+        match Backing::parse(&record.options) {
+            Ok(_) => Ok(record),
+            Err(_) => Err(format!("its options mean nothing here: {:?}", record.options)),
+        }
+    }
+
+    /// Where the data is.
+    pub(crate) fn backing(&self) -> Backing {
+        Backing::parse(&self.options).unwrap_or(Backing::Data)
     }
 }
 
@@ -54,6 +66,11 @@ mod tests {
         assert_eq!(Record::parse(text, "other").unwrap_err(), "it is the record of `db`");
         let foreign = br#"{"name":"db","created":1,"driver":"nfs"}"#;
         assert_eq!(Record::parse(foreign, "db").unwrap_err(), "its driver `nfs` is unknown");
+        let newer = br#"{"name":"db","created":1,"driver":"local","options":{"type":"nfs"}}"#;
+        assert_eq!(
+            Record::parse(newer, "db").unwrap_err(),
+            r#"its options mean nothing here: {"type": "nfs"}"#
+        );
         assert!(Record::parse(b"", "db").unwrap_err().starts_with("EOF"), "an empty file");
         assert!(Record::parse(b"{\"name\":\"db\"}", "db").unwrap_err().contains("created"));
     }
@@ -65,8 +82,14 @@ mod tests {
             created in any::<u64>(),
             labels in prop::collection::btree_map(any::<String>(), any::<String>(), 0..4),
             anonymous in any::<bool>(),
+            in_memory in any::<bool>(),
         ) {
-            let record = Record { name: name.clone(), created, labels, driver: LOCAL.to_owned(), anonymous };
+            let options = match in_memory {
+                true => BTreeMap::from([("type".to_owned(), "tmpfs".to_owned())]),
+                false => BTreeMap::new(),
+            };
+            let driver = LOCAL.to_owned();
+            let record = Record { name: name.clone(), created, labels, driver, anonymous, options };
             prop_assert_eq!(Record::parse(&record.to_bytes(), &name), Ok(record));
         }
     }

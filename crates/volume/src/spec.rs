@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::local::{Backing, Refusal};
 use crate::{Error, Result};
 
 /// A volume that is wanted. Writing one never fails; [`crate::Volumes::open`] and [`crate::Volumes::create`]
@@ -10,13 +11,14 @@ use crate::{Error, Result};
 pub struct VolumeSpec {
     name: Option<String>,
     labels: BTreeMap<String, String>,
+    options: BTreeMap<String, String>,
 }
 
 impl VolumeSpec {
     /// A volume of this name: a letter or digit, then at least one more of letters, digits, `_`, `.` and `-`, as docker
     /// has it; at most 255 in all.
     pub fn new(name: impl Into<String>) -> VolumeSpec {
-        VolumeSpec { name: Some(name.into()), labels: BTreeMap::new() }
+        VolumeSpec { name: Some(name.into()), ..VolumeSpec::default() }
     }
 
     /// A new volume whose name is 64 random hexadecimal digits. No two acts on the same spec mean the same volume.
@@ -28,6 +30,15 @@ impl VolumeSpec {
     #[must_use]
     pub fn label(mut self, key: impl Into<String>, value: impl Into<String>) -> VolumeSpec {
         self.labels.insert(key.into(), value.into());
+        self
+    }
+
+    /// Sets an option of docker's local driver: `type`, `o`, `device`. With `type` `tmpfs` the data is in memory, `o` being
+    /// tmpfs(5)'s options and mount flags: it is gone with the borrower, and there can be one at a time. With `o`
+    /// `bind` (or `rbind`) it is the host's directory `device`. Other types are refused.
+    #[must_use]
+    pub fn option(mut self, key: impl Into<String>, value: impl Into<String>) -> VolumeSpec {
+        self.options.insert(key.into(), value.into());
         self
     }
 
@@ -45,6 +56,14 @@ impl VolumeSpec {
         &self.labels
     }
 
+    pub(crate) fn options(&self) -> &BTreeMap<String, String> {
+        &self.options
+    }
+
+    pub(crate) fn backing(&self) -> Backing {
+        Backing::parse(&self.options).unwrap_or(Backing::Data)
+    }
+
     pub(crate) fn check(&self) -> Result<()> {
         let mut problems = Vec::new();
         if let Some(name) = &self.name {
@@ -53,6 +72,18 @@ impl VolumeSpec {
         if self.labels.contains_key("") {
             problems.push("a label has an empty key".to_owned());
         }
+        let mut unsupported = Vec::new();
+        for refusal in Backing::parse(&self.options).err().unwrap_or_default() {
+            match refusal {
+                Refusal::Invalid(why) => problems.push(why),
+                Refusal::Unsupported(why) => unsupported.push(why),
+            }
+        }
+        if problems.is_empty() && !unsupported.is_empty() {
+            let what = unsupported.join("; ");
+            return Err(Error::Unsupported { name: self.name.clone().unwrap_or_default(), what });
+        }
+        problems.extend(unsupported);
         match problems.is_empty() {
             true => Ok(()),
             false => Err(Error::Invalid { name: self.name.clone().unwrap_or_default(), problems }),
@@ -121,6 +152,9 @@ mod tests {
             "volume \"/etc\": a name is wanted here, not a path of the host; a label has an empty key";
         assert_eq!(error.to_string(), expected);
         assert_eq!(format!("{error:?}"), expected);
+        let error = VolumeSpec::new("db").option("type", "nfs").check().unwrap_err();
+        assert_eq!(error.kind(), coracle_host::Kind::Unsupported);
+        assert_eq!(error.to_string(), "volume \"db\": type `nfs`: only tmpfs and bind are supported");
     }
 
     proptest! {

@@ -1,35 +1,40 @@
 //! One volume.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use coracle_host::{Dir, Lock, Mount};
-use rustix::fs::AtFlags;
+use coracle_host::{Call, Dir, Lock, Mount, Staging};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 
 use crate::error::During;
-use crate::loan::{Loan, User};
+use crate::loan::{self, Loan, User};
+use crate::local::Backing;
 use crate::record::Record;
-use crate::{Error, Result};
+use crate::{Error, Result, Terms, Usage, seed, walk};
 
 pub(crate) const RECORD: &str = "record";
 pub(crate) const DATA: &str = "data";
 pub(crate) const USERS: &str = "users";
 pub(crate) const LOCK: &str = "lock";
+pub(crate) const SEEDED: &str = "seeded";
+pub(crate) const OWNER: &str = "owner";
 
-/// A volume as it was found. Having one keeps nobody from removing it; a [`Loan`] does. Cheap to clone but
-/// for its labels.
+/// A volume as it was found. Having one keeps nobody from removing it; a [`Loan`] does. It keeps the staging corner of
+/// the [`crate::Volumes`] that it came from. Cheap to clone but for its labels.
 #[derive(Clone)]
 pub struct Volume {
     volumes: Dir,
+    staging: Staging,
     dir: Dir,
     record: Record,
 }
 
 impl Volume {
-    pub(crate) fn new(volumes: &Dir, dir: Dir, record: Record) -> Volume {
-        Volume { volumes: volumes.clone(), dir, record }
+    pub(crate) fn new(volumes: &Dir, staging: &Staging, dir: Dir, record: Record) -> Volume {
+        Volume { volumes: volumes.clone(), staging: staging.clone(), dir, record }
     }
 
     /// Its name.
@@ -71,6 +76,40 @@ impl Volume {
         users(&self.dir).during("list users of", self.name())
     }
 
+    /// The options it was made with, by key.
+    pub fn options(&self) -> &BTreeMap<String, String> {
+        &self.record.options
+    }
+
+    /// Whom it goes with, as given to [`crate::Volumes::create_for`]; `None` where it stays for itself.
+    ///
+    /// # Errors
+    /// As of openat(2) and read(2).
+    pub fn owner(&self) -> Result<Option<String>> {
+        let bytes = self.dir.read_if_there(OWNER).during("look up the owner of", self.name())?;
+        Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    /// Lets it outlive its owner (docker's `rm` without `-v`): from now on it is like any other without a name.
+    ///
+    /// # Errors
+    /// As of unlinkat(2); that it has none is fine.
+    pub fn disown(&self) -> Result<()> {
+        match self.dir.remove_file(OWNER) {
+            Err(error) if error.errno() != Some(Errno::NOENT) => Err(error),
+            _ => self.dir.sync(),
+        }
+        .during("disown", self.name())
+    }
+
+    /// How much is in its directory. What options have put elsewhere is not.
+    ///
+    /// # Errors
+    /// `NotFound` (of the host's call) when it was removed meanwhile; else as of openat(2) and fstatat(2).
+    pub fn usage(&self) -> Result<Usage> {
+        self.dir.dir(DATA).and_then(|data| walk::usage(&data)).during("measure", self.name())
+    }
+
     /// Lends it. `user` says to people who borrows, for the refusal that somebody who wants to remove the volume
     /// gets: `container db`.
     ///
@@ -78,9 +117,7 @@ impl Volume {
     /// `NotFound` when it was removed meanwhile; else the host's: `Denied` without `CAP_SYS_ADMIN`, `Exhausted`
     /// where no file can be made.
     pub fn lend(&self, user: &str) -> Result<Loan> {
-        let (data, user) = self.borrow(user)?;
-        let mount = self.bind(&data).during("lend", self.name())?;
-        Ok(Loan::new(mount, user))
+        self.lend_on(user, &Terms::new())
     }
 
     /// Lends it such that nothing can be written through the mount, nor through what is mounted below it.
@@ -88,21 +125,123 @@ impl Volume {
     /// # Errors
     /// As of [`Volume::lend`].
     pub fn lend_read_only(&self, user: &str) -> Result<Loan> {
-        let (data, user) = self.borrow(user)?;
-        let mount = self.bind(&data).and_then(Mount::read_only).during("lend", self.name())?;
-        Ok(Loan::new(mount, user))
+        self.lend_on(user, &Terms::new().read_only())
     }
 
-    fn borrow(&self, user: &str) -> Result<(Dir, User)> {
-        let is_there = || is_at(&self.volumes, self.name(), &self.dir);
-        match User::enter(&self.dir, is_there, user).during("lend", self.name())? {
-            Some(user) => Ok((self.dir.dir(DATA).during("lend", self.name())?, user)),
-            None => Err(Error::NotFound { act: "lend", name: self.name().to_owned() }),
+    /// Lends it on terms: read-only, a part of it, filled before. Of those who come with a seed at the same moment one
+    /// fills the volume, and the others wait until it is complete; if that one dies, the next one does it. A volume that
+    /// was filled once, has anything in it, is in use, or has its data elsewhere by its options, is lent as it is.
+    ///
+    /// # Errors
+    /// As of [`Volume::lend`]. `Invalid` for terms that can't be met, such as a subpath that leads out; `NotFound` for one
+    /// that is not there; `InUse` for a volume in memory that somebody has already; `Exhausted` where there is no room
+    /// for the seed: the volume is empty then.
+    pub fn lend_on(&self, user: &str, terms: &Terms) -> Result<Loan> {
+        let invalid = |problems| Error::Invalid { name: self.name().to_owned(), problems };
+        match terms.problems() {
+            problems if problems.is_empty() => {}
+            problems => return Err(invalid(problems)),
+        }
+        let backing = self.backing();
+        let gone = || Error::NotFound { act: "lend", name: self.name().to_owned() };
+        let during = |result: coracle_host::Result<_>| result.during("lend", self.name());
+        let mut seeded = false;
+        let seed = terms.seed.as_ref().filter(|_| backing == Backing::Data);
+        let gate = match seed {
+            Some(tree) if seed::is_wanted(&self.dir).or_else(|error| self.or_gone(error))? => {
+                let gate = during(loan::alone(&self.dir, || self.is_there()))?.ok_or_else(gone)?;
+                seeded = seed::fill(&self.dir, &self.staging, tree, &gate).during("seed", self.name())?;
+                gate
+            }
+            _ if matches!(backing, Backing::Tmpfs { .. }) => {
+                let gate = during(loan::alone(&self.dir, || self.is_there()))?.ok_or_else(gone)?;
+                let users = self.users()?;
+                if !users.is_empty() {
+                    return Err(Error::InUse { act: "lend", name: self.name().to_owned(), users });
+                }
+                gate
+            }
+            _ => during(loan::gate(&self.dir, || self.is_there()))?.ok_or_else(gone)?,
+        };
+        let user = User::enter(&self.dir, user, &gate).during("lend", self.name())?;
+        drop(gate);
+        let mount = self.mount(&backing, terms.subpath.as_deref())?;
+        let mount = if terms.read_only { mount.read_only().during("lend", self.name())? } else { mount };
+        Ok(Loan::new(mount, user, seeded))
+    }
+
+    fn mount(&self, backing: &Backing, subpath: Option<&Path>) -> Result<Mount> {
+        let what = format!("volume {}", self.name());
+        let tree: OwnedFd = match backing {
+            Backing::Data => {
+                let data = self.dir.dir(DATA).during("lend", self.name())?;
+                data.as_fd().try_clone_to_owned().call(|| format!("fcntl({:?})", data.path()))
+            }
+            Backing::Bind { device, .. } => {
+                let flags = OFlags::PATH | OFlags::CLOEXEC;
+                rustix::fs::open(device, flags, Mode::empty()).call(|| format!("open({device:?})"))
+            }
+            Backing::Tmpfs { .. } if subpath.is_some() => {
+                let problems = vec!["a volume in memory has no subpaths".to_owned()];
+                return Err(Error::Invalid { name: self.name().to_owned(), problems });
+            }
+            Backing::Tmpfs { options, flags } => {
+                let options: Vec<_> = options.iter().map(|(key, value)| (&**key, &**value)).collect();
+                return Mount::new("tmpfs", &options, *flags).during("lend", self.name());
+            }
+        }
+        .during("lend", self.name())?;
+        let tree = match subpath {
+            Some(path) => self.below(&tree, path)?,
+            None => tree,
+        };
+        let (recursive, read_only) = match backing {
+            Backing::Bind { recursive, read_only, .. } => (*recursive, *read_only),
+            _ => (true, false),
+        };
+        let mount = Mount::bind(tree, recursive, what).and_then(Mount::private);
+        let mount = mount.and_then(|mount| if read_only { mount.read_only() } else { Ok(mount) });
+        mount.during("lend", self.name())
+    }
+
+    /// What `path` leads to below `tree`: no link, swapped in at whatever moment, leads anywhere else.
+    fn below(&self, tree: &OwnedFd, path: &Path) -> Result<OwnedFd> {
+        let inside = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        loop {
+            match openat2(tree, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), inside) {
+                // Something was renamed meanwhile, and the kernel could not be sure.
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(Errno::XDEV) => {
+                    let problems = vec![format!("subpath {path:?} leads out of the volume")];
+                    return Err(Error::Invalid { name: self.name().to_owned(), problems });
+                }
+                other => {
+                    let call = || format!("openat2(volume {}, {path:?})", self.name());
+                    return other.call(call).during("lend", self.name());
+                }
+            }
         }
     }
 
-    fn bind(&self, data: &Dir) -> coracle_host::Result<Mount> {
-        Mount::bind(data, true, format!("volume {}", self.name()))?.private()
+    pub(crate) fn backing(&self) -> Backing {
+        self.record.backing()
+    }
+
+    pub(crate) fn dir(&self) -> &Dir {
+        &self.dir
+    }
+
+    /// Whether it is still what its name means.
+    pub(crate) fn is_there(&self) -> coracle_host::Result<bool> {
+        is_at(&self.volumes, self.name(), &self.dir)
+    }
+
+    /// Of a volume that is being removed anything may be missing.
+    fn or_gone(&self, error: coracle_host::Error) -> Result<bool> {
+        match self.is_there().during("lend", self.name())? {
+            true => Err(error).during("seed", self.name()),
+            false => Err(Error::NotFound { act: "lend", name: self.name().to_owned() }),
+        }
     }
 }
 

@@ -11,8 +11,8 @@ use rustix::io::Errno;
 use crate::error::During;
 use crate::record::{LOCAL, Record};
 use crate::spec::check_name;
-use crate::volume::{DATA, LOCK, RECORD, USERS, is_at, users};
-use crate::{Error, Result, Volume, VolumeSpec};
+use crate::volume::{DATA, LOCK, OWNER, RECORD, USERS, is_at, users};
+use crate::{Error, Loan, Result, Terms, Volume, VolumeSpec};
 
 /// How often a deletion that finds new files is tried again.
 const GUESTS: usize = 16;
@@ -54,6 +54,44 @@ impl Volumes {
     /// # Errors
     /// `AlreadyExists`; `Invalid` with everything that is wrong with the spec; else the host's.
     pub fn create(&self, spec: &VolumeSpec) -> Result<Volume> {
+        self.make(spec, None, |_| Ok(()))
+    }
+
+    /// A new volume without a name of its own that goes with `owner`, such as a container's id: [`Volumes::remove_of`]
+    /// takes it along, and [`Volumes::reclaim`] finds it when the owner is no more.
+    ///
+    /// # Errors
+    /// `Invalid` where the spec has a name, or with everything else that is wrong with it; else the host's.
+    pub fn create_for(&self, owner: &str, spec: &VolumeSpec) -> Result<Volume> {
+        if let Some(name) = spec.name() {
+            let problems = vec!["only a volume without a name of its own has an owner".to_owned()];
+            return Err(Error::Invalid { name: name.to_owned(), problems });
+        }
+        self.make(spec, Some(owner), |_| Ok(()))
+    }
+
+    /// The volume of the spec's name, made where there is none, and borrowed: whatever others remove meanwhile.
+    ///
+    /// # Errors
+    /// As of [`Volumes::open`] and [`Volume::lend_on`].
+    pub fn open_and_lend(&self, spec: &VolumeSpec, user: &str, terms: &Terms) -> Result<(Volume, Loan)> {
+        loop {
+            let volume = self.open(spec)?;
+            match volume.lend_on(user, terms) {
+                Ok(loan) => return Ok((volume, loan)),
+                Err(Error::NotFound { .. }) => {} // removed between the two
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Makes a volume of what `fill` puts in its directory beside the rest.
+    pub(crate) fn make(
+        &self,
+        spec: &VolumeSpec,
+        owner: Option<&str>,
+        fill: impl FnOnce(&Dir) -> coracle_host::Result<()>,
+    ) -> Result<Volume> {
         spec.check()?;
         let name = match spec.name() {
             Some(name) => name.to_owned(),
@@ -66,9 +104,10 @@ impl Volumes {
             labels: spec.labels().clone(),
             driver: LOCAL.to_owned(),
             anonymous: spec.is_anonymous(),
+            options: spec.options().clone(),
         };
-        match self.publish(&record) {
-            Ok(dir) => Ok(Volume::new(&self.dir, dir, record)),
+        match self.publish(&record, owner, fill) {
+            Ok(dir) => Ok(Volume::new(&self.dir, &self.staging, dir, record)),
             Err(error) if error.errno() == Some(Errno::EXIST) => Err(Error::AlreadyExists { name }),
             Err(cause) => Err(cause).during("create", &name),
         }
@@ -85,7 +124,7 @@ impl Volumes {
             if let Some(bytes) = dir.read_if_there(RECORD).during("find", name)? {
                 let corrupt = |why| Error::Corrupt { name: name.to_owned(), path: dir.path_of(RECORD), why };
                 let record = Record::parse(&bytes, name).map_err(corrupt)?;
-                return Ok(Some(Volume::new(&self.dir, dir, record)));
+                return Ok(Some(Volume::new(&self.dir, &self.staging, dir, record)));
             }
             if is_at(&self.dir, name, &dir).during("find", name)? {
                 let why = "there is no such file".to_owned();
@@ -136,14 +175,14 @@ impl Volumes {
             }
             let users = users(&dir).during("remove", name)?;
             if !users.is_empty() {
-                return Err(Error::InUse { name: name.to_owned(), users });
+                return Err(Error::InUse { act: "remove", name: name.to_owned(), users });
             }
             return self.trash(name, gate).during("remove", name);
         }
     }
 
     /// Out of the way by one rename, then deleted. A crash leaves the rest to the next reclaim of the staging directory.
-    fn trash(&self, name: &str, gate: Lock) -> coracle_host::Result<()> {
+    pub(crate) fn trash(&self, name: &str, gate: Lock) -> coracle_host::Result<()> {
         let trash = self.staging.dir()?;
         self.dir.rename(name, trash.dir(), name)?;
         self.dir.sync()?;
@@ -159,7 +198,12 @@ impl Volumes {
     }
 
     /// Makes the volume in staging and puts it under its name whole.
-    fn publish(&self, record: &Record) -> coracle_host::Result<Dir> {
+    fn publish(
+        &self,
+        record: &Record,
+        owner: Option<&str>,
+        fill: impl FnOnce(&Dir) -> coracle_host::Result<()>,
+    ) -> coracle_host::Result<Dir> {
         let staged = self.staging.dir()?;
         let dir = staged.dir();
         let data = dir.make_new(DATA, 0o755)?;
@@ -169,9 +213,16 @@ impl Volumes {
         dir.make_new(USERS, 0o700)?;
         let new = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
         dir.file(LOCK, new, 0o600)?;
-        let mut file = std::fs::File::from(dir.file(RECORD, new, 0o644)?);
-        let written = file.write_all(&record.to_bytes()).and_then(|()| file.sync_all());
-        written.call(|| format!("write({:?})", dir.path_of(RECORD)))?;
+        let write = |name: &str, bytes: &[u8]| {
+            let mut file = std::fs::File::from(dir.file(name, new, 0o644)?);
+            let written = file.write_all(bytes).and_then(|()| file.sync_all());
+            written.call(|| format!("write({:?})", dir.path_of(name)))
+        };
+        write(RECORD, &record.to_bytes())?;
+        if let Some(owner) = owner {
+            write(OWNER, owner.as_bytes())?;
+        }
+        fill(dir)?;
         dir.sync()?;
         // Not opened again by its name: somebody may have removed it by then.
         let place = self.dir.path_of(&record.name);

@@ -2,11 +2,12 @@
 
 use std::fs;
 
-use coracle_host::Kind;
+use coracle_host::{Dir, Kind};
 use coracle_testhost::{Host, Role, run_with};
-use coracle_volume::VolumeSpec;
+use coracle_volume::{Terms, VolumeSpec};
 
 use crate::State;
+use crate::seed::{describe, plant};
 
 fn ready(role: &mut Role) -> State {
     let state = State::open(role.dir());
@@ -29,8 +30,29 @@ fn removes(role: &mut Role) {
     ready(role).volumes.remove("db").unwrap();
 }
 
-const ROLES: [(&str, coracle_testhost::Part); 3] =
-    [("creates", creates), ("lends", lends), ("removes", removes)];
+fn seeds(role: &mut Role) {
+    let tree = Dir::open(role.dir().join("image")).unwrap();
+    let state = ready(role);
+    drop(state.volumes.find("db").unwrap().unwrap().lend_on("the dead", &Terms::new().seed(&tree)).unwrap());
+}
+
+fn clones(role: &mut Role) {
+    ready(role).volumes.clone_volume("db", &VolumeSpec::new("copy")).unwrap();
+}
+
+fn prunes(role: &mut Role) {
+    let pruned = ready(role).volumes.prune(true, &[], |_| false).unwrap();
+    assert_eq!(pruned.removed, ["db"]);
+}
+
+const ROLES: [(&str, coracle_testhost::Part); 6] = [
+    ("creates", creates),
+    ("lends", lends),
+    ("removes", removes),
+    ("seeds", seeds),
+    ("clones", clones),
+    ("prunes", prunes),
+];
 
 /// Plays `role` again and again, killed one system call later each time, until it comes to its end. Before each
 /// time `before`, after it `after`; with a fresh look at the state, as of the next program. How often it was killed.
@@ -78,6 +100,7 @@ fn a_loan_ends_with_its_owner() {
     run_with(&ROLES, |host| {
         let volume = State::open(host.dir()).volumes.create(&VolumeSpec::new("db")).unwrap();
         fs::write(volume.path().join("row"), "1").unwrap();
+        drop(volume); // and with it our corner in `tmp/`
         let died = at_every_call(
             host,
             "lends",
@@ -122,5 +145,83 @@ fn a_removal_is_whole_or_not() {
             },
         );
         assert!(died > 10 && there > 5 && gone > 5, "{died} deaths: {there} there, {gone} gone");
+    });
+}
+
+#[test]
+fn a_seed_is_whole_or_not() {
+    run_with(&ROLES, |host| {
+        let tree = plant(&host.dir().join("image"));
+        let whole = describe(tree.path());
+        let (mut empty, mut full) = (0, 0);
+        let died = at_every_call(
+            host,
+            "seeds",
+            |state| drop(state.volumes.create(&VolumeSpec::new("db")).unwrap()),
+            |state| {
+                let volume = state.volumes.find("db").unwrap().unwrap();
+                match fs::read_dir(volume.path()).unwrap().count() {
+                    0 => empty += 1,
+                    _ => {
+                        full += 1;
+                        assert_eq!(describe(&volume.path()), whole);
+                    }
+                }
+                // The next one makes up for it.
+                drop(volume.lend_on("test", &Terms::new().seed(&tree)).unwrap());
+                assert_eq!(describe(&volume.path()), whole);
+                state.volumes.remove("db").unwrap();
+            },
+        );
+        assert!(died > 100 && empty > 50 && full > 5, "{died} deaths: {empty} empty, {full} full");
+    });
+}
+
+#[test]
+fn a_clone_is_whole_or_not() {
+    run_with(&ROLES, |host| {
+        let tree = plant(&host.dir().join("image"));
+        let whole = describe(tree.path());
+        let source = State::open(host.dir()).volumes.create(&VolumeSpec::new("db")).unwrap();
+        drop(source.lend_on("test", &Terms::new().seed(&tree)).unwrap());
+        drop(source);
+        let (mut none, mut full) = (0, 0);
+        let died = at_every_call(
+            host,
+            "clones",
+            |_| (),
+            |state| match state.volumes.find("copy").unwrap() {
+                Some(volume) => {
+                    full += 1;
+                    assert_eq!(describe(&volume.path()), whole);
+                    state.volumes.remove("copy").unwrap();
+                }
+                None => none += 1,
+            },
+        );
+        assert!(died > 100 && none > 50 && full > 1, "{died} deaths: {none} without, {full} with");
+    });
+}
+
+#[test]
+fn a_prune_is_whole_or_not() {
+    run_with(&ROLES, |host| {
+        let (mut there, mut gone) = (0, 0);
+        let died = at_every_call(
+            host,
+            "prunes",
+            |state| {
+                let volume = state.volumes.open(&VolumeSpec::new("db")).unwrap();
+                fs::write(volume.path().join("row"), "1").unwrap();
+            },
+            |state| match state.volumes.find("db").unwrap() {
+                Some(volume) => {
+                    there += 1;
+                    assert_eq!(fs::read(volume.path().join("row")).unwrap(), b"1", "nothing is missing");
+                }
+                None => gone += 1,
+            },
+        );
+        assert!(died > 10 && there > 5 && gone > 3, "{died} deaths: {there} there, {gone} gone");
     });
 }

@@ -8,8 +8,11 @@ use coracle_volume::{Loan, Volumes};
 
 mod crash;
 mod lend;
+mod prune;
 mod race;
+mod seed;
 mod store;
+mod terms;
 
 /// A state directory: its `tmp/` and `volumes/`, opened as a program would.
 struct State {
