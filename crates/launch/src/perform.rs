@@ -286,6 +286,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn closes_around_what_is_kept() {
+        // Numbers that nobody else in this process has.
+        let high = |lowest| {
+            let null = rustix::fs::open(c"/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).unwrap();
+            rustix::io::fcntl_dupfd_cloexec(&null, lowest).unwrap()
+        };
+        let fds = [500, 501, 503, 510].map(high);
+        let alive = || fds.each_ref().map(|fd| rustix::io::fcntl_getfd(fd).is_ok());
+        assert_eq!(alive(), [true; 4]);
+        close_from(500, [Some(fds[2].as_fd()), Some(fds[0].as_fd())]).unwrap();
+        assert_eq!(alive(), [true, false, true, false]);
+        close_from(500, [None, Some(fds[0].as_fd())]).unwrap();
+        assert_eq!(alive(), [true, false, false, false]);
+        close_from(500, [None, None]).unwrap();
+        assert_eq!(alive(), [false; 4]);
+        let _ = fds.map(mem::forget);
+    }
+
+    #[test]
     fn finds_the_parent_behind_any_name() {
         assert_eq!(parent_in(b"17 (sh) S 4 17 17 0"), Some(4));
         assert_eq!(parent_in(b"17 (a) R 1 ) (b) S 99 1"), Some(99));

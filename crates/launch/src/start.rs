@@ -143,3 +143,92 @@ fn clone(stack: &mut [u8], flags: c_int, child: &mut Child<'_>) -> Result<OwnedF
     // SAFETY: the kernel just made this descriptor for us, and nobody else has it.
     Ok(unsafe { OwnedFd::from_raw_fd(pidfd) })
 }
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+
+    use core::ptr;
+    use std::vec;
+
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+
+    use super::*;
+    use crate::Strings;
+
+    /// Performs the list and reaps who did. How much of its stack was used.
+    fn perform(ops: &[Op<'_>], memory: Memory) -> (Started, usize) {
+        const UNUSED: u8 = 0xa5;
+        let mut stack = vec![UNUSED; STACK_SIZE];
+        let started = start(ops, Namespaces::NONE, memory, &mut stack).unwrap();
+        let all = WaitIdOptions::EXITED | WaitIdOptions::from_bits_retain(libc::__WALL as u32);
+        waitid(WaitId::PidFd(started.pidfd.as_fd()), all).unwrap();
+        let (low, high) = stack.split_at(STACK_SIZE / 2);
+        assert!(low.iter().all(|byte| *byte == UNUSED), "beyond the end of its stack");
+        let unused = high.iter().take_while(|byte| **byte == UNUSED).count();
+        (started, high.len() - unused)
+    }
+
+    #[test]
+    fn a_failure_is_told_and_little_stack_is_used() {
+        let (mut argv, mut envp) = ([ptr::null(); 1], [ptr::null(); 1]);
+        let argv = Strings::new(&[], &mut argv).unwrap();
+        let envp = Strings::new(&[], &mut envp).unwrap();
+        let parent = std::process::id();
+        let null =
+            rustix::fs::open(c"/dev/null", rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty()).unwrap();
+        let null = rustix::io::fcntl_dupfd_cloexec(&null, 3).unwrap();
+        let all = [
+            Op::Undumpable,
+            Op::DieWithParent { parent },
+            Op::Umask(0),
+            Op::Stdio([null.as_fd(); 3]),
+            Op::DieWithParent { parent },
+            Op::NoNewPrivs,
+            Op::CloseFrom { first: 3, keep: None },
+            Op::ChangeDir(c"/"),
+            Op::Exec { candidates: &[c"/none", c"/dev/null/none", c"/dev/null"], argv, envp },
+        ];
+        // In memory of its own, since it forbids to be dumped; what the parent sees of its stack is nothing then.
+        let (started, _) = perform(&all, Memory::Own);
+        assert_eq!(started.failure, Some(Failure { step: 8, errno: Errno::ACCESS }));
+        let (started, used) = perform(&all[1..], Memory::Shared);
+        assert_eq!(started.failure, Some(Failure { step: 7, errno: Errno::ACCESS }));
+        assert!((1..STACK_SIZE / 4).contains(&used), "{used} bytes of stack");
+        // The parent's descriptors are where they were.
+        assert!(rustix::fs::fstat(&null).is_ok());
+        let (started, _) = perform(&[Op::DieWithParent { parent: parent + 1 }], Memory::Shared);
+        assert_eq!(started.failure, Some(Failure { step: 0, errno: Errno::SRCH }));
+    }
+
+    #[test]
+    fn a_short_stack_is_refused() {
+        let refused = start(&[], Namespaces::NONE, Memory::Shared, &mut [0; 64]);
+        assert_eq!(refused.unwrap_err(), Errno::INVAL);
+    }
+
+    #[test]
+    fn an_end_of_the_other_side_ends_a_child_that_waits() {
+        let pair = || {
+            let flags = rustix::net::SocketFlags::CLOEXEC;
+            rustix::net::socketpair(
+                rustix::net::AddressFamily::UNIX,
+                rustix::net::SocketType::STREAM,
+                flags,
+                None,
+            )
+        };
+        let (ours, theirs) = pair().unwrap();
+        rustix::net::send(&ours, b"!", rustix::net::SendFlags::NOSIGNAL).unwrap();
+        drop(ours);
+        // One turn is there to be had; at the next nobody is.
+        let ops = [Op::Await(theirs.as_fd()), Op::ChangeDir(c"/none")];
+        let (started, _) = perform(&ops, Memory::Shared);
+        assert_eq!(started.failure, None, "it could not say that it is there");
+        let (ours, theirs) = pair().unwrap();
+        rustix::net::send(&ours, b"!", rustix::net::SendFlags::NOSIGNAL).unwrap();
+        let ops = [Op::Await(theirs.as_fd()), Op::ChangeDir(c"/none")];
+        let (started, _) = perform(&ops, Memory::Shared);
+        assert_eq!(started.failure, Some(Failure { step: 1, errno: Errno::NOENT }));
+    }
+}

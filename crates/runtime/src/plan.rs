@@ -284,7 +284,12 @@ fn walls(spec: &Spec, mounted: &[Step], facts: &Facts) -> Vec<Step> {
 fn process_steps(process: &Process, facts: &Facts) -> Result<Vec<Step>> {
     let user = process.user();
     let groups = user.additional_gids().clone().unwrap_or_default();
-    let sets = command::capabilities(process.capabilities().as_ref());
+    let mut sets = command::capabilities(process.capabilities().as_ref());
+    let no_new_privileges = process.no_new_privileges() == Some(true);
+    if user.uid() == 0 && !no_new_privileges {
+        // exec makes these root's anyway (capabilities(7)). Gained there, they would disarm the parent-death signal.
+        sets.permitted |= sets.bounding;
+    }
     let mut steps = vec![
         Step::Umask(user.umask().unwrap_or(0o022)),
         Step::Stdio,
@@ -298,7 +303,7 @@ fn process_steps(process: &Process, facts: &Facts) -> Result<Vec<Step>> {
         },
         Step::DieWithParent { parent: facts.parent() },
     ];
-    if process.no_new_privileges() == Some(true) {
+    if no_new_privileges {
         steps.push(Step::NoNewPrivs);
     }
     // First, so that neither the directory nor the program can be one of ours, below /proc/self/fd.

@@ -6,7 +6,7 @@ use coracle_host::Exit;
 use coracle_runtime::{Bundle, Facts, Plan, Running, Stdio};
 use coracle_testhost::{Role, run, run_with};
 
-use crate::support::{self, PIPES, bundle, idle, line, plan, script, soon, user, watch};
+use crate::support::{self, PIPES, bundle, idle, line, plan, process, script, soon, user, watch};
 
 /// Owns a container that sleeps, with children of its own, and says so.
 fn owner(role: &mut Role) {
@@ -39,9 +39,15 @@ fn killed_with_its_program() {
 #[test]
 fn killed_with_the_thread_that_started_it() {
     run(|host| {
-        for uid in [0, 1000] {
+        // Root that is to have less than what bounds it gains that at exec, after the signal was armed.
+        for (uid, bare) in [(0, false), (1000, false), (0, true), (1000, true)] {
             let mut spec = script("exec sleep 1000");
             user(&mut spec, uid, uid, &[]);
+            if bare {
+                let mut sets = process(&mut spec).capabilities().clone().unwrap();
+                sets.set_effective(None).set_permitted(None);
+                process(&mut spec).set_capabilities(Some(sets));
+            }
             let plan = plan(&spec);
             let running = std::thread::scope(|scope| {
                 let start = || plan.start(Bundle { stdio: PIPES(), ..bundle(host.dir()) }).unwrap();

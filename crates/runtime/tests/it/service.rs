@@ -41,6 +41,24 @@ fn a_pump_takes_everything() {
 }
 
 #[test]
+fn what_was_written_before_the_end_is_taken_after_it() {
+    run(|host| {
+        let text = "read go; head -c 1000000 /dev/zero | tr '\\0' 'o'";
+        let stdio = [Stdio::Pipe, Stdio::Pipe, Stdio::Null];
+        let bundle = coracle_runtime::Bundle { stdio, ..bundle(host.dir()) };
+        let Running { pidfd, stdin, stdout, .. } = plan(&script(text)).start(bundle).unwrap();
+        rustix::pipe::fcntl_setpipe_size(stdout.as_ref().unwrap(), 1 << 20).unwrap();
+        drop(stdin);
+        assert!(pidfd.ended_within(Some(support::SOON)).unwrap());
+        let mut count = 0;
+        let mut pump = Pump::new(stdout, None).unwrap().to(|_, bytes: &[u8]| count += bytes.len());
+        supervise(&pidfd, &mut [&mut pump]).unwrap();
+        drop(pump);
+        assert_eq!(count, 1_000_000);
+    });
+}
+
+#[test]
 fn a_full_disk_holds_nobody_up() {
     run(|host| {
         let disk = host.small_disk(64 << 10);
