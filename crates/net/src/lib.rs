@@ -1,4 +1,4 @@
-//! Networks, addresses and names for network namespaces that it is given.
+//! Networks, addresses, names and published ports for network namespaces that it is given.
 //!
 //! A [`Network`] is a directory; nobody runs it. A namespace that joins gets an address, which is a lock on a
 //! file, and the kernel objects of the network (a bridge, its rules) exist only while somebody is on it. Everything
@@ -24,9 +24,11 @@
 //!
 //! # The types that matter
 //!
-//! - [`Networks`]: the networks of a state directory. Create, find, list, remove, reclaim.
+//! - [`Networks`]: the networks of a state directory. Create, find, list, select, remove, prune, reclaim.
 //! - [`NetworkSpec`], [`Join`]: what is wanted. Writing one never fails.
 //! - [`Network::join`] gives an [`Endpoint`], [`Network::plan`] prints what that would do.
+//! - [`ports`]: published ports, [`ports::Publish`] to ask for and [`ports::Published`] as given; `-p` as text.
+//! - [`Filter`]: which networks to list or to prune.
 //! - [`dns::Server`] answers names at 127.0.0.11 inside a namespace; [`dns::Responder`] is its pure half.
 //! - [`files`]: `/etc/hosts`, `/etc/resolv.conf` and `/etc/hostname` as text.
 //!
@@ -41,6 +43,18 @@
 //! user. Where the host is no router (`net.ipv4.ip_forward` is 0), forwarding is switched on for the bridges and
 //! the interfaces of default routes alone, with a rule that lets nothing through these but answers, and switched
 //! off again at the end. No other table, route or switch is touched.
+//!
+//! # Published ports
+//!
+//! Each is a socket of the endpoint's, bound so that a clash is an error, and an element in one map of the table:
+//! the kernel translates, at its own speed, on all ways in, loopback included; there is no forwarding process. So
+//! that loopback can be one of them, `route_localnet` is on for the bridge, and two rules see to it that nothing
+//! from or for 127.0.0.0/8 ever crosses it. Where the host is no router, every interface with an address forwards
+//! while a port is published on all addresses, for answers and published ports only.
+//!
+//! What is not there: IPv6 and SCTP; interfaces that get their first address after the port was published, unless
+//! the host is a router or they are already forwarding; and whoever flushes all rules of the host closes the ports until
+//! they are published anew.
 #![forbid(unsafe_code)]
 
 mod act;
@@ -49,6 +63,7 @@ mod endpoint;
 mod error;
 mod facts;
 pub mod files;
+mod filter;
 mod hold;
 mod lease;
 mod mac;
@@ -67,6 +82,7 @@ use std::os::fd::BorrowedFd;
 
 pub use endpoint::Endpoint;
 pub use error::{Error, Kind, Result};
+pub use filter::Filter;
 pub use mac::Mac;
 pub use network::{Attached, Hold, Network};
 pub use networks::Networks;

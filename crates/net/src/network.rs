@@ -106,6 +106,17 @@ impl Network {
         Ok(attached.collect())
     }
 
+    /// Whether somebody is on it or holds it now, in any process.
+    ///
+    /// # Errors
+    /// As of openat(2) and fcntl(2).
+    pub fn is_in_use(&self) -> Result<bool> {
+        match Lock::is_held(&self.dir, LOCK) {
+            Err(error) if error.errno() == Some(Errno::NOENT) => Ok(false),
+            held => Ok(held?),
+        }
+    }
+
     /// Its names, for a [`crate::dns::Responder`].
     pub fn zone(&self) -> Zone {
         Zone::new(self.name(), self.subnet(), self.book.clone())

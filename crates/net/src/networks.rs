@@ -8,7 +8,7 @@ use coracle_host::{Dir, Lock, Staging, random_hex};
 use crate::error::Doing;
 use crate::network::{LOCK, Network};
 use crate::record::{Record, VERSION};
-use crate::{Driver, Error, Kind, NetworkSpec, Result, Subnet, act, facts, plan, pool, spec};
+use crate::{Driver, Error, Filter, Kind, NetworkSpec, Result, Subnet, act, facts, plan, pool, spec};
 
 /// Held while a subnet is chosen, so that no two networks get the same. A name that no network can have.
 const CHOOSING: &str = ".lock";
@@ -120,6 +120,38 @@ impl Networks {
             networks.extend(self.find(&name)?);
         }
         Ok(networks)
+    }
+
+    /// The networks that a filter lets through, by name.
+    ///
+    /// # Errors
+    /// As of [`Networks::list`] and [`Filter::matches`].
+    pub fn select(&self, filter: &Filter) -> Result<Vec<Network>> {
+        let mut networks = Vec::new();
+        for network in self.list()? {
+            if filter.matches(&network)? {
+                networks.push(network);
+            }
+        }
+        Ok(networks)
+    }
+
+    /// Removes all networks that nobody is on and that `which` says yes to. Their names, in order.
+    ///
+    /// # Errors
+    /// The first failure, after all networks were tried.
+    pub fn prune(&self, mut which: impl FnMut(&Network) -> bool) -> Result<Vec<String>> {
+        let (mut removed, mut failure) = (Vec::new(), None);
+        for network in self.list()?.into_iter().filter(|network| which(network)) {
+            match self.remove(network.name()) {
+                Ok(()) => removed.push(network.name().to_owned()),
+                Err(error) if matches!(error.kind(), Kind::InUse | Kind::NotFound) => {}
+                Err(error) => {
+                    failure.get_or_insert(error);
+                }
+            }
+        }
+        failure.map_or(Ok(removed), Err)
     }
 
     /// Removes a network that nobody is on.

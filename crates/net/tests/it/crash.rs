@@ -1,6 +1,7 @@
 //! What SIGKILL leaves: nothing that the next one doesn't reclaim.
 
 use coracle_net::NetworkSpec;
+use coracle_net::ports::Publish;
 use coracle_testhost::{Host, Role, run_with};
 
 use crate::support::{self, Outside, join, netns, networks, our_links};
@@ -60,7 +61,8 @@ fn sailor(role: &mut Role) {
     let netns = netns();
     role.hear();
     let sea = networks.open(&NetworkSpec::new("sea").subnet("10.1.0.0/24")).unwrap();
-    sea.join(&join(&netns, "sailor")).unwrap().leave().unwrap();
+    let join = join(&netns, "sailor").publish(Publish::tcp(80).host_port(8080));
+    sea.join(&join).unwrap().leave().unwrap();
     networks.remove("sea").unwrap();
 }
 

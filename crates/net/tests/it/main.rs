@@ -4,6 +4,7 @@ mod support;
 
 mod crash;
 mod dns;
+mod live;
 mod manners;
 mod ports;
 mod reach;

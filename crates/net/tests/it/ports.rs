@@ -131,8 +131,8 @@ fn loopback_never_comes_from_the_wire() {
         let (thief, _at_thief) = at(&sea, "thief", &[]);
         let boats = serve(&boat, 80);
         let secret = TcpListener::bind("127.0.0.1:6000").unwrap();
-        outside.0.within(|| support::send_loopback_out("wan", HOST)).unwrap();
-        thief.within(|| support::send_loopback_out("eth0", sea.gateway())).unwrap();
+        outside.0.within(|| support::send_loopback_out(false, "wan", HOST)).unwrap();
+        thief.within(|| support::send_loopback_out(true, "eth0", sea.gateway())).unwrap();
         for port in [6000, 8080, 8081] {
             assert_eq!(failure(&outside.0, (LOCAL, port)), ErrorKind::TimedOut, "{port}");
             assert_eq!(failure(&thief, (LOCAL, port)), ErrorKind::TimedOut, "{port}");

@@ -203,11 +203,16 @@ fn send(message: Message) -> Option<Message> {
 }
 
 /// Makes 127.0.0.0/8 a place like any other for the calling thread's namespace, to be reached by way of `via`.
-pub fn send_loopback_out(interface: &str, via: Ipv4Addr) {
-    let mut down = LinkMessage::default();
-    down.header.change_mask = LinkFlags::Up;
-    down.attributes = vec![LinkAttribute::IfName("lo".into())];
-    send(Message::SetLink(down));
+/// `up` is whether the loopback interface was ever up, and has its address.
+pub fn send_loopback_out(up: bool, interface: &str, via: Ipv4Addr) {
+    if up {
+        let mut message = AddressMessage::default();
+        message.header.family = AddressFamily::Inet;
+        message.header.prefix_len = 8;
+        message.header.index = 1;
+        message.attributes = vec![AddressAttribute::Local(Ipv4Addr::LOCALHOST.into())];
+        send(Message::DelAddress(message));
+    }
     fs::write(format!("/proc/sys/net/ipv4/conf/{interface}/route_localnet"), "1").unwrap();
     route(Ipv4Addr::new(127, 0, 0, 0), 8, via);
 }
