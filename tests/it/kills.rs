@@ -51,7 +51,8 @@ fn nothing_remains(host: &Host, sea: &str, when: &str) {
     assert_eq!(engine.find_network("sea").unwrap().unwrap().id(), sea, "{when}");
     let data = engine.find_volume("data").unwrap().unwrap();
     assert_eq!(fs::read_to_string(data.path().join("kept")).unwrap(), "kept", "{when}");
-    drop(engine);
+    // Handles have their part of the engine.
+    drop((engine, data));
     nothing_left(host.dir());
 }
 

@@ -1,12 +1,13 @@
-//! What the embedding program notices of an engine: nothing.
+//! What the embedding program notices of an engine, and an engine of its program: nothing.
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use coracle::{BuildSpec, Container, Engine, ExecSpec, Image, Network, NetworkSpec, Ready, Volume};
-use coracle_testhost::run as host;
+use coracle::{BuildSpec, Container, Engine, ExecSpec, Exit, Image, Network, NetworkSpec, Ready, Volume};
+use coracle_testhost::{Role, run as host, run_with};
 
-use crate::support::{engine, fails, nothing_left, says, script, tools};
+use crate::support::{engine, fails, nothing_left, run, says, script, tools};
 
 #[test]
 fn handles_go_between_threads() {
@@ -22,7 +23,8 @@ fn handles_go_between_threads() {
 /// What a program is, apart from what the test host compares anyway (mounts, links, locks, children).
 fn self_portrait() -> Vec<String> {
     let mut picture = vec![format!("{:?}", std::env::current_dir().unwrap())];
-    let status = fs::read_to_string("/proc/self/status").unwrap();
+    // Of this thread: libtest's main thread changes its own mask while it starts us.
+    let status = fs::read_to_string("/proc/thread-self/status").unwrap();
     let keep =
         ["Umask", "Uid", "Gid", "Groups", "SigB", "SigI", "SigC", "Cap", "NoNewPrivs", "Seccomp", "Threads"];
     let lines = status.lines().filter(|line| keep.iter().any(|key| line.starts_with(key)));
@@ -128,5 +130,68 @@ fn many_threads_share_an_engine() {
         });
         drop(engine);
         nothing_left(host.dir());
+    });
+}
+
+/// A program may wait for all children there are. It then takes statuses that are not its own.
+#[test]
+fn a_program_that_reaps_everything_is_no_harm() {
+    host(|host| {
+        let engine = engine(host.dir());
+        tools(&engine);
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    let _ = rustix::process::wait(rustix::process::WaitOptions::NOHANG);
+                }
+            });
+            let exits: Vec<Exit> = (0..20)
+                .map(|_| {
+                    let container = engine.start(&script("exit 7")).unwrap();
+                    container.wait().unwrap()
+                })
+                .collect();
+            let sleeper = engine.start(&script("exec sleep 100")).unwrap();
+            let (exec, output) = sleeper.exec(&ExecSpec::new(["sh", "-c", "echo out; exit 3"])).unwrap();
+            sleeper.kill().unwrap();
+            done.store(true, Ordering::Relaxed);
+            assert!(exits.iter().all(|exit| matches!(exit, Exit::Code(7) | Exit::Unknown)), "{exits:?}");
+            assert!(
+                matches!(exec, Exit::Code(3) | Exit::Unknown) && output.stdout == "out\n",
+                "{exec} {output:?}"
+            );
+        });
+    });
+}
+
+/// A daemon may have closed its standard streams. What is opened then gets their numbers.
+fn streamless(role: &mut Role) {
+    for number in 0..3 {
+        // SAFETY: nothing in this process uses them; the line to the test has a number of its own.
+        unsafe { rustix::io::close(number) };
+    }
+    let engine = engine(role.dir());
+    let (exit, output) = run(&engine, &script("cat; echo out; echo err >&2; exit 3"));
+    role.say(&format!("{exit} {output:?}"));
+    let sleeper = engine.start(&script("exec sleep 100").network("bridge")).unwrap();
+    let (exit, output) =
+        sleeper.exec(&ExecSpec::new(["sh", "-c", "cat; echo out; echo err >&2; exit 4"])).unwrap();
+    role.say(&format!("{exit} {output:?}"));
+    let dockerfile = "FROM tools\nRUN cat; echo out > /dev/stdout; echo err >&2\n";
+    let built = engine.build(&BuildSpec::without_context(dockerfile), |_| {});
+    role.say(&format!("{:?}", built.map(|built| built.steps.len())));
+}
+
+#[test]
+fn a_program_without_standard_streams_is_no_harm() {
+    run_with(&[("streamless", streamless)], |host| {
+        tools(&engine(host.dir()));
+        let mut role = host.play("streamless");
+        let output = "Output { stdout: \"out\\n\", stderr: \"err\\n\" }";
+        assert_eq!(role.hear().unwrap(), format!("exit status 3 {output}"));
+        assert_eq!(role.hear().unwrap(), format!("exit status 4 {output}"));
+        assert_eq!(role.hear().unwrap(), "Ok(2)");
+        role.join();
     });
 }

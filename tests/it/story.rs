@@ -167,7 +167,7 @@ fn what_is_in_a_volume_outlives_containers() {
         drop(user);
         engine.remove_volume("data").unwrap();
         assert!(engine.volumes().unwrap().is_empty());
-        drop(engine);
+        drop((engine, volume, found));
         nothing_left(host.dir());
     });
 }
