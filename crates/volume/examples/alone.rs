@@ -1,4 +1,5 @@
-//! Volumes without the rest: make one, borrow it, write through its mount, and find the data again.
+//! Volumes without the rest: make one, borrow it, write through its mount, and find the data again; fill one from a
+//! directory, and clone it.
 //!
 //! `sudo cargo run -p coracle-volume --example alone`
 #![allow(clippy::print_stdout)]
@@ -8,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
 use coracle_host::{Dir, Mount, Staging};
-use coracle_volume::{VolumeSpec, Volumes};
+use coracle_volume::{Terms, VolumeSpec, Volumes};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let place = std::env::temp_dir().join(format!("coracle-volume-{}", std::process::id()));
@@ -36,7 +37,22 @@ fn tell(place: &Path) -> Result<(), Box<dyn Error>> {
     println!("refused  {}", std::fs::write(below(loan.mount()).join("note"), "changed").unwrap_err());
     drop(loan);
 
-    volumes.remove("notes")?;
+    let tree = state.make("tree", 0o755)?;
+    std::fs::write(tree.path_of("greeting"), "hello")?;
+    let template = volumes.open(&VolumeSpec::new("template"))?;
+    let loan = template.lend_on("the third visitor", &Terms::new().seed(&tree).read_only())?;
+    println!(
+        "filled   {}: {:?}",
+        loan.was_seeded(),
+        std::fs::read_to_string(below(loan.mount()).join("greeting"))?
+    );
+    drop(loan);
+    let copy = volumes.clone_volume("template", &VolumeSpec::anonymous())?;
+    println!("cloned   {} bytes into {}", copy.usage()?.bytes, copy.name());
+
+    let pruned = volumes.prune(true, &[], |volume| volume.name() == "template")?;
+    println!("pruned   {} bytes of {:?}", pruned.freed, pruned.removed);
+    volumes.remove("template")?;
     println!("removed  {:?} are left", volumes.names()?);
     Ok(())
 }

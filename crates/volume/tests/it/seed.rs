@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use coracle_host::{Dir, Kind};
 use coracle_testhost::{Role, run, run_with};
@@ -271,5 +272,55 @@ fn sixteen_processes_fill_it_once() {
             state.reclaim();
             assert_eq!(state.corners(), 1);
         }
+    });
+}
+
+#[test]
+fn a_source_that_changes_into_links_never_leads_out() {
+    run(|host| {
+        let image = host.dir().join("image");
+        fs::create_dir_all(image.join("d")).unwrap();
+        fs::create_dir_all(host.dir().join("secret")).unwrap();
+        for number in 0..20 {
+            fs::write(image.join(format!("d/{number}")), "mine").unwrap();
+            fs::write(host.dir().join(format!("secret/{number}")), "secret").unwrap();
+        }
+        fs::write(image.join("file"), "mine").unwrap();
+        symlink(host.dir().join("secret"), image.join("link")).unwrap();
+        symlink(host.dir().join("secret/1"), image.join("link2")).unwrap();
+        let tree = Dir::open(&image).unwrap();
+        let state = State::open(host.dir());
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let exchange = rustix::fs::RenameFlags::EXCHANGE;
+                while !done.load(Ordering::Relaxed) {
+                    for (one, other) in [("d", "link"), ("file", "link2")] {
+                        rustix::fs::renameat_with(&tree, one, &tree, other, exchange).unwrap();
+                    }
+                }
+            });
+            let (mut filled, mut refused) = (0, 0);
+            for _ in 0..5000 {
+                if filled >= 50 && refused >= 50 {
+                    break;
+                }
+                let volume = state.volumes.create(&VolumeSpec::new("db")).unwrap();
+                match volume.lend_on("one", &Terms::new().seed(&tree)) {
+                    Ok(loan) => filled += usize::from(loan.was_seeded()),
+                    Err(error) => {
+                        refused += 1;
+                        assert!(error.to_string().starts_with("seed volume `db`: "), "{error}");
+                        assert_eq!(fs::read_dir(volume.path()).unwrap().count(), 0);
+                    }
+                }
+                let told = format!("{:?}", describe(&volume.path()));
+                assert!(!told.contains("\"secret\""), "{told}");
+                state.volumes.remove("db").unwrap();
+            }
+            done.store(true, Ordering::Relaxed);
+            assert!(filled > 0 && refused > 0, "{filled} filled, {refused} refused");
+        });
+        assert_eq!(state.corners(), 1);
     });
 }
