@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use coracle_build::{Base, Command, Commit, Error, ImageConfig, Stream, Worker};
+use coracle_build::{Base, Command, Commit, Error, ImageConfig, Network, Stream, Worker};
 use coracle_host::{Call, Exit, Kind, Root, StagedDir};
 use coracle_layers::{ChainId, Reference, Rootfs, UpperOptions};
 use coracle_net::Hold;
@@ -125,6 +125,12 @@ impl Worker for Builder<'_> {
         command: &Command,
         output: &mut dyn FnMut(Stream, &[u8]),
     ) -> Result<Snapshot, Error> {
+        if let Some(mount) = command.mounts.first() {
+            return Err(Error::new(Kind::Unsupported, format!("RUN with a {mount} is not supported yet")));
+        }
+        if command.network == Network::Host {
+            return Err(Error::new(Kind::Unsupported, "RUN with the host's network is not supported yet"));
+        }
         let place = self.change()?;
         let exit = self.execute(on, &place, command, output).map_err(facade)?;
         match exit {
@@ -229,10 +235,15 @@ impl<'a> Builder<'a> {
             set_user(process, &command.user, &root)?;
         }
         let mut plan = Plan::container(&spec, &Facts::of_this_host())?;
-        self.hold_network()?;
-        let networks = vec![Attachment::default_network()];
+        let networks = match command.network {
+            Network::None => Vec::new(),
+            _ => {
+                self.hold_network()?;
+                vec![Attachment::default_network()]
+            }
+        };
         let mut stack = Stack::open(self.engine, &id, std::slice::from_ref(&hostname), &networks)?;
-        let mode = Mode::Networks(networks);
+        let mode = if networks.is_empty() { Mode::None } else { Mode::Networks(networks) };
         let mut mounts = Vec::new();
         for (name, mount) in stack::files(place.staged.dir(), &hostname, Some(&stack), &mode, &[])? {
             plan.attach(name, format!("/etc/{name}"))?;

@@ -56,6 +56,11 @@ impl Cache {
         Cache { dir, staging }
     }
 
+    /// A directory that is removed when it is dropped.
+    pub(crate) fn stage(&self) -> Result<coracle_host::StagedDir> {
+        Ok(self.staging.dir()?)
+    }
+
     pub(crate) fn get<T: DeserializeOwned>(&self, key: &str) -> Option<T> {
         let bytes = self.dir.read_if_there(key).ok()??;
         let envelope: Envelope<T> = serde_json::from_slice(&bytes).ok()?;

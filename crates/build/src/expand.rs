@@ -3,6 +3,8 @@
 
 use coracle_host::Kind;
 
+use crate::pattern::Pattern;
+
 /// How long an expanded word may get; beyond it is a mistake, or an attack by doubling.
 const MAX_EXPANDED: usize = 1 << 20;
 /// How deep `${a:-${b:-…}}` may nest.
@@ -54,6 +56,8 @@ struct Expander<'a> {
     vars: &'a dyn Lookup,
     quotes: bool,
     split: bool,
+    /// Reading a pattern: escapes of its wildcards stay in it.
+    pattern: bool,
     depth: usize,
 }
 
@@ -78,7 +82,7 @@ impl Output {
 
 impl<'a> Expander<'a> {
     fn new(text: &'a str, escape: char, vars: &'a dyn Lookup) -> Expander<'a> {
-        Expander { text, at: 0, escape, vars, quotes: true, split: false, depth: 0 }
+        Expander { text, at: 0, escape, vars, quotes: true, split: false, pattern: false, depth: 0 }
     }
 
     fn run(mut self) -> Result<Vec<String>, Fault> {
@@ -122,6 +126,10 @@ impl<'a> Expander<'a> {
                 c if c == self.escape => {
                     self.next();
                     match self.next() {
+                        Some(next) if self.pattern && "*?\\".contains(next) => {
+                            out.push_char('\\');
+                            out.push_char(next);
+                        }
                         Some(next) if self.quotes || next == '$' || next == self.escape => {
                             out.push_char(next)
                         }
@@ -256,8 +264,7 @@ impl<'a> Expander<'a> {
             '-' | '?' => filled.is_none(),
             '+' => filled.is_some(),
             '#' | '%' | '/' if !colon => {
-                let what = format!("`${{{name}{operator}…}}` is not supported yet");
-                return self.fault(Kind::Unsupported, start, what);
+                return self.substitution(start, operator, value.unwrap_or(""), live);
             }
             _ => {
                 let what = format!(
@@ -282,15 +289,49 @@ impl<'a> Expander<'a> {
         })
     }
 
+    /// `${x#p}`, `${x##p}`, `${x%p}`, `${x%%p}`, `${x/p/r}`, `${x//p/r}` from after the operator on.
+    fn substitution(
+        &mut self,
+        start: usize,
+        operator: char,
+        value: &str,
+        live: bool,
+    ) -> Result<String, Fault> {
+        let twice = self.peek() == Some(operator);
+        if twice {
+            self.next();
+        }
+        let stop = if operator == '/' { '/' } else { '}' };
+        let pattern = self.word_until(start, stop, live, true)?;
+        let pattern = Pattern::parse(&pattern).or_else(|what| self.fault(Kind::Invalid, start, what))?;
+        Ok(match operator {
+            '#' => pattern.without_prefix(value, twice).to_owned(),
+            '%' => pattern.without_suffix(value, twice),
+            _ => {
+                let new = self.word_until(start, '}', live, false)?;
+                if value.len().saturating_mul(new.len().max(1)) > MAX_EXPANDED * 64 {
+                    return self.fault(Kind::Exhausted, start, "the value is longer than 1 MiB");
+                }
+                pattern.replaced(value, &new, twice)
+            }
+        })
+    }
+
     fn word(&mut self, start: usize, live: bool) -> Result<String, Fault> {
+        self.word_until(start, '}', live, false)
+    }
+
+    fn word_until(&mut self, start: usize, stop: char, live: bool, pattern: bool) -> Result<String, Fault> {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
             return self.fault(Kind::Exhausted, start, "substitutions nest too deep");
         }
         let split = std::mem::replace(&mut self.split, false);
+        let outer = std::mem::replace(&mut self.pattern, pattern);
         let mut out = Output { words: vec![String::new()], length: 0 };
-        self.until(Some('}'), &mut out, live)?;
+        self.until(Some(stop), &mut out, live)?;
         self.split = split;
+        self.pattern = outer;
         self.depth -= 1;
         Ok(out.words.concat())
     }
@@ -307,6 +348,8 @@ mod tests {
             "x" => Some("val"),
             "path" => Some("/a b/c"),
             "empty" => Some(""),
+            "s" => Some("foobarbarz"),
+            "star" => Some("*b*"),
             _ => None,
         }
     }
@@ -337,6 +380,22 @@ mod tests {
             ("${x:?no}", "val"),
             ("${empty?no}", ""),
             ("${x:-${none:?unused}}", "val"),
+            // As in the Dockerfile reference: "Environment replacement".
+            ("${s#f*b}", "arbarz"),
+            ("${s##f*b}", "arz"),
+            ("${s%b*z}", "foobar"),
+            ("${s%%b*z}", "foo"),
+            ("${s/ba/fo}", "fooforbarz"),
+            ("${s//ba/fo}", "fooforforz"),
+            ("${s#x}", "foobarbarz"),
+            ("${s#${none:-fo}}", "obarbarz"),
+            ("${s%'z'}", "foobarbar"),
+            ("${s/b?r/}", "foobarz"),
+            ("${path//\\//-}", "-a b-c"),
+            ("${none#a}${none/a/b}", ""),
+            ("${star#\\*}", "b*"),
+            ("${star%\\*}", "*b"),
+            ("${x/${none:-v}/${s%%o*}}", "fal"),
             ("\\$x", "$x"),
             ("\\\\$x", "\\val"),
             ("'$x'", "$x"),
@@ -361,7 +420,10 @@ mod tests {
             ("${x:d}", 0, "bad substitution: `x` is followed by `:d`"),
             ("${none:?give one}", 0, "`none`: give one"),
             ("${none?}", 0, "`none` must have a value"),
-            ("${x#v}", 0, "`${x#…}` is not supported yet"),
+            ("${x/a}", 3, "`/` is missing"),
+            ("${x/a/b", 5, "`}` is missing"),
+            ("${x#a", 3, "`}` is missing"),
+            ("${x:#a}", 0, "bad substitution: `x` is followed by `:#`"),
             ("b'a", 1, "the quote `'` is not closed"),
             ("\"a", 0, "the quote `\"` is not closed"),
         ] {
@@ -394,7 +456,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn never_panics(word in "[a${}:?+'\"\\\\ -]{0,40}") {
+        fn never_panics(word in "[axs${}:?+#%/*'\"\\\\ -]{0,40}") {
             let _ = expand(&word, '\\', &vars);
             let _ = expand_words(&word, '\\', &vars);
             let _ = expand_text(&word, '\\', &vars);

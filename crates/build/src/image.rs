@@ -82,7 +82,7 @@ pub struct RunConfig {
     /// Docker's: the shell of shell forms, `["/bin/sh", "-c"]` where there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shell: Option<Vec<String>>,
-    /// Docker's: kept as it is.
+    /// Docker's: `Test`, and `Interval`, `Timeout`, `StartPeriod` and `StartInterval` in nanoseconds, `Retries`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub healthcheck: Option<serde_json::Value>,
     /// Docker's: instructions for builds from this image.

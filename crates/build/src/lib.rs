@@ -36,14 +36,16 @@
 //!
 //! A step's key is the digest of the snapshot it stands on, of the instruction with its variables replaced, and of what
 //! it reads: for RUN environment, arguments, user, shell and directory; for COPY the names, types, modes, owners, link
-//! targets and bytes of the files. Times and the files' place in the context are not in it, so touching a file changes
+//! targets and bytes of the files. What RUN mounts from a tree counts like copied files; of a cache or a secret only
+//! what the line says of it counts, never what it holds. Times and the files' place in the context are not in it, so touching a file changes
 //! nothing, and a build of cached steps is the same image to the byte.
 //!
 //! # What it does not know yet
 //!
-//! `ADD`, `HEALTHCHECK`, `ONBUILD`, RUN's `--mount`, `--network` and `--security`, COPY's `--link`, `--parents` and
-//! `--exclude`, the substitutions `${x#y}`, `${x%y}` and `${x/y/z}`, other platforms than this machine's: each is refused
-//! at its line, none is ignored. Stages are built one after the other.
+//! ADD of URLs, of git repositories and of archives compressed with bzip2 or xz; RUN's `--mount=type=ssh` and
+//! `--security=insecure`; `ONBUILD` triggers that copy or mount from a stage or image; here-documents that begin with
+//! `#!`; other platforms than this machine's: each is refused at its line, none is ignored. `COPY --link` gives the
+//! same tree as without it, and is not yet kept apart from the layers below. Stages are built one after the other.
 //!
 //! # Should I be using this crate?
 //!
@@ -55,6 +57,7 @@
 #![forbid(unsafe_code)]
 
 mod cache;
+mod chmod;
 mod dockerfile;
 mod error;
 mod event;
@@ -63,7 +66,9 @@ mod files;
 mod glob;
 mod ignore;
 mod image;
+mod mount;
 mod paths;
+mod pattern;
 mod plan;
 mod solve;
 mod spec;
@@ -71,11 +76,13 @@ mod suggest;
 mod worker;
 
 pub use cache::Cache;
+pub use chmod::Chmod;
 pub use dockerfile::Dockerfile;
 pub use error::{Diagnostic, Error, Result, Span};
 pub use event::{Built, Event, Outcome, Place, Reason, StepReport};
 pub use ignore::Ignore;
 pub use image::{ImageConfig, Nothing, RunConfig};
+pub use mount::{Lent, MountFrom, Network, RunMount, Secret, Sharing};
 pub use plan::{CopyFrom, CopyOp, Graph, Op, Origin, Plan, Stage, Step};
 pub use solve::build;
 pub use spec::BuildSpec;

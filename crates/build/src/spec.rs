@@ -4,6 +4,15 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use crate::mount::Secret;
+
+/// Where a secret's value is.
+#[derive(Clone, Debug)]
+pub(crate) enum SecretFrom {
+    Value(Secret),
+    File(PathBuf),
+}
+
 /// What to build. Writing one never fails; [`build`](crate::build()) says everything that is wrong with it.
 ///
 /// ```
@@ -19,6 +28,7 @@ pub struct BuildSpec {
     pub(crate) args: BTreeMap<String, String>,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) tags: Vec<String>,
+    pub(crate) secrets: BTreeMap<String, SecretFrom>,
     pub(crate) no_cache: bool,
     pub(crate) source_date_epoch: Option<i64>,
     pub(crate) now: Option<SystemTime>,
@@ -65,6 +75,18 @@ impl BuildSpec {
     /// A label of the image, besides those of the Dockerfile.
     pub fn label(mut self, key: impl Into<String>, value: impl Into<String>) -> BuildSpec {
         self.labels.insert(key.into(), value.into());
+        self
+    }
+
+    /// The value of a secret, for `RUN --mount=type=secret,id=…`. It is in no image, history, key or message.
+    pub fn secret(mut self, id: impl Into<String>, value: impl Into<Vec<u8>>) -> BuildSpec {
+        self.secrets.insert(id.into(), SecretFrom::Value(Secret::new(value.into())));
+        self
+    }
+
+    /// [`BuildSpec::secret`] with what this file holds when a step needs it.
+    pub fn secret_file(mut self, id: impl Into<String>, path: impl AsRef<Path>) -> BuildSpec {
+        self.secrets.insert(id.into(), SecretFrom::File(path.as_ref().to_owned()));
         self
     }
 

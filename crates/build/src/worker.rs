@@ -4,6 +4,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use crate::error::Error;
 use crate::image::ImageConfig;
+use crate::mount::{Network, RunMount};
 
 /// An immutable state of a file system: a chain of layers. Cloning is cheap; while one lives, its tree is kept.
 pub trait Snapshot: Clone + Send + Sync {
@@ -110,6 +111,10 @@ pub struct Command {
     pub cwd: String,
     /// `user[:group]`, names or numbers, to be looked up in the snapshot; root where empty.
     pub user: String,
+    /// What is mounted while it runs, in the order written.
+    pub mounts: Vec<RunMount>,
+    /// The network it has.
+    pub network: Network,
 }
 
 /// Where output came from.

@@ -23,8 +23,11 @@ pub(crate) struct Instruction {
 pub(crate) enum Verb {
     Arg(Vec<(Word, Option<Word>)>),
     From(From),
-    Run(CommandLine, Vec<Heredoc>),
+    Run(Run),
     Copy(Copy),
+    Healthcheck(Healthcheck),
+    /// The instruction that builds on this image begin with, as it was written.
+    OnBuild(String),
     Env(Vec<(Word, Word)>),
     Label(Vec<(Word, Word)>),
     Workdir(Word),
@@ -54,7 +57,47 @@ pub(crate) enum CommandLine {
 }
 
 #[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) line: CommandLine,
+    pub(crate) heredocs: Vec<Heredoc>,
+    pub(crate) mounts: Vec<Mount>,
+    pub(crate) network: Option<Word>,
+}
+
+/// `--mount=key=value,…` of RUN, its options in order.
+#[derive(Debug)]
+pub(crate) struct Mount {
+    pub(crate) span: Span,
+    pub(crate) options: Vec<(Word, Option<Word>)>,
+}
+
+impl Mount {
+    /// The stage or image that it is from.
+    pub(crate) fn from(&self) -> Option<&Word> {
+        self.options.iter().find(|(key, _)| key.text == "from")?.1.as_ref()
+    }
+}
+
+/// Docker's health check, times in nanoseconds; 0 and an empty list are "as the base has it".
+#[derive(Debug, Default)]
+pub(crate) struct Healthcheck {
+    pub(crate) test: Vec<String>,
+    pub(crate) interval: u64,
+    pub(crate) timeout: u64,
+    pub(crate) start_period: u64,
+    pub(crate) start_interval: u64,
+    pub(crate) retries: u32,
+}
+
+/// COPY and ADD.
+#[derive(Debug)]
 pub(crate) struct Copy {
+    /// ADD: archives are unpacked unless it was told not to.
+    pub(crate) add: bool,
+    pub(crate) unpack: bool,
+    pub(crate) parents: bool,
+    pub(crate) link: bool,
+    pub(crate) exclude: Vec<Word>,
     pub(crate) from: Option<Word>,
     pub(crate) chown: Option<Word>,
     pub(crate) chmod: Option<Word>,

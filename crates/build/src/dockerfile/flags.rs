@@ -10,6 +10,17 @@ use super::source::Problems;
 use super::words;
 use crate::suggest::nearest;
 
+/// What a flag is followed by.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Takes {
+    /// `=value`, once.
+    Value,
+    /// `=value`, any number of times.
+    Values,
+    /// Nothing, or `=true` or `=false`.
+    Switch,
+}
+
 /// The flags of one instruction, in order.
 pub(crate) struct Flags {
     found: Vec<Flag>,
@@ -52,13 +63,31 @@ impl Flags {
         self.found.iter().find(|f| f.name == name)?.value.clone()
     }
 
+    /// All values of a flag that may be there several times.
+    pub(crate) fn all(&self, name: &str) -> Vec<Word> {
+        self.found.iter().filter(|f| f.name == name).filter_map(|f| f.value.clone()).collect()
+    }
+
+    /// Whether a switch is there and on; `default` where it is not there.
+    pub(crate) fn switch(&self, name: &str, default: bool) -> bool {
+        match self.found.iter().find(|f| f.name == name) {
+            None => default,
+            Some(flag) => flag.value.as_ref().is_none_or(|v| matches!(v.text.as_str(), "true" | "1")),
+        }
+    }
+
+    /// Where the first flag stands, if there is one.
+    pub(crate) fn first(&self) -> Option<Range<usize>> {
+        self.found.first().map(|f| f.at.clone())
+    }
+
     /// Whether all flags are among `known`, are there once, and have values. `later` are those of the language
     /// that this version refuses.
     pub(crate) fn check(
         &self,
         line: &Line,
         verb: &str,
-        known: &[&str],
+        known: &[(&str, Takes)],
         later: &[&str],
         problems: &mut Problems<'_>,
     ) -> bool {
@@ -68,13 +97,25 @@ impl Flags {
             let span = line.span(flag.at.clone());
             if later.contains(&name) {
                 problems.unsupported(span, format!("`{verb} --{name}` is not supported yet"));
-            } else if !known.contains(&name) {
-                let near = nearest(name, known.iter().chain(later).copied());
+                good = false;
+                continue;
+            }
+            let Some((_, takes)) = known.iter().find(|(known, _)| *known == name) else {
+                let near = nearest(name, known.iter().map(|(name, _)| name).chain(later).copied());
                 let help = near.map(|near| format!("did you mean `--{near}`?"));
                 problems.add(Kind::Invalid, span, format!("`{verb}` has no flag `--{name}`"), help);
-            } else if flag.value.as_ref().is_none_or(|v| v.text.is_empty()) {
+                good = false;
+                continue;
+            };
+            let value = flag.value.as_ref().map(|v| v.text.as_str());
+            if *takes == Takes::Switch {
+                if value.is_none_or(|v| ["true", "false", "1", "0"].contains(&v)) {
+                    continue;
+                }
+                problems.invalid(span, format!("`--{name}` is `true` or `false`"));
+            } else if value.is_none_or(str::is_empty) {
                 problems.invalid(span, format!("`--{name}` takes a value: --{name}=…"));
-            } else if self.found[..i].iter().any(|f| f.name == name) {
+            } else if *takes == Takes::Value && self.found[..i].iter().any(|f| f.name == name) {
                 problems.invalid(span, format!("`--{name}` is there twice"));
             } else {
                 continue;

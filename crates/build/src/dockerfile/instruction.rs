@@ -2,15 +2,15 @@
 
 use std::ops::Range;
 
-use super::ast::{CommandLine, Copy, CopySource, From, Instruction, Verb, Word};
-use super::flags::Flags;
+use super::ast::{CommandLine, Copy, CopySource, From, Instruction, Run, Verb, Word};
+use super::flags::{Flags, Takes};
 use super::lines::Line;
 use super::source::Problems;
 use super::words::{self, Json};
+use super::{health, mount};
 use crate::suggest::nearest;
 
-/// What this version builds.
-const KNOWN: [&str; 16] = [
+const KNOWN: [&str; 18] = [
     "FROM",
     "RUN",
     "CMD",
@@ -27,22 +27,17 @@ const KNOWN: [&str; 16] = [
     "STOPSIGNAL",
     "SHELL",
     "ADD",
+    "HEALTHCHECK",
+    "ONBUILD",
 ];
-/// What the language has besides.
-const REFUSED: [&str; 3] = ["ADD", "HEALTHCHECK", "ONBUILD"];
 
 /// Reads the line's instruction; what is wrong goes to `problems`.
 pub(crate) fn parse(line: &Line, escape: char, problems: &mut Problems<'_>) -> Option<Instruction> {
     let verb_end = line.text.find(char::is_whitespace).unwrap_or(line.text.len());
     let verb = line.text[..verb_end].to_ascii_uppercase();
     let verb_span = line.span(0..verb_end);
-    if REFUSED.contains(&verb.as_str()) {
-        problems.unsupported(verb_span, format!("`{verb}` is not supported yet"));
-        return None;
-    }
     if !KNOWN.contains(&verb.as_str()) {
-        let help =
-            nearest(&verb, KNOWN.into_iter().chain(REFUSED)).map(|near| format!("did you mean `{near}`?"));
+        let help = nearest(&verb, KNOWN).map(|near| format!("did you mean `{near}`?"));
         let written = &line.text[..verb_end];
         problems.add(
             coracle_host::Kind::Invalid,
@@ -81,10 +76,12 @@ impl Parser<'_, '_> {
         }
         Some(match self.verb {
             "FROM" => Verb::From(self.from()?),
-            "RUN" => Verb::Run(self.command()?, self.line.heredocs.clone()),
+            "RUN" => Verb::Run(self.run()?),
             "CMD" => Verb::Cmd(self.command()?),
             "ENTRYPOINT" => Verb::Entrypoint(self.command()?),
-            "COPY" => Verb::Copy(self.copy()?),
+            "COPY" | "ADD" => Verb::Copy(self.copy()?),
+            "HEALTHCHECK" => Verb::Healthcheck(health::parse(self.line, &self.flags, self.problems)?),
+            "ONBUILD" => Verb::OnBuild(self.on_build()?),
             "ENV" => Verb::Env(self.pairs()?),
             "LABEL" => Verb::Label(self.pairs()?),
             "ARG" => Verb::Arg(self.args()?),
@@ -102,16 +99,29 @@ impl Parser<'_, '_> {
     }
 
     fn flags_are_known(&mut self) -> bool {
-        let known: &[&str] = match self.verb {
-            "FROM" => &["platform"],
-            "COPY" => &["from", "chown", "chmod"],
+        use Takes::{Switch, Value, Values};
+        let known: &[(&str, Takes)] = match self.verb {
+            "FROM" => &[("platform", Value)],
+            "RUN" => &[("mount", Values), ("network", Value), ("security", Value)],
+            "COPY" => &[
+                ("from", Value),
+                ("chown", Value),
+                ("chmod", Value),
+                ("link", Switch),
+                ("parents", Switch),
+                ("exclude", Values),
+            ],
+            "ADD" => &[
+                ("chown", Value),
+                ("chmod", Value),
+                ("link", Switch),
+                ("exclude", Values),
+                ("unpack", Switch),
+            ],
+            "HEALTHCHECK" => &health::FLAGS,
             _ => &[],
         };
-        let later: &[&str] = match self.verb {
-            "RUN" => &["mount", "network", "security"],
-            "COPY" => &["link", "parents", "exclude"],
-            _ => &[],
-        };
+        let later: &[&str] = if self.verb == "ADD" { &["checksum", "keep-git-dir"] } else { &[] };
         self.flags.check(self.line, self.verb, known, later, self.problems)
     }
 
@@ -164,6 +174,38 @@ impl Parser<'_, '_> {
         }
     }
 
+    fn run(&mut self) -> Option<Run> {
+        let line = self.command()?;
+        if let Some(security) = self.flags.get("security") {
+            match security.text.as_str() {
+                "sandbox" => {}
+                "insecure" => {
+                    let what = "`--security=insecure` is not supported: every step is isolated";
+                    self.problems.unsupported(security.span, what);
+                }
+                other => {
+                    let what = format!("`--security` is `sandbox` or `insecure`, not `{other}`");
+                    self.problems.invalid(security.span, what);
+                }
+            }
+        }
+        let mounts = self.flags.all("mount").iter().map(mount::parse).collect();
+        let heredocs = self.line.heredocs.clone();
+        Some(Run { line, heredocs, mounts, network: self.flags.get("network") })
+    }
+
+    /// The instruction is read to find what is wrong with it, and kept as text.
+    fn on_build(&mut self) -> Option<String> {
+        let rest = self.line.after(self.start());
+        let verb = rest.text.split_whitespace().next().unwrap_or("").to_ascii_uppercase();
+        if ["ONBUILD", "FROM", "MAINTAINER"].contains(&verb.as_str()) {
+            return self.invalid(format!("`{verb}` can't be a trigger of `ONBUILD`"));
+        }
+        parse(&rest, self.escape, self.problems)?;
+        let documents = rest.heredocs.iter().map(|h| format!("\n{}{}", h.text, h.name));
+        Some(std::iter::once(rest.text.clone()).chain(documents).collect())
+    }
+
     fn from(&mut self) -> Option<From> {
         let platform = self.flags.get("platform");
         let found = self.blank_words();
@@ -204,7 +246,7 @@ impl Parser<'_, '_> {
         let mut found = self.list()?;
         let dest = found.pop().filter(|_| !found.is_empty());
         let Some(dest) = dest else {
-            return self.invalid(format!("`COPY` {}", usage("COPY")));
+            return self.invalid(format!("`{}` {}", self.verb, usage("COPY")));
         };
         let mut sources = Vec::new();
         for word in found {
@@ -219,7 +261,19 @@ impl Parser<'_, '_> {
                 None => CopySource::Path(word),
             });
         }
-        Some(Copy { from, chown, chmod, sources, dest })
+        let add = self.verb == "ADD";
+        Some(Copy {
+            add,
+            unpack: add && self.flags.switch("unpack", true),
+            parents: self.flags.switch("parents", false),
+            link: self.flags.switch("link", false),
+            exclude: self.flags.all("exclude"),
+            from,
+            chown,
+            chmod,
+            sources,
+            dest,
+        })
     }
 
     /// `key=value …`, or the old form `key value to the end`.
@@ -272,7 +326,7 @@ impl Parser<'_, '_> {
 fn usage(verb: &str) -> &'static str {
     match verb {
         "FROM" => "takes an image or stage, and maybe `AS name`",
-        "COPY" => "takes at least one source and a destination",
+        "COPY" | "ADD" => "takes at least one source and a destination",
         "ENV" | "LABEL" => "takes `name=value`, one or more",
         "ARG" => "takes `name` or `name=default`",
         "EXPOSE" => "takes ports, as `80` or `53/udp`",
@@ -280,6 +334,8 @@ fn usage(verb: &str) -> &'static str {
         "USER" => "takes a user, and maybe `:group`",
         "STOPSIGNAL" => "takes a signal, as `SIGTERM`",
         "MAINTAINER" => "takes a name",
+        "HEALTHCHECK" => "takes `NONE`, or `CMD` and a command",
+        "ONBUILD" => "takes an instruction",
         _ => "takes a command line, or a JSON array",
     }
 }

@@ -51,6 +51,22 @@ impl Line {
         }
     }
 
+    /// The line from byte `at` of its text on, as a line of its own: what stands after ONBUILD.
+    pub(crate) fn after(&self, at: usize) -> Line {
+        let first = self.pieces.partition_point(|p| p.at <= at).saturating_sub(1);
+        let count = self.text.get(self.pieces[first].at..at).map_or(0, |s| s.chars().count());
+        let pieces = self.pieces[first..].iter().map(|piece| Piece {
+            at: piece.at.saturating_sub(at),
+            line: piece.line,
+            column: if piece.at < at { piece.column + count } else { piece.column },
+        });
+        let heredocs = self.heredocs.iter().filter(|h| h.mark.start >= at).map(|heredoc| Heredoc {
+            mark: heredoc.mark.start - at..heredoc.mark.end - at,
+            ..heredoc.clone()
+        });
+        Line { text: self.text[at..].to_owned(), pieces: pieces.collect(), heredocs: heredocs.collect() }
+    }
+
     /// The whole instruction, as far as its first physical line goes.
     pub(crate) fn whole(&self) -> Span {
         self.span(0..self.text.len())
@@ -121,7 +137,8 @@ fn heredocs(
     escape: char,
     problems: &mut Problems<'_>,
 ) -> usize {
-    let verb = line.text.split_whitespace().next().unwrap_or("");
+    let mut words = line.text.split_whitespace();
+    let verb = words.find(|word| !word.eq_ignore_ascii_case("ONBUILD")).unwrap_or("");
     if !["RUN", "COPY", "ADD"].iter().any(|v| v.eq_ignore_ascii_case(verb)) || !line.text.contains("<<") {
         return next;
     }
@@ -200,6 +217,18 @@ mod tests {
         assert_eq!(line.span(b..b + 3), Span { line: 3, column: 4, width: 2 });
         let c = line.text.rfind('c').unwrap();
         assert_eq!(line.span(c..c + 1), Span { line: 3, column: 7, width: 1 });
+    }
+
+    #[test]
+    fn the_rest_of_a_line_keeps_its_places() {
+        let source = Source::new("D", b"  ONBUILD RUN \\\n  cat <<E\nx\nE\n").unwrap();
+        let mut problems = Problems::new(&source);
+        let all = logical_lines(&source, 0, '\\', &mut problems);
+        let rest = all[0].after(8);
+        assert_eq!(rest.text, "RUN   cat <<E");
+        assert_eq!(rest.span(0..3), Span { line: 1, column: 11, width: 3 });
+        assert_eq!(rest.span(6..9), Span { line: 2, column: 3, width: 3 });
+        assert_eq!(&rest.text[rest.heredocs[0].mark.clone()], "<<E");
     }
 
     #[test]

@@ -2,8 +2,10 @@
 
 pub(crate) mod ast;
 mod flags;
+mod health;
 mod instruction;
 pub(crate) mod lines;
+mod mount;
 pub(crate) mod source;
 #[cfg(test)]
 mod tests;
@@ -18,8 +20,8 @@ use crate::error::{Error, Result, Span};
 
 /// A Dockerfile that has been read and holds no error that can be seen without its context, arguments and images.
 ///
-/// The language is that of the Dockerfile reference (docker/dockerfile 1.x); what this version lacks of it
-/// (`ADD`, `HEALTHCHECK`, `ONBUILD`, RUN's flags, COPY's `--link`, `--parents` and `--exclude`) is refused by name.
+/// The language is that of the Dockerfile reference (docker/dockerfile 1.x); what this version lacks of it (see the
+/// crate's documentation) is refused by name.
 ///
 /// ```
 /// let error = coracle_build::Dockerfile::parse("Dockerfile", b"FROM scratch\nRUNN make\n").unwrap_err();
@@ -103,6 +105,32 @@ impl Dockerfile {
             std::iter::once((stage.span.line, stage.text.as_str()))
                 .chain(stage.instructions.iter().map(|i| (i.span.line, i.text.as_str())))
         }))
+    }
+}
+
+/// One instruction that an image has for builds from it (Dockerfile reference, "ONBUILD"). Its places are those in
+/// its own text.
+///
+/// # Errors
+/// What is wrong with it, in one sentence.
+pub(crate) fn trigger(text: &str) -> std::result::Result<Instruction, (coracle_host::Kind, String)> {
+    let failed = |error: Error| {
+        let first = error.diagnostics().first().map(|d| d.message().to_owned());
+        (error.kind(), first.unwrap_or_else(|| error.to_string()))
+    };
+    let source = Source::new("ONBUILD", text.as_bytes()).map_err(failed)?;
+    let mut problems = Problems::new(&source);
+    let lines = lines::logical_lines(&source, 0, '\\', &mut problems);
+    let parsed = match lines.as_slice() {
+        [line] => instruction::parse(line, '\\', &mut problems),
+        _ => return Err((coracle_host::Kind::Invalid, "it is not one instruction".to_owned())),
+    };
+    problems.into_result().map_err(failed)?;
+    match parsed {
+        Some(Instruction { verb: Verb::From(_) | Verb::OnBuild(_) | Verb::Maintainer(_), .. }) | None => {
+            Err((coracle_host::Kind::Invalid, "this instruction can't be a trigger".to_owned()))
+        }
+        Some(instruction) => Ok(instruction),
     }
 }
 

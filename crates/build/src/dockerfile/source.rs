@@ -40,11 +40,18 @@ impl Source {
 pub(crate) struct Problems<'a> {
     source: &'a Source,
     found: Vec<Diagnostic>,
+    /// Where everything is put while what is read has no place in this file: what the place means by it.
+    pinned: Option<(Span, String)>,
 }
 
 impl<'a> Problems<'a> {
     pub(crate) fn new(source: &'a Source) -> Problems<'a> {
-        Problems { source, found: Vec::new() }
+        Problems { source, found: Vec::new(), pinned: None }
+    }
+
+    /// Until it is unpinned by `None`, every problem is put there.
+    pub(crate) fn pin(&mut self, place: Option<(Span, String)>) {
+        self.pinned = place;
     }
 
     pub(crate) fn invalid(&mut self, span: Span, message: impl Into<String>) {
@@ -52,6 +59,10 @@ impl<'a> Problems<'a> {
     }
 
     pub(crate) fn add(&mut self, kind: Kind, span: Span, message: impl Into<String>, help: Option<String>) {
+        let (span, message) = match &self.pinned {
+            Some((pinned, what)) => (*pinned, format!("{what}: {}", message.into())),
+            None => (span, message.into()),
+        };
         self.found.push(self.source.diagnostic(kind, span, message, help));
     }
 

@@ -56,10 +56,24 @@ fn each_error_says_what() {
             "1: `1x` can't name a stage: a letter first, then letters, digits, `-`, `_` and `.`",
         ),
         ("FROM --platform a\n", "1: `--platform` takes a value: --platform=…"),
-        ("FROM a\nADD x y\n", "2: `ADD` is not supported yet"),
-        ("FROM a\nhealthcheck NONE\n", "2: `HEALTHCHECK` is not supported yet"),
-        ("FROM a\nRUN --mount=type=cache,target=/x ls\n", "2: `RUN --mount` is not supported yet"),
-        ("FROM a\nCOPY --link a b\n", "2: `COPY --link` is not supported yet"),
+        ("FROM a\nADD --checksum=x x y\n", "2: `ADD --checksum` is not supported yet"),
+        (
+            "FROM a\nRUN --security=insecure ls\n",
+            "2: `--security=insecure` is not supported: every step is isolated",
+        ),
+        ("FROM a\nCOPY --link=maybe a b\n", "2: `--link` is `true` or `false`"),
+        ("FROM a\nCOPY --parent a b\n", "2: `COPY` has no flag `--parent`"),
+        ("FROM a\nADD --parents a b\n", "2: `ADD` has no flag `--parents`"),
+        ("FROM a\nHEALTHCHECK\n", "2: `HEALTHCHECK` says nothing: takes `NONE`, or `CMD` and a command"),
+        ("FROM a\nHEALTHCHECK NONE x\n", "2: `HEALTHCHECK NONE` takes nothing after it"),
+        ("FROM a\nHEALTHCHECK --timeout=1s NONE\n", "2: `HEALTHCHECK NONE` takes no options"),
+        ("FROM a\nHEALTHCHECK curl x\n", "2: a health check is `NONE` or `CMD` and a command, not `curl`"),
+        ("FROM a\nHEALTHCHECK CMD\n", "2: `HEALTHCHECK CMD` names no command"),
+        ("FROM a\nHEALTHCHECK --interval=5 CMD x\n", "2: `5` is no duration, as `30s` or `1m30s`"),
+        ("FROM a\nHEALTHCHECK --interval=5us CMD x\n", "2: `5us` is less than a millisecond"),
+        ("FROM a\nHEALTHCHECK --retries=-1 CMD x\n", "2: `-1` is no number of retries"),
+        ("FROM a\nONBUILD FROM b\n", "2: `FROM` can't be a trigger of `ONBUILD`"),
+        ("FROM a\nONBUILD RUNN b\n", "2: unknown instruction `RUNN`"),
         ("FROM a\nCOPY a\n", "2: `COPY` takes at least one source and a destination"),
         ("FROM a\nCOPY --from=x --from=y a b\n", "2: `--from` is there twice"),
         ("FROM a\nCOPY --from=x <<E b\nE\n", "2: the here-document `E` can't come from another stage"),
@@ -88,8 +102,8 @@ fn each_error_says_what() {
 #[test]
 fn kinds_tell_refusals_from_mistakes() {
     let kind = |text: &str| Dockerfile::parse("D", text.as_bytes()).unwrap_err().kind();
-    assert_eq!(kind("FROM a\nADD x y"), coracle_host::Kind::Unsupported);
-    assert_eq!(kind("FROM a\nADD x y\nRUNN z"), coracle_host::Kind::Invalid);
+    assert_eq!(kind("FROM a\nADD --checksum=x x y"), coracle_host::Kind::Unsupported);
+    assert_eq!(kind("FROM a\nADD --checksum=x x y\nRUNN z"), coracle_host::Kind::Invalid);
 }
 
 #[test]
@@ -109,14 +123,43 @@ fn directives_and_comments() {
 
 #[test]
 fn forms_of_commands() {
-    let Verb::Run(CommandLine::Shell(line), _) = one("RUN [ -f x ] && echo \\\n # c\n 'a b'") else {
-        panic!()
-    };
-    assert_eq!(line, "[ -f x ] && echo  'a b'");
+    let Verb::Run(run) = one("RUN [ -f x ] && echo \\\n # c\n 'a b'") else { panic!() };
+    assert_eq!(run.line, CommandLine::Shell("[ -f x ] && echo  'a b'".to_owned()));
     let Verb::Cmd(CommandLine::Exec(argv)) = one(r#"CMD ["a", "b c"]"#) else { panic!() };
     assert_eq!(argv, ["a", "b c"]);
-    let Verb::Run(CommandLine::Shell(line), heredocs) = one("RUN -- cat <<E\nx\nE") else { panic!() };
-    assert_eq!((line.as_str(), heredocs[0].text.as_str()), ("cat <<E", "x\n"));
+    let Verb::Run(run) = one("RUN -- cat <<E\nx\nE") else { panic!() };
+    assert_eq!((run.line, run.heredocs[0].text.as_str()), (CommandLine::Shell("cat <<E".to_owned()), "x\n"));
+}
+
+#[test]
+fn forms_of_health_checks() {
+    let check = |text: &str| match one(text) {
+        Verb::Healthcheck(check) => check,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(check("HEALTHCHECK none").test, ["NONE"]);
+    let exec = check("HEALTHCHECK --interval=5m --timeout=3s --retries=4 cmd [\"a\", \"b c\"]");
+    assert_eq!(exec.test, ["CMD", "a", "b c"]);
+    assert_eq!((exec.interval, exec.timeout, exec.retries), (300_000_000_000, 3_000_000_000, 4));
+    let shell =
+        check("HEALTHCHECK --start-period=1m --start-interval=500ms CMD curl -f \\\n  http://x || exit 1");
+    assert_eq!(shell.test, ["CMD-SHELL", "curl -f   http://x || exit 1"]);
+    assert_eq!((shell.start_period, shell.start_interval), (60_000_000_000, 500_000_000));
+}
+
+#[test]
+fn triggers_are_kept_as_text() {
+    let text = |line: &str| match one(line) {
+        Verb::OnBuild(text) => text,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(text("ONBUILD  COPY . /app"), "COPY . /app");
+    assert_eq!(text("onbuild RUN <<E\na\nE"), "RUN <<E\na\nE");
+    let again = trigger("RUN <<E\na\nE").unwrap();
+    assert!(matches!(again.verb, Verb::Run(run) if run.heredocs[0].text == "a\n"));
+    for bad in ["FROM x", "ONBUILD RUN x", "MAINTAINER x", "RUNN x", "COPY x", "ENV a=b\nENV c=d", ""] {
+        assert!(trigger(bad).is_err(), "{bad}");
+    }
 }
 
 #[test]
@@ -157,7 +200,7 @@ mod properties {
 
     proptest! {
         #[test]
-        fn never_panics(text in "(FROM a\n)?((RUN|COPY|ENV|ARG|FROM|LABEL|CMD) ?([a=\"'\\[\\]{}$<E -]|\\\\\n|\n)*\n){0,6}") {
+        fn never_panics(text in "(FROM a\n)?((RUN|COPY|ENV|ARG|FROM|LABEL|CMD|ADD|ONBUILD|HEALTHCHECK|RUN --mount=) ?([a=,\"'\\[\\]{}$<E -]|\\\\\n|\n)*\n){0,6}") {
             match Dockerfile::parse("D", text.as_bytes()) {
                 Ok(file) => { file.instructions().count(); }
                 Err(error) => { error.to_string(); }

@@ -4,8 +4,10 @@ pub(crate) mod digest;
 pub(crate) mod owner;
 pub(crate) mod pick;
 pub(crate) mod put;
+mod select;
 #[cfg(test)]
 mod tests;
+mod unpack;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -48,17 +48,31 @@ impl<'a> Tree<'a> {
     /// # Errors
     /// `NotFound` where a plain source is not there; `Unsupported` for devices and sockets.
     pub(crate) fn pick(&self, source: &str) -> Result<Vec<Picked>> {
+        Ok(self.pick_paths(source, false)?.into_iter().map(|(_, picked)| picked).collect())
+    }
+
+    /// [`Tree::pick`], each with the path that was matched; with `deep`, `**` is any number of directories.
+    pub(super) fn pick_paths(&self, source: &str, deep: bool) -> Result<Vec<(PathBuf, Picked)>> {
         if !glob::is_pattern(source) {
-            return match self.one(Path::new(source))? {
-                Some(picked) => Ok(vec![picked]),
+            let path = PathBuf::from(source);
+            return match self.one(&path)? {
+                Some(picked) => Ok(vec![(path, picked)]),
                 None => Err(self.missing(source)),
             };
         }
         let mut found = Vec::new();
-        for path in self.matching(source)? {
-            found.extend(self.one(&path)?);
+        for path in self.matching(source, deep)? {
+            found.extend(self.one(&path)?.map(|picked| (path, picked)));
         }
         Ok(found)
+    }
+
+    /// The entry of the directory at `path`, links followed; `None` where there is none.
+    pub(super) fn directory_at(&self, path: &Path) -> Result<Option<Entry>> {
+        let Some((real, stat)) = self.follow(path)? else { return Ok(None) };
+        let fd = self.root.open(&real, OFlags::PATH | OFlags::NOFOLLOW)?;
+        let entry = self.entry(fd.as_fd(), OsStr::new(""), real, PathBuf::new(), &stat)?;
+        Ok((entry.node == Node::Dir).then_some(entry))
     }
 
     fn missing(&self, source: &str) -> Error {
@@ -80,11 +94,19 @@ impl<'a> Tree<'a> {
         !path.as_os_str().is_empty() && self.ignore.is_some_and(|i| i.ignores(&path.to_string_lossy()))
     }
 
-    fn matching(&self, pattern: &str) -> Result<Vec<PathBuf>> {
+    fn matching(&self, pattern: &str, deep: bool) -> Result<Vec<PathBuf>> {
         let mut found = vec![PathBuf::new()];
-        for component in pattern.split('/').filter(|c| !c.is_empty()) {
+        let mut components = pattern.split('/').filter(|c| !c.is_empty()).peekable();
+        while let Some(component) = components.next() {
             if !glob::is_pattern(component) {
                 found.iter_mut().for_each(|path| path.push(component));
+                continue;
+            }
+            if deep && component == "**" {
+                // At the end it is all that the directories hold, which they are copied with.
+                if components.peek().is_some() {
+                    found = self.at_any_depth(found)?;
+                }
                 continue;
             }
             let tokens = glob::parse(component).map_err(Error::invalid)?;
@@ -103,6 +125,27 @@ impl<'a> Tree<'a> {
                 );
             }
             found = next;
+        }
+        Ok(found)
+    }
+
+    /// The directories themselves, and all below them. Links are not followed: they may lead around.
+    fn at_any_depth(&self, mut open: Vec<PathBuf>) -> Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        open.reverse();
+        while let Some(path) = open.pop() {
+            let Some((real, stat)) = self.follow(&path)? else { continue };
+            if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+                continue;
+            }
+            let (fd, names) = self.names(&real)?;
+            for name in names.iter().rev() {
+                let stat = rustix::fs::statat(&fd, name, AtFlags::SYMLINK_NOFOLLOW);
+                if stat.is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Directory) {
+                    open.push(path.join(name));
+                }
+            }
+            found.push(path);
         }
         Ok(found)
     }

@@ -14,7 +14,9 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::pick::Tree;
+use super::unpack;
 use super::{Entry, Node, Picked, Stamp};
+use crate::chmod::Chmod;
 use crate::error::{Error, Result};
 
 /// How large a value, or a list of names, can be: xattr(7).
@@ -26,14 +28,22 @@ pub(crate) struct Put<'a> {
     /// In place of each entry's own.
     owner: Option<(u32, u32)>,
     /// In place of each entry's own.
-    mode: Option<u32>,
+    mode: Option<Chmod>,
+    /// Files that are archives are unpacked.
+    unpack: bool,
     /// A source file was written to after it had been listed: what was copied may not be what was hashed.
     pub(crate) changed: bool,
 }
 
 impl<'a> Put<'a> {
-    pub(crate) fn new(root: Root<'a>, owner: Option<(u32, u32)>, mode: Option<u32>) -> Put<'a> {
-        Put { root, owner, mode, changed: false }
+    pub(crate) fn new(root: Root<'a>, owner: Option<(u32, u32)>, mode: Option<Chmod>) -> Put<'a> {
+        Put { root, owner, mode, unpack: false, changed: false }
+    }
+
+    /// As ADD does it: a file that is an archive becomes what is in it.
+    pub(crate) fn unpacking(mut self, yes: bool) -> Put<'a> {
+        self.unpack = yes;
+        self
     }
 
     /// Puts one source at `dest`, an absolute path; one with a slash at its end, or where a directory is, is put into.
@@ -44,6 +54,13 @@ impl<'a> Put<'a> {
         let Some((top, below)) = picked.entries.split_first() else { return Ok(()) };
         if picked.is_dir() {
             return self.directory(tree, top, below, dest);
+        }
+        if let Some(tree) = tree.filter(|_| self.unpack && top.node == Node::File)
+            && let Some((file, archive)) = unpack::open(tree, &top.path)?
+        {
+            let made = self.make_dirs(Path::new(dest))?;
+            unpack::unpack(archive, made.as_fd(), &top.path)?;
+            return self.same(&file, top);
         }
         let mut target = PathBuf::from(dest);
         if dest.ends_with('/') {
@@ -161,6 +178,39 @@ impl<'a> Put<'a> {
         name: &OsStr,
         path: &Path,
     ) -> Result<()> {
+        let mut changed = false;
+        self.create(entry, parent, name, path, &mut |to| {
+            if let Node::Text(text) = &entry.node {
+                to.write_all(text.as_bytes()).call(|| format!("write({path:?})"))?;
+            } else if let Some(tree) = tree {
+                let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+                let mut from = File::from(tree.root().open(&entry.path, flags)?);
+                // Shares the blocks where the file system can, else the kernel copies (copy_file_range, sendfile).
+                if rustix::fs::ioctl_ficlone(&*to, &from).is_err() {
+                    std::io::copy(&mut from, to).call(|| format!("copy({:?}, {path:?})", entry.path))?;
+                }
+                changed = !unchanged(&from, entry)?;
+            }
+            Ok(())
+        })?;
+        self.changed |= changed;
+        Ok(())
+    }
+
+    fn same(&mut self, file: &File, entry: &Entry) -> Result<()> {
+        self.changed |= !unchanged(file, entry)?;
+        Ok(())
+    }
+
+    /// Makes what the entry says, in the place of what is there; `fill` writes the content of a file.
+    pub(super) fn create(
+        &self,
+        entry: &Entry,
+        parent: BorrowedFd<'_>,
+        name: &OsStr,
+        path: &Path,
+        fill: &mut dyn FnMut(&mut File) -> Result<()>,
+    ) -> Result<()> {
         match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
                 return Err(in_the_way(path, "a file", "a directory"));
@@ -190,19 +240,12 @@ impl<'a> Put<'a> {
         let fd = rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o600))
             .call(|| format!("open({path:?}, O_CREAT)"))?;
         let mut to = File::from(fd);
-        if let Node::Text(text) = &entry.node {
-            to.write_all(text.as_bytes()).call(|| format!("write({path:?})"))?;
-        } else if let Some(tree) = tree {
-            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-            let mut from = File::from(tree.root().open(&entry.path, flags)?);
-            // Shares the blocks where the file system can, else the kernel copies (copy_file_range, sendfile).
-            if rustix::fs::ioctl_ficlone(&to, &from).is_err() {
-                std::io::copy(&mut from, &mut to).call(|| format!("copy({:?}, {path:?})", entry.path))?;
-            }
-            let now = rustix::fs::fstat(&from).call(|| format!("fstat({:?})", entry.path))?;
-            self.changed |= Stamp::of(&now) != entry.stamp;
-        }
+        fill(&mut to)?;
         self.dress(entry, to.as_fd())
+    }
+
+    fn mode(&self, entry: &Entry) -> u32 {
+        self.mode.as_ref().map_or(entry.mode, |chmod| chmod.apply(entry.mode, entry.node == Node::Dir))
     }
 
     fn owner(&self, entry: &Entry) -> (Uid, Gid) {
@@ -211,14 +254,14 @@ impl<'a> Put<'a> {
     }
 
     /// Owner, mode, attributes and time, in the order in which none undoes another.
-    fn dress(&self, entry: &Entry, fd: BorrowedFd<'_>) -> Result<()> {
+    pub(super) fn dress(&self, entry: &Entry, fd: BorrowedFd<'_>) -> Result<()> {
         let what = &entry.below;
         let stat = rustix::fs::fstat(fd).call(|| format!("fstat({what:?})"))?;
         if let Some((uid, gid)) = self.new_owner(entry, &stat) {
             rustix::fs::fchown(fd, Some(uid), Some(gid))
                 .call(|| format!("fchown({what:?}, {uid:?}, {gid:?})"))?;
         }
-        let mode = self.mode.unwrap_or(entry.mode);
+        let mode = self.mode(entry);
         rustix::fs::fchmod(fd, Mode::from_raw_mode(mode)).call(|| format!("fchmod({what:?}, {mode:o})"))?;
         for (name, value) in &entry.xattrs {
             rustix::fs::fsetxattr(fd, name, value, XattrFlags::empty())
@@ -237,7 +280,7 @@ impl<'a> Put<'a> {
                 .call(|| format!("fchownat({path:?}, {uid:?}, {gid:?})"))?;
         }
         if entry.node == Node::Fifo {
-            let mode = Mode::from_raw_mode(self.mode.unwrap_or(entry.mode));
+            let mode = Mode::from_raw_mode(self.mode(entry));
             // Nobody else writes here, and what was just made is no link.
             rustix::fs::chmodat(parent, name, mode, AtFlags::empty())
                 .call(|| format!("fchmodat({path:?})"))?;
@@ -250,6 +293,12 @@ impl<'a> Put<'a> {
         let (uid, gid) = self.owner(entry);
         (uid.as_raw() != stat.st_uid || gid.as_raw() != stat.st_gid).then_some((uid, gid))
     }
+}
+
+/// Whether the file is still what was listed.
+fn unchanged(file: &File, entry: &Entry) -> Result<bool> {
+    let now = rustix::fs::fstat(file).call(|| format!("fstat({:?})", entry.path))?;
+    Ok(Stamp::of(&now) == entry.stamp)
 }
 
 fn times(entry: &Entry) -> Timestamps {
@@ -269,7 +318,7 @@ fn reopen(fd: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd> {
 }
 
 /// The directory `name`, made if it is not there.
-fn enter(parent: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Result<OwnedFd> {
+pub(super) fn enter(parent: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Result<OwnedFd> {
     match rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o700)) {
         Ok(()) | Err(Errno::EXIST) => {}
         Err(errno) => Err(errno).call(|| format!("mkdir({path:?})"))?,

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use super::{CopyFrom, Op, Origin, Plan};
 use crate::glob;
 use crate::ignore::Ignore;
+use crate::mount::RunMount;
 
 impl Plan {
     /// The lines whose steps would be built again if the file at `changed` (relative to the context) had other
@@ -29,6 +30,16 @@ impl Plan {
                         Origin::Scratch | Origin::Image(_) => false,
                     };
                 }
+                if let Op::Run(command) = &step.op {
+                    dirty |= command.mounts.iter().any(|mount| match mount {
+                        RunMount::Bind { from, .. } => match &from.origin {
+                            Origin::Context => takes(&CopyFrom::Path(from.path.clone()), changed),
+                            Origin::Stage(index) => stages.contains(index),
+                            Origin::Scratch | Origin::Image(_) => false,
+                        },
+                        _ => false,
+                    });
+                }
                 if dirty && step.op != Op::Set {
                     lines.push(step.line);
                 }
@@ -45,7 +56,9 @@ impl Plan {
 fn takes(source: &CopyFrom, path: &str) -> bool {
     let CopyFrom::Path(source) = source else { return false };
     let mut names = path.split('/');
-    source.split('/').filter(|c| !c.is_empty()).all(|component| {
+    // What may be at any depth may be anywhere.
+    let components = source.split('/').filter(|c| !c.is_empty() && *c != ".").take_while(|c| *c != "**");
+    components.into_iter().all(|component| {
         let name = names.next().unwrap_or("");
         match glob::parse(component) {
             Ok(tokens) if glob::is_pattern(component) => !name.is_empty() && glob::matches(&tokens, name),

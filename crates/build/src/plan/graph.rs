@@ -60,8 +60,8 @@ pub struct Graph {
 #[derive(Clone, Debug)]
 pub(super) struct Node {
     pub(super) from: Origin,
-    /// By index of the instruction.
-    pub(super) copies: BTreeMap<usize, Origin>,
+    /// By index of the instruction, and of the mount where it is a RUN.
+    pub(super) copies: BTreeMap<(usize, usize), Origin>,
 }
 
 impl Graph {
@@ -131,10 +131,9 @@ impl Graph {
         let mut found = Span { line: 1, column: 1, width: 1 };
         for &index in self.needed.iter().rev() {
             let (stage, node) = (&self.file.stages[index], &self.nodes[index]);
-            for (i, _) in node.copies.iter().rev().filter(|(_, origin)| is_it(origin)) {
-                if let Verb::Copy(copy) = &stage.instructions[*i].verb
-                    && let Some(word) = &copy.from
-                {
+            for ((i, nth), _) in node.copies.iter().rev().filter(|(_, origin)| is_it(origin)) {
+                let froms = froms(&stage.instructions[*i].verb);
+                if let Some((_, word)) = froms.into_iter().find(|(own, _)| own == nth) {
                     found = word.span;
                 }
             }
@@ -244,6 +243,17 @@ fn need(nodes: &[Node], stage: usize, needed: &mut BTreeSet<usize>) {
     }
 }
 
+/// The places that an instruction takes files from.
+fn froms(verb: &Verb) -> Vec<(usize, &Word)> {
+    match verb {
+        Verb::Copy(copy) => copy.from.iter().map(|word| (0, word)).collect(),
+        Verb::Run(run) => {
+            run.mounts.iter().enumerate().filter_map(|(nth, mount)| Some((nth, mount.from()?))).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
 struct Resolver<'a, 'p> {
     file: &'a Dockerfile,
     globals: &'a Vars,
@@ -260,10 +270,8 @@ impl Resolver<'_, '_> {
         let from = self.from(&stage.from.image);
         let mut copies = BTreeMap::new();
         for (i, instruction) in stage.instructions.iter().enumerate() {
-            if let Verb::Copy(copy) = &instruction.verb
-                && let Some(word) = &copy.from
-            {
-                copies.insert(i, self.copy_from(word));
+            for (nth, word) in froms(&instruction.verb) {
+                copies.insert((i, nth), self.copy_from(word));
             }
         }
         Node { from, copies }

@@ -1,11 +1,14 @@
 //! The plan of a build as data: which stages, and in each which steps, with every variable replaced.
 
 mod affected;
+mod copy;
 mod graph;
+mod run;
+mod set;
 mod stage;
 #[cfg(test)]
 mod tests;
-mod values;
+pub(crate) mod values;
 mod vars;
 
 use std::fmt;
@@ -14,9 +17,11 @@ use coracle_host::Kind;
 
 pub use graph::Graph;
 
+use crate::chmod::Chmod;
 use crate::dockerfile::Dockerfile;
 use crate::error::{Diagnostic, Span};
 use crate::image::ImageConfig;
+use crate::mount::{Network, RunMount};
 use crate::worker::Command;
 
 /// Where a stage starts, or where files come from.
@@ -103,7 +108,7 @@ pub enum Op {
     Set,
 }
 
-/// What COPY copies.
+/// What COPY and ADD copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CopyOp {
@@ -116,7 +121,13 @@ pub struct CopyOp {
     /// `user[:group]`, names or numbers, of the tree that is copied to.
     pub chown: Option<String>,
     /// Permissions for files and directories.
-    pub chmod: Option<u32>,
+    pub chmod: Option<Chmod>,
+    /// Archives are unpacked (ADD).
+    pub unpack: bool,
+    /// Files keep the directories they are in, from a source's `/./` on (`--parents`).
+    pub parents: bool,
+    /// What is left out, as patterns of an ignore file that start where the source is (`--exclude`).
+    pub exclude: Vec<String>,
 }
 
 /// One source of COPY.
@@ -132,12 +143,16 @@ impl Plan {
     /// Where files of the context are first asked for.
     pub(crate) fn first_copy_from_context(&self) -> Option<Span> {
         let steps = self.stages.iter().flat_map(|s| &s.steps);
-        let mut copies =
-            steps.filter_map(|s| if let Op::Copy(copy) = &s.op { Some((copy, s.span)) } else { None });
-        let needs = |copy: &CopyOp| {
-            copy.from == Origin::Context && copy.sources.iter().any(|s| matches!(s, CopyFrom::Path(_)))
+        let needs = |op: &Op| match op {
+            Op::Copy(copy) => {
+                copy.from == Origin::Context && copy.sources.iter().any(|s| matches!(s, CopyFrom::Path(_)))
+            }
+            Op::Run(command) => {
+                command.mounts.iter().filter_map(RunMount::source).any(|from| from.origin == Origin::Context)
+            }
+            Op::MakeDir { .. } | Op::Set => false,
         };
-        copies.find(|(copy, _)| needs(copy)).map(|(_, span)| span)
+        steps.into_iter().find(|step| needs(&step.op)).map(|step| step.span)
     }
 
     pub(crate) fn diagnostic(
@@ -175,6 +190,12 @@ impl fmt::Display for Plan {
                 if let Op::Run(command) = &step.op {
                     let user = if command.user.is_empty() { "root" } else { &command.user };
                     writeln!(f, "      as {user} in {}", command.cwd)?;
+                    for mount in &command.mounts {
+                        writeln!(f, "      with {mount}")?;
+                    }
+                    if command.network != Network::Default {
+                        writeln!(f, "      network {}", command.network)?;
+                    }
                 }
             }
         }

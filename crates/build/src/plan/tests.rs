@@ -12,8 +12,15 @@ fn bases() -> BTreeMap<String, ImageConfig> {
     base.config.cmd = Some(vec!["sh".to_owned()]);
     base.config.user = "app".to_owned();
     let mut trigger = ImageConfig::scratch();
-    trigger.config.on_build = vec!["RUN x".to_owned()];
-    BTreeMap::from([("base".to_owned(), base), ("trigger".to_owned(), trigger)])
+    trigger.config.on_build = vec!["COPY --from=a b c".to_owned()];
+    let mut parent = ImageConfig::scratch();
+    parent.config.on_build =
+        vec!["ARG V".to_owned(), "COPY src$V /src/".to_owned(), "RUN <<E\nmake $V\nE".to_owned()];
+    BTreeMap::from([
+        ("parent".to_owned(), parent),
+        ("base".to_owned(), base),
+        ("trigger".to_owned(), trigger),
+    ])
 }
 
 fn planned(text: &str, spec: &BuildSpec) -> crate::Result<Plan> {
@@ -183,7 +190,8 @@ fn copies() {
     let paths: Vec<_> =
         copy.sources.iter().map(|s| if let CopyFrom::Path(p) = s { p.as_str() } else { "?" }).collect();
     assert_eq!(paths, ["a", "b", "dir/x*.txt"]);
-    assert_eq!((copy.dest.as_str(), copy.chown.as_deref(), copy.chmod), ("/w/", Some("dir"), Some(0o644)));
+    assert_eq!((copy.dest.as_str(), copy.chown.as_deref()), ("/w/", Some("dir")));
+    assert_eq!(copy.chmod.unwrap().apply(0o755, false), 0o644);
     assert_eq!(op("COPY . .\n").dest, "/w/");
     assert_eq!(op("COPY a /\n").dest, "/");
     assert_eq!(op("COPY a b\n").dest, "/w/b");
@@ -221,10 +229,7 @@ fn what_cannot_be_planned_is_said_at_its_place() {
             "2:10: with more than one source the destination is a directory, and ends with `/`",
         ),
         ("FROM base\nCOPY $none b\n", "2:6: `COPY` gets no path: `$none` is ``"),
-        (
-            "FROM base\nCOPY --chmod=u+x a b\n",
-            "2:14: `u+x` is no octal mode, as `644`; others are not supported yet",
-        ),
+        ("FROM base\nCOPY --chmod=u+q a b\n", "2:14: `u+q` is no mode, as `644` or `u=rwX,go=rX`"),
         ("FROM base\nENV a=b c=d${\n", "2:12: bad substitution: no variable is named"),
         ("FROM base\nWORKDIR ${x:?where}\n", "2:9: `x`: where"),
         (
@@ -232,9 +237,110 @@ fn what_cannot_be_planned_is_said_at_its_place() {
             "2:11: `99999` is no port: 1 to 65535, or a range of them as `8000-8010`",
         ),
         ("FROM base\nSTOPSIGNAL SIGNONE\n", "2:12: `SIGNONE` is no signal"),
-        ("FROM trigger\n", "1:6: `trigger` has `ONBUILD` instructions, which are not supported yet"),
+        (
+            "FROM scratch\nFROM trigger\n",
+            "2:6: `ONBUILD COPY --from=a b c` of trigger: a trigger that copies from a stage or image is not supported yet",
+        ),
+        ("FROM base\nADD https://x/y z\n", "2:5: `ADD` of URLs is not supported yet"),
+        ("FROM base\nADD git@github.com:x/y.git z\n", "2:5: `ADD` of git repositories is not supported yet"),
+        ("FROM base\nADD https://x/y.git#v1 z\n", "2:5: `ADD` of git repositories is not supported yet"),
+        ("FROM base\nRUN --mount=type=ssh x\n", "2:18: mounts of the type `ssh` are not supported yet"),
+        ("FROM base\nRUN --mount=type=cash,target=/x x\n", "2:18: there are no mounts of the type `cash`"),
+        (
+            "FROM base\nRUN --mount=target=/x,sharing=locked x\n",
+            "2:23: a mount of the type `bind` has no option `sharing`",
+        ),
+        ("FROM base\nRUN --mount=type=tmpfs x\n", "2:13: a mount of the type `tmpfs` needs a `target`"),
+        ("FROM base\nRUN --mount=type=cache,target=/ x\n", "2:13: nothing can be mounted over `/`"),
+        ("FROM base\nRUN --mount=type=cache,target=/x,mode=9 x\n", "2:39: `9` is no value of `mode`"),
+        ("FROM base\nRUN --mount=type=secret x\n", "2:13: a secret has an `id`, a `target` or an `env`"),
+        (
+            "FROM base\nRUN --mount=from=7,target=/x x\n",
+            "2:18: there is no stage 7: they are numbered from 0 to 0",
+        ),
+        (
+            "FROM base\nRUN --network=bridge x\n",
+            "2:15: `--network` is `default`, `none` or `host`, not `bridge`",
+        ),
         ("FROM base\nRUN [\"a\"]\nENV \"a=b\n", "3:5: the quote `\"` is not closed"),
     ] {
         assert_eq!(message(text), what, "{text}");
     }
+}
+
+#[test]
+fn triggers_run_right_after_from() {
+    let spec = BuildSpec::new(".").arg("V", "7");
+    let made = planned("FROM parent AS a\nONBUILD ENV X=1\nFROM a\nRUN $X\n", &spec).unwrap();
+    assert_eq!(
+        made.to_string(),
+        "\
+stage 0 `a` from parent
+   1  ARG V=7
+   1  COPY src7 /src/
+   1  RUN |1 V=7 /bin/sh -c make $V
+
+      as root in /
+   2  ONBUILD ENV X=1
+stage 1 from stage 0
+   3  ENV X=1
+   4  RUN |1 V=7 /bin/sh -c $X
+      as root in /
+"
+    );
+    assert_eq!(made.stages[0].config.config.on_build, ["ENV X=1"], "a trigger runs once");
+    assert!(made.stages[1].config.config.on_build.is_empty());
+    assert!(last(&made).config.config.env.contains(&"X=1".to_owned()));
+}
+
+#[test]
+fn health_checks_as_docker_stores_them() {
+    let health = |line: &str| {
+        let made = plan(&format!("FROM base\n{line}\n"));
+        last(&made).config.config.healthcheck.clone().unwrap().to_string()
+    };
+    assert_eq!(health("HEALTHCHECK NONE"), r#"{"Test":["NONE"]}"#);
+    assert_eq!(
+        health("HEALTHCHECK --interval=30s --retries=3 CMD test $HOME"),
+        r#"{"Interval":30000000000,"Retries":3,"Test":["CMD-SHELL","test $HOME"]}"#
+    );
+}
+
+#[test]
+fn mounts_of_run() {
+    let text = "\
+FROM base AS deps
+FROM base
+WORKDIR /w
+ENV id=npm
+RUN --mount=type=bind,from=deps,source=/lib/../usr,target=in,rw --mount=type=cache,id=$id,dst=/c,sharing=locked,uid=7 \\
+    --mount=type=tmpfs,target=/t,size=1m --mount=type=secret,id=k --mount=type=secret,id=t,env=TOKEN,required \\
+    --mount=target=. --network=none make
+";
+    let made = plan(text);
+    assert_eq!(
+        made.to_string(),
+        "\
+stage 0 `deps` from base
+stage 1 from base
+   3  WORKDIR /w
+   4  ENV id=npm
+   5  RUN /bin/sh -c make
+      as app in /w
+      with bind /usr of stage 0 at /w/in, writes dropped
+      with locked cache `npm` at /c
+      with tmpfs of 1048576 bytes at /t
+      with secret `k` at /run/secrets/k
+      with secret `t` as $TOKEN
+      with bind / of the context at /w
+      network none
+"
+    );
+    let Op::Run(command) = &last(&made).steps.last().unwrap().op else { panic!() };
+    let RunMount::Cache { uid: 7, gid: 0, mode: 0o755, read_only: false, .. } = &command.mounts[1] else {
+        panic!("{:?}", command.mounts[1])
+    };
+    let RunMount::Secret { required: true, mode: 0o400, target: None, .. } = &command.mounts[4] else {
+        panic!("{:?}", command.mounts[4])
+    };
 }

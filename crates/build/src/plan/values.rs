@@ -42,12 +42,27 @@ pub(super) fn is_signal(text: &str) -> bool {
 }
 
 /// An octal mode of at most four digits, also written `0o755`.
-pub(super) fn mode(text: &str) -> Result<u32, String> {
+pub(crate) fn mode(text: &str) -> Result<u32, String> {
     let digits = text.strip_prefix("0o").unwrap_or(text);
     u32::from_str_radix(digits, 8)
         .ok()
         .filter(|mode| *mode <= 0o7777 && !digits.starts_with('+'))
-        .ok_or_else(|| format!("`{text}` is no octal mode, as `644`; others are not supported yet"))
+        .ok_or_else(|| format!("`{text}` is no octal mode, as `644`"))
+}
+
+/// A size in bytes, also `64k`, `64m`, `2g` and `64MiB`, in powers of 1024 as docker counts memory.
+pub(super) fn bytes(text: &str) -> Option<u64> {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let shift = match unit.to_ascii_lowercase().trim_end_matches('b').trim_end_matches('i') {
+        "" => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(1 << shift)
 }
 
 /// A list as Go prints it with `%q`: what image histories have.
@@ -78,6 +93,9 @@ mod tests {
         for bad in ["u+x", "888", "77777", "", "+7", "-1"] {
             assert!(mode(bad).is_err(), "{bad}");
         }
+        assert_eq!(bytes("64m"), Some(64 << 20));
+        assert_eq!(bytes("2GiB"), Some(2 << 30));
+        assert_eq!((bytes("9"), bytes(""), bytes("-1"), bytes("5x")), (Some(9), None, None, None));
         assert_eq!(go_quoted(&["a".into(), "b \"c".into()]), r#"["a" "b \"c"]"#);
     }
 }

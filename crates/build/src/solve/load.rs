@@ -34,7 +34,7 @@ pub(super) fn dockerfile(spec: &BuildSpec) -> Result<Dockerfile> {
     Dockerfile::parse(&name, &bytes)
 }
 
-fn read(path: &Path) -> coracle_host::Result<Vec<u8>> {
+pub(super) fn read(path: &Path) -> coracle_host::Result<Vec<u8>> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let fd = rustix::fs::open(path, flags, Mode::empty()).call(|| format!("open({path:?})"))?;
     let mut bytes = Vec::new();

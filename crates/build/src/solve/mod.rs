@@ -1,6 +1,7 @@
 //! The solver: takes each step of the plan from the cache or from the worker, and stores the image.
 
 mod load;
+mod mounts;
 mod step;
 
 use std::collections::BTreeMap;

@@ -11,10 +11,12 @@ use super::{Solver, locate};
 use crate::cache::{self, FilesRecord};
 use crate::error::{Error, Result};
 use crate::event::{Event, Place};
-use crate::files::digest::{Overrides, digest};
+use crate::files::digest::{Fields, Overrides, digest};
 use crate::files::pick::Tree;
 use crate::files::put::Put;
 use crate::files::{Picked, owner};
+use crate::ignore::Ignore;
+use crate::mount::Network;
 use crate::plan::{CopyFrom, CopyOp, Op, Origin, Step};
 use crate::worker::{Command, Snapshot, Worker};
 
@@ -40,7 +42,11 @@ impl<W: Worker> Solver<'_, W> {
 
     fn work(&mut self, on: &W::Snapshot, step: &Step) -> Result<Work> {
         match &step.op {
-            Op::Run(command) => Ok(Work { key: run_key(on.id(), command), bytes: 0, picked: None }),
+            Op::Run(command) => {
+                let mut key = run_key(on.id(), command);
+                self.mount_keys(step, command, &mut key)?;
+                Ok(Work { key: key.hex(), bytes: 0, picked: None })
+            }
             Op::MakeDir { path } => {
                 let mut key = cache::key("directory", on.id());
                 key.add(path);
@@ -52,7 +58,10 @@ impl<W: Worker> Solver<'_, W> {
                 key.add(&copy.dest).add(&files.digest);
                 // A name is looked up in the snapshot, which is in the key.
                 key.add(copy.chown.as_ref().map_or(String::new(), |o| format!("chown {o}")));
-                key.add(copy.chmod.map_or(String::new(), |m| format!("chmod {m:o}")));
+                key.add(copy.chmod.as_ref().map_or(String::new(), |m| format!("chmod {m}")));
+                if copy.unpack {
+                    key.add("unpack");
+                }
                 Ok(Work { key: key.hex(), bytes: files.bytes, picked })
             }
             Op::Set => Err(Error::invalid("an instruction without files has no work")),
@@ -71,11 +80,12 @@ impl<W: Worker> Solver<'_, W> {
         let fail = |error| locate(plan, step.span, error, None);
         match &step.op {
             Op::Run(command) => {
+                let command = self.equipped(step, command)?;
                 let on_event = &mut *self.on_event;
                 let mut output = |stream, bytes: &[u8]| {
                     on_event(&Event::Output { at: at.clone(), stream, bytes: bytes.to_vec() });
                 };
-                Ok((self.worker.run(on, command, &mut output).map_err(fail)?, true))
+                Ok((self.worker.run(on, &command, &mut output).map_err(fail)?, true))
             }
             Op::MakeDir { path } => {
                 let mut make = |fd: BorrowedFd<'_>| {
@@ -111,7 +121,7 @@ impl<W: Worker> Solver<'_, W> {
         let mut change = |fd: BorrowedFd<'_>| {
             let root = Root::new(fd, "snapshot");
             let owner = copy.chown.as_ref().map(|text| owner::resolve(&root, text)).transpose()?;
-            let mut put = Put::new(root, owner, copy.chmod);
+            let mut put = Put::new(root, owner, copy.chmod.clone()).unpacking(copy.unpack);
             for one in picked {
                 put.place(tree, one, &copy.dest)?;
             }
@@ -129,11 +139,20 @@ impl<W: Worker> Solver<'_, W> {
     }
 
     /// The digest of the step's sources. Those in a snapshot never change, so a record of them does as well.
-    fn files(&mut self, step: &Step, copy: &CopyOp) -> Result<(FilesRecord, Option<Vec<Picked>>)> {
-        let overrides = Overrides { mode: copy.chmod.is_some(), owner: copy.chown.is_some() };
+    pub(super) fn files(&mut self, step: &Step, copy: &CopyOp) -> Result<(FilesRecord, Option<Vec<Picked>>)> {
+        let overrides = Overrides {
+            mode: copy.chmod.as_ref().is_some_and(|c| !c.is_relative()),
+            owner: copy.chown.is_some(),
+        };
         let known = self.snapshot_of(&copy.from).map(|snapshot| {
             let mut key = cache::key("files", snapshot.id());
             key.add([u8::from(overrides.mode), u8::from(overrides.owner)]);
+            if copy.parents {
+                key.add("parents");
+            }
+            for pattern in &copy.exclude {
+                key.add("exclude").add(pattern);
+            }
             for source in &copy.sources {
                 match source {
                     CopyFrom::Path(path) => key.add("path").add(path),
@@ -161,12 +180,16 @@ impl<W: Worker> Solver<'_, W> {
         Ok((record, Some(picked)))
     }
 
-    fn pick(&self, step: &Step, copy: &CopyOp, tree: Option<Tree<'_>>) -> Result<Vec<Picked>> {
-        let mut picked = Vec::new();
+    pub(super) fn pick(&self, step: &Step, copy: &CopyOp, tree: Option<Tree<'_>>) -> Result<Vec<Picked>> {
+        let mut picked: Vec<Picked> = Vec::new();
+        let pick = |tree: Tree<'_>, path: &str| match copy.parents {
+            true => tree.pick_with_parents(path),
+            false => tree.pick(path),
+        };
         for (source, span) in copy.sources.iter().zip(&step.sources) {
             match (source, tree) {
                 (CopyFrom::Inline(name, text), _) => picked.push(Picked::inline(name, text)),
-                (CopyFrom::Path(path), Some(tree)) => picked.extend(tree.pick(path).map_err(|error| {
+                (CopyFrom::Path(path), Some(tree)) => picked.extend(pick(tree, path).map_err(|error| {
                     let outside = error.kind() == Kind::NotFound && step.text.contains("..");
                     let help = outside.then(|| "`..` leads no further than the top".to_owned());
                     locate(self.plan, *span, error, help)
@@ -176,6 +199,10 @@ impl<W: Worker> Solver<'_, W> {
                     return Err(locate(self.plan, *span, error, None));
                 }
             }
+        }
+        if !copy.exclude.is_empty() {
+            let patterns = Ignore::parse("--exclude", copy.exclude.join("\n").as_bytes())?;
+            picked.retain_mut(|one| one.exclude(&patterns));
         }
         Ok(picked)
     }
@@ -188,7 +215,7 @@ impl<W: Worker> Solver<'_, W> {
         }
     }
 
-    fn lend(&self, copy: &CopyOp) -> Result<Option<Lent>> {
+    pub(super) fn lend(&self, copy: &CopyOp) -> Result<Option<Lent>> {
         let Some(snapshot) = self.snapshot_of(&copy.from) else { return Ok(None) };
         let label = match &copy.from {
             Origin::Image(name) => format!("image {name}"),
@@ -197,7 +224,7 @@ impl<W: Worker> Solver<'_, W> {
         Ok(Some(Lent { fd: self.worker.tree(snapshot)?, label }))
     }
 
-    fn tree<'t>(&'t self, copy: &CopyOp, lent: Option<&'t Lent>) -> Option<Tree<'t>> {
+    pub(super) fn tree<'t>(&'t self, copy: &CopyOp, lent: Option<&'t Lent>) -> Option<Tree<'t>> {
         match copy.from {
             Origin::Context => self.context.as_ref().map(super::load::Context::tree),
             _ => lent.map(Lent::tree),
@@ -205,7 +232,7 @@ impl<W: Worker> Solver<'_, W> {
     }
 }
 
-fn run_key(on: &str, command: &Command) -> String {
+fn run_key(on: &str, command: &Command) -> Fields {
     let mut key = cache::key("run", on);
     key.add((command.argv.len() as u64).to_le_bytes());
     for argument in &command.argv {
@@ -215,5 +242,8 @@ fn run_key(on: &str, command: &Command) -> String {
         key.add(name).add(value);
     }
     key.add(&command.cwd).add(&command.user);
-    key.hex()
+    if command.network != Network::Default {
+        key.add("network").add(command.network.to_string());
+    }
+    key
 }

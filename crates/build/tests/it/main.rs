@@ -4,4 +4,5 @@ mod bench;
 mod cache;
 mod copy;
 mod image;
+mod language;
 mod refuse;

@@ -1,0 +1,302 @@
+//! RUN: the command, what is mounted for it, and its network.
+
+use super::graph::is_proxy;
+use super::stage::Planner;
+use super::values;
+use super::{Op, Origin};
+use crate::dockerfile::ast::{self, CommandLine, Word};
+use crate::error::Span;
+use crate::expand::Lookup;
+use crate::image::DEFAULT_PATH;
+use crate::mount::{MountFrom, Network, RunMount, Sharing};
+use crate::paths;
+use crate::suggest::nearest;
+use crate::worker::Command;
+
+const KINDS: [&str; 5] = ["bind", "cache", "tmpfs", "secret", "ssh"];
+
+impl Planner<'_, '_> {
+    pub(super) fn run(&mut self, number: Option<usize>, run: &ast::Run, span: Span) -> Option<(Op, String)> {
+        let mounts = self.mounts(number, run)?;
+        let network = self.network(run.network.as_ref())?;
+        let line = match (&run.line, run.heredocs.as_slice()) {
+            (line, []) => line.clone(),
+            (CommandLine::Exec(_), _) => {
+                self.problems.invalid(span, "the exec form takes no here-document");
+                return None;
+            }
+            (CommandLine::Shell(text), [only]) if text.split_whitespace().count() == 1 => {
+                if only.text.starts_with("#!") {
+                    self.problems.unsupported(span, "a here-document with a `#!` line is not supported yet");
+                    return None;
+                }
+                CommandLine::Shell(only.text.clone())
+            }
+            // The shell reads them itself.
+            (CommandLine::Shell(text), many) => {
+                let ends = many.iter().map(|h| format!("\n{}{}", h.text, h.name));
+                CommandLine::Shell(std::iter::once(text.clone()).chain(ends).collect())
+            }
+        };
+        let argv = self.argv(&line);
+        let mut env = self.state.vars.to_pairs();
+        if self.state.vars.get("PATH").is_none() {
+            env.push(("PATH".to_owned(), DEFAULT_PATH.to_owned()));
+        }
+        let mut created_by = "RUN".to_owned();
+        if !self.state.args.is_empty() {
+            created_by.push_str(&format!(" |{}", self.state.args.len()));
+            for name in &self.state.args {
+                created_by.push_str(&format!(" {name}={}", self.state.vars.get(name).unwrap_or("")));
+            }
+        }
+        created_by = format!("{created_by} {}", argv.join(" "));
+        let proxies =
+            self.graph.given.iter().filter(|(n, _)| is_proxy(n) && self.state.vars.get(n).is_none());
+        let quiet_env = proxies.map(|(n, v)| (n.clone(), v.clone())).collect();
+        let user = self.state.config.config.user.clone();
+        let cwd = self.cwd().to_owned();
+        Some((Op::Run(Command { argv, env, quiet_env, cwd, user, mounts, network }), created_by))
+    }
+
+    fn network(&mut self, word: Option<&Word>) -> Option<Network> {
+        let Some(word) = word else { return Some(Network::Default) };
+        match self.expand(word)?.as_str() {
+            "default" => Some(Network::Default),
+            "none" => Some(Network::None),
+            "host" => Some(Network::Host),
+            other => {
+                let what = format!("`--network` is `default`, `none` or `host`, not `{other}`");
+                self.problems.invalid(word.span, what);
+                None
+            }
+        }
+    }
+
+    /// All of them, so that all that is wrong is said.
+    fn mounts(&mut self, number: Option<usize>, run: &ast::Run) -> Option<Vec<RunMount>> {
+        let mounts: Vec<_> = run
+            .mounts
+            .iter()
+            .enumerate()
+            .map(|(nth, mount)| self.mount(number.map(|i| (i, nth)), mount))
+            .collect();
+        mounts.into_iter().collect()
+    }
+
+    fn mount(&mut self, number: Option<(usize, usize)>, mount: &ast::Mount) -> Option<RunMount> {
+        let kind_of = mount.options.iter().find(|(key, _)| key.text == "type").and_then(|(_, v)| v.as_ref());
+        let kind = kind_of.map_or("bind", |word| word.text.as_str());
+        let span = kind_of.map_or(mount.span, |word| word.span);
+        let known: &[&str] = match kind {
+            "bind" => &["target", "source", "from", "rw", "ro"],
+            "cache" => &["target", "source", "from", "ro", "rw", "id", "sharing", "mode", "uid", "gid"],
+            "tmpfs" => &["target", "size"],
+            "secret" => &["id", "target", "env", "required", "mode", "uid", "gid"],
+            "ssh" => {
+                self.problems.unsupported(span, "mounts of the type `ssh` are not supported yet");
+                return None;
+            }
+            other => {
+                let help = nearest(other, KINDS).map(|near| format!("did you mean `{near}`?"));
+                let what = format!("there are no mounts of the type `{other}`");
+                self.problems.add(coracle_host::Kind::Invalid, span, what, help);
+                return None;
+            }
+        };
+        let options = self.options(mount, kind, known)?;
+        let from = self.mount_from(number, mount, &options)?;
+        self.made(kind, options, from, mount.span)
+    }
+
+    fn options(&mut self, mount: &ast::Mount, kind: &str, known: &[&str]) -> Option<Options> {
+        let mut options = Options { found: Vec::new() };
+        for (key, value) in &mount.options {
+            let name = match key.text.as_str() {
+                "type" => continue,
+                "src" => "source",
+                "dst" | "destination" => "target",
+                "readonly" => "ro",
+                "readwrite" => "rw",
+                // `source` of a secret is its id's other name.
+                name => name,
+            };
+            let name = if kind == "secret" && name == "source" { "id" } else { name };
+            if !known.contains(&name) {
+                let help = nearest(name, known.iter().copied()).map(|near| format!("did you mean `{near}`?"));
+                let what = format!("a mount of the type `{kind}` has no option `{name}`");
+                self.problems.add(coracle_host::Kind::Invalid, key.span, what, help);
+                return None;
+            }
+            let value = match value {
+                None if ["ro", "rw", "required"].contains(&name) => "true".to_owned(),
+                None => {
+                    self.problems.invalid(key.span, format!("the option `{name}` takes a value: {name}=…"));
+                    return None;
+                }
+                Some(word) if name == "from" => {
+                    if word.text.contains('$') {
+                        let what = "`from` takes no variables: give the image a stage of its own, \
+                                    `FROM $image AS name`";
+                        self.problems.invalid(word.span, what);
+                        return None;
+                    }
+                    word.text.clone()
+                }
+                Some(word) => self.expand(word)?,
+            };
+            let span = mount
+                .options
+                .iter()
+                .find(|(k, _)| k == key)
+                .and_then(|(_, v)| v.as_ref())
+                .map_or(key.span, |v| v.span);
+            options.found.push((name.to_owned(), value, span));
+        }
+        Some(options)
+    }
+
+    /// Where a mount comes from: `None` in the inner option where it says nothing of it.
+    fn mount_from(
+        &mut self,
+        number: Option<(usize, usize)>,
+        mount: &ast::Mount,
+        options: &Options,
+    ) -> Option<Option<MountFrom>> {
+        let path = options.get("source").map_or("", |(path, _)| path);
+        let path = paths::clean(path)[1..].to_owned();
+        let origin = match (mount.from(), number) {
+            (None, _) => None,
+            (Some(_), Some(number)) => self.graph.nodes[self.index].copies.get(&number).cloned(),
+            (Some(_), None) => {
+                self.problems.unsupported(
+                    mount.span,
+                    "a trigger that mounts from a stage or image is not supported yet",
+                );
+                return None;
+            }
+        };
+        Some(origin.map(|origin| MountFrom { origin, path, tree: None }))
+    }
+
+    fn made(
+        &mut self,
+        kind: &str,
+        options: Options,
+        from: Option<MountFrom>,
+        span: Span,
+    ) -> Option<RunMount> {
+        let target = match options.get("target") {
+            Some((target, _)) if !target.is_empty() && !target.contains('\0') => {
+                Some(paths::join(self.cwd(), target))
+            }
+            Some((_, span)) => {
+                self.problems.invalid(span, "the target of a mount is a path");
+                return None;
+            }
+            None => None,
+        };
+        let numbers = (|| {
+            let mode = options.parsed("mode", |text| values::mode(text).ok())?;
+            let uid = options.parsed("uid", |text| text.parse::<u32>().ok())?.unwrap_or(0);
+            let gid = options.parsed("gid", |text| text.parse::<u32>().ok())?.unwrap_or(0);
+            let switch = |text: &str| match text {
+                "true" | "1" => Some(true),
+                "false" | "0" => Some(false),
+                _ => None,
+            };
+            let (ro, rw) = (options.parsed("ro", switch)?, options.parsed("rw", switch)?);
+            let required = options.parsed("required", switch)?.unwrap_or(false);
+            let size = options.parsed("size", values::bytes)?;
+            Ok::<_, (String, Span)>((mode, (uid, gid), (ro, rw), required, size))
+        })();
+        let (mode, (uid, gid), (ro, rw), required, size) = match numbers {
+            Ok(numbers) => numbers,
+            Err((what, span)) => {
+                self.problems.invalid(span, what);
+                return None;
+            }
+        };
+        let writable = rw.or(ro.map(|ro| !ro));
+        if kind == "secret" {
+            let env = options.get("env").map(|(name, _)| name.to_owned());
+            let base = |path: &String| path.rsplit('/').next().unwrap_or("").to_owned();
+            let id = options.get("id").map(|(id, _)| id.to_owned()).or_else(|| target.as_ref().map(base));
+            let Some(id) = id.or_else(|| env.clone()).filter(|id| !id.is_empty()) else {
+                self.problems.invalid(span, "a secret has an `id`, a `target` or an `env`");
+                return None;
+            };
+            let target = match (&target, &env) {
+                (None, None) => Some(format!("/run/secrets/{id}")),
+                _ => target,
+            };
+            let mode = mode.unwrap_or(0o400);
+            return Some(RunMount::Secret { id, target, env, required, mode, uid, gid, value: None });
+        }
+        let Some(target) = target else {
+            self.problems.invalid(span, format!("a mount of the type `{kind}` needs a `target`"));
+            return None;
+        };
+        if target == "/" {
+            self.problems.invalid(span, "nothing can be mounted over `/`");
+            return None;
+        }
+        Some(match kind {
+            "tmpfs" => RunMount::Tmpfs { target, size },
+            "cache" => {
+                let sharing = match options.get("sharing") {
+                    None | Some(("shared", _)) => Sharing::Shared,
+                    Some(("private", _)) => Sharing::Private,
+                    Some(("locked", _)) => Sharing::Locked,
+                    Some((other, span)) => {
+                        let what = format!("`sharing` is `shared`, `private` or `locked`, not `{other}`");
+                        self.problems.invalid(span, what);
+                        return None;
+                    }
+                };
+                let id = options.get("id").map(|(id, _)| id.to_owned()).filter(|id| !id.is_empty());
+                RunMount::Cache {
+                    id: id.unwrap_or_else(|| target.clone()),
+                    target,
+                    from,
+                    sharing,
+                    mode: mode.unwrap_or(0o755),
+                    uid,
+                    gid,
+                    read_only: writable == Some(false),
+                }
+            }
+            _ => {
+                let path = options.get("source").map_or("", |(path, _)| path);
+                let path = paths::clean(path)[1..].to_owned();
+                let from = from.unwrap_or(MountFrom { origin: Origin::Context, path, tree: None });
+                RunMount::Bind { target, from, writable: writable == Some(true) }
+            }
+        })
+    }
+}
+
+/// The options of one mount, by their first names, with variables replaced.
+struct Options {
+    found: Vec<(String, String, Span)>,
+}
+
+impl Options {
+    fn get(&self, name: &str) -> Option<(&str, Span)> {
+        self.found.iter().find(|(own, ..)| own == name).map(|(_, value, span)| (value.as_str(), *span))
+    }
+
+    fn parsed<T>(
+        &self,
+        name: &str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<Option<T>, (String, Span)> {
+        match self.get(name) {
+            None => Ok(None),
+            Some((value, span)) => match parse(value) {
+                Some(value) => Ok(Some(value)),
+                None => Err((format!("`{value}` is no value of `{name}`"), span)),
+            },
+        }
+    }
+}
