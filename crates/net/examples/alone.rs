@@ -1,4 +1,5 @@
-//! Two network namespaces get an address and a name each on one bridge, and one looks the other up.
+//! Two network namespaces get an address and a name each on one bridge, one looks the other up, and the host calls one
+//! by a published port.
 //!
 //! Run it as root: `cargo run -p coracle-net --example alone`. It leaves the machine's own network alone: its "host"
 //! is a fresh network namespace, too.
@@ -12,6 +13,7 @@ use std::time::Instant;
 
 use coracle_host::{Dir, Namespace, Staging};
 use coracle_net::dns::{Responder, Server};
+use coracle_net::ports::Publish;
 use coracle_net::{Join, NetworkSpec, Networks};
 
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
@@ -39,7 +41,10 @@ fn tell(place: &std::path::Path) -> Result<()> {
     let at_boat = sea.join(&join)?;
     println!("\nboat is {} ({}) after {:.1?}", at_boat.address(), at_boat.mac(), begin.elapsed());
     let begin = Instant::now();
-    let at_buoy = sea.join(&Join::new(buoy.as_fd(), "2").names(["buoy", "marker"]))?;
+    // The fresh "host" has its loopback down.
+    coracle_net::loopback_up(Namespace::current_net()?.as_fd())?;
+    let light = Publish::tcp(7).on([127, 0, 0, 1]);
+    let at_buoy = sea.join(&Join::new(buoy.as_fd(), "2").names(["buoy", "marker"]).publish(light))?;
     println!("buoy is {} ({}) after {:.1?}", at_buoy.address(), at_buoy.mac(), begin.elapsed());
 
     // The resolver inside `boat`. It has no thread of its own; here one is lent to it for a single question.
@@ -60,6 +65,11 @@ fn tell(place: &std::path::Path) -> Result<()> {
     let mut text = String::new();
     heard.read_to_string(&mut text)?;
     println!("buoy hears {text:?} from {}", from.ip());
+
+    let published = at_buoy.published();
+    println!("buoy's port is published: {}", published[0]);
+    let _call = connect((published[0].host, published[0].host_port))?;
+    println!("buoy is called from {}", listener.accept()?.1.ip());
 
     let begin = Instant::now();
     at_boat.leave()?;

@@ -10,6 +10,7 @@ use coracle_host::Call;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, sockopt};
 
+use crate::error::Doing;
 use crate::ports::{Protocol, Publish, Published};
 use crate::{Error, Kind, Result};
 
@@ -46,10 +47,10 @@ fn hold_one(publish: &Publish) -> Result<Held> {
     };
     let Some((first, last)) = publish.host_ports else {
         for _ in 0..TRIES {
-            let port = free(host, publish.protocol)?;
+            let port = free(host, publish.protocol).doing(|| format!("publish {publish}"))?;
             match bound(host, port, publish.protocol) {
                 Err(error) if error.errno() == Some(Errno::ADDRINUSE) => {}
-                socket => return Ok(made(socket?, port)),
+                socket => return Ok(made(socket.doing(|| format!("publish {publish}"))?, port)),
             }
         }
         let text = format!("publish {publish}: no port is free for long enough ({TRIES} tries)");
@@ -62,8 +63,7 @@ fn hold_one(publish: &Publish) -> Result<Held> {
                 let which = if first == last { "the port is" } else { "all these ports are" };
                 return Err(Error::new(Kind::InUse, format!("publish {publish}: {which} in use: {error}")));
             }
-            Err(error) => return Err(Error::new(error.kind(), format!("publish {publish}: {error}"))),
-            Ok(socket) => return Ok(made(socket, port)),
+            socket => return Ok(made(socket.doing(|| format!("publish {publish}"))?, port)),
         }
     }
     Err(Error::new(Kind::Invalid, format!("publish {publish}: {first}-{last} is no range of ports")))
