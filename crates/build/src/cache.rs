@@ -1,6 +1,6 @@
 //! Which result a step had: one small file per key.
 
-use coracle_host::{Dir, Staging};
+use coracle_host::{Dir, Lock, Staging};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::error::Result;
@@ -42,6 +42,21 @@ pub(crate) struct FilesRecord {
     pub(crate) bytes: u64,
 }
 
+/// Held while a step is done.
+pub(crate) struct Claim<'a> {
+    dir: &'a Dir,
+    name: String,
+    _lock: Lock,
+}
+
+impl Drop for Claim<'_> {
+    /// Removed while it is held: who waits for it finds that it is no longer at its name, and makes a new one. One
+    /// that is left behind by a crash is taken by whoever does the step next.
+    fn drop(&mut self) {
+        let _ = self.dir.remove_file(&self.name);
+    }
+}
+
 #[derive(Serialize, Deserialize)]
 struct Envelope<T> {
     version: String,
@@ -54,6 +69,14 @@ impl Cache {
     /// A cache in `dir`, whose records appear through `staging` (on the same file system).
     pub fn new(dir: Dir, staging: Staging) -> Cache {
         Cache { dir, staging }
+    }
+
+    /// The sole right to do the step with this key, waiting while another build has it, in this process or another.
+    pub(crate) fn claim(&self, key: &str) -> Result<Claim<'_>> {
+        let name = format!("{key}.lock");
+        let lock = Lock::exclusive(&self.dir, &name)
+            .map_err(|error| crate::Error::from(error).context("wait for the same step of another build"))?;
+        Ok(Claim { dir: &self.dir, name, _lock: lock })
     }
 
     /// A directory that is removed when it is dropped.

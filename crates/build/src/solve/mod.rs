@@ -12,7 +12,7 @@ use oci_spec::image::History;
 
 use load::Context;
 
-use crate::cache::Cache;
+use crate::cache::{Cache, StepRecord};
 use crate::error::{Error, Result, Span};
 use crate::event::{Built, Event, Outcome, Place, Reason, StepReport};
 use crate::image::ImageConfig;
@@ -180,30 +180,36 @@ impl<W: Worker> Solver<'_, W> {
     fn step(&mut self, state: &mut State<W::Snapshot>, step: &Step, at: Arc<Place>) -> Result<()> {
         let started = Instant::now();
         let work = self.prepare(&state.snapshot, step)?;
-        let reason = if self.spec.no_cache {
-            Reason::NoCache
-        } else if let Some(record) = self.cache.get::<crate::cache::StepRecord>(&work.key) {
-            let found =
-                self.worker.find(&record.snapshot).map_err(|e| locate(self.plan, step.span, e, None))?;
-            if let Some(snapshot) = found {
-                (self.on_event)(&Event::Cached { at: at.clone() });
-                state.snapshot = snapshot;
-                state.time = Some(self.epoch.clone().unwrap_or(record.created));
-                let cost = Duration::from_millis(record.milliseconds);
-                let (outcome, duration) = (Outcome::Cached, started.elapsed());
-                self.reports.push(StepReport { at, outcome, duration, cost });
-                return Ok(());
-            }
-            Reason::Gone
-        } else {
-            state.dirty.map_or(Reason::New, Reason::After)
+        let reason = self.spec.no_cache.then_some(Reason::NoCache);
+        let mut claim = None;
+        let reason = match reason {
+            Some(reason) => reason,
+            None => loop {
+                let record = self.cache.get::<StepRecord>(&work.key);
+                if let Some(record) = &record {
+                    let found = self.worker.find(&record.snapshot);
+                    if let Some(snapshot) = found.map_err(|e| locate(self.plan, step.span, e, None))? {
+                        drop(claim);
+                        self.cached(state, snapshot, record, at, started);
+                        return Ok(());
+                    }
+                }
+                // Another build may be doing the same. Its record is there when the claim is ours.
+                if claim.is_none() {
+                    let claimed = self.cache.claim(&work.key);
+                    claim = Some(claimed.map_err(|e| locate(self.plan, step.span, e, None))?);
+                    continue;
+                }
+                let new = state.dirty.map_or(Reason::New, Reason::After);
+                break if record.is_some() { Reason::Gone } else { new };
+            },
         };
         (self.on_event)(&Event::Started { at: at.clone(), reason });
         let (snapshot, keep) = self.carry_out(&state.snapshot, step, &work, &at)?;
         let duration = started.elapsed();
         let created = self.now()?;
         if keep {
-            let record = crate::cache::StepRecord {
+            let record = StepRecord {
                 snapshot: crate::worker::Snapshot::id(&snapshot).to_owned(),
                 created: created.clone(),
                 milliseconds: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
@@ -212,12 +218,29 @@ impl<W: Worker> Solver<'_, W> {
             };
             self.cache.put(&work.key, record)?;
         }
+        drop(claim);
         (self.on_event)(&Event::Built { at: at.clone(), duration });
         state.snapshot = snapshot;
         state.time = Some(created);
         state.dirty = Some(step.line);
         self.reports.push(StepReport { at, outcome: Outcome::Built(reason), duration, cost: duration });
         Ok(())
+    }
+
+    fn cached(
+        &mut self,
+        state: &mut State<W::Snapshot>,
+        snapshot: W::Snapshot,
+        record: &StepRecord,
+        at: Arc<Place>,
+        started: Instant,
+    ) {
+        (self.on_event)(&Event::Cached { at: at.clone() });
+        state.snapshot = snapshot;
+        state.time = Some(self.epoch.clone().unwrap_or_else(|| record.created.clone()));
+        let cost = Duration::from_millis(record.milliseconds);
+        let (outcome, duration) = (Outcome::Cached, started.elapsed());
+        self.reports.push(StepReport { at, outcome, duration, cost });
     }
 
     fn now(&self) -> Result<String> {

@@ -207,6 +207,19 @@ impl Bench {
         build(spec, &self.worker, &self.cache, &mut |event| events.push(event.clone()))
     }
 
+    /// Several builds of the same at once.
+    pub fn crowd(&self, builds: usize, spec: &BuildSpec) -> Vec<Built> {
+        let start = std::sync::Barrier::new(builds);
+        let one = || {
+            start.wait();
+            build(spec, &self.worker, &self.cache, &mut |_| ()).unwrap()
+        };
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..builds).map(|_| scope.spawn(one)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        })
+    }
+
     pub fn build(&mut self, spec: &BuildSpec) -> Built {
         self.try_build(spec).unwrap()
     }

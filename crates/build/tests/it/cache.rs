@@ -221,3 +221,18 @@ fn a_file_written_to_meanwhile_is_not_remembered_as_what_it_was() {
     assert_eq!(built(&bench.build(&spec)), [2]);
     assert_eq!(bench.read("a").as_deref(), Some("before"));
 }
+
+#[test]
+fn the_same_step_of_builds_at_once_is_done_once() {
+    let bench = Bench::new();
+    bench.file("a", "1");
+    let spec = bench.dockerfile("FROM base\nCOPY a /a\nRUN count b\nRUN count c\n");
+    let reports = bench.crowd(6, &spec);
+    assert_eq!((bench.runs(), *bench.worker.edits.lock().unwrap()), (2, 1));
+    for line in [2, 3, 4] {
+        assert_eq!(reports.iter().filter(|r| built(r).contains(&line)).count(), 1, "line {line}");
+    }
+    assert!(reports.iter().all(|r| r.id == reports[0].id));
+    let locks = bench.records().into_iter().filter(|r| r.extension().is_some_and(|e| e == "lock"));
+    assert_eq!(locks.count(), 0);
+}
