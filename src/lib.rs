@@ -39,7 +39,7 @@
 //!
 //! # What it is not
 //!
-//! A shared kernel is no boundary against hostile code. See SECURITY in the repository's README.
+//! A shared kernel is no boundary against hostile code. SECURITY.md in the repository says what is known to be open.
 
 #![forbid(unsafe_code)]
 
