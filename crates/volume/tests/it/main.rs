@@ -43,3 +43,12 @@ impl State {
 fn below(loan: &Loan, name: &str) -> PathBuf {
     format!("/proc/self/fd/{}/{name}", loan.mount().as_fd().as_raw_fd()).into()
 }
+
+/// Tells the thread that makes trouble to stop, also when the test fails.
+struct Stop<'a>(&'a std::sync::atomic::AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+}
