@@ -324,3 +324,28 @@ fn a_source_that_changes_into_links_never_leads_out() {
         assert_eq!(state.corners(), 1);
     });
 }
+
+#[test]
+fn nobody_is_left_with_the_directory_of_before() {
+    run(|host| {
+        let tree = plant(&host.dir().join("image"));
+        let state = State::open(host.dir());
+        for round in 0..100 {
+            let volume = state.volumes.create(&VolumeSpec::new("db")).unwrap();
+            let start = std::sync::Barrier::new(2);
+            std::thread::scope(|scope| {
+                let seeded = scope.spawn(|| {
+                    start.wait();
+                    volume.lend_on("seeds", &Terms::new().seed(&tree)).unwrap()
+                });
+                start.wait();
+                let plain = volume.lend("plain").unwrap();
+                let seeded = seeded.join().unwrap();
+                fs::write(below(&plain, "row"), "1").unwrap();
+                assert_eq!(fs::read(below(&seeded, "row")).unwrap(), b"1", "round {round}");
+                assert_eq!(below(&plain, "conf/file").exists(), seeded.was_seeded());
+            });
+            state.volumes.remove("db").unwrap();
+        }
+    });
+}
