@@ -77,7 +77,7 @@ mod worker;
 
 pub use cache::Cache;
 pub use chmod::Chmod;
-pub use dockerfile::Dockerfile;
+pub use dockerfile::{Dockerfile, Lint};
 pub use error::{Diagnostic, Error, Result, Span};
 pub use event::{Built, Event, Outcome, Place, Reason, StepReport};
 pub use ignore::Ignore;

@@ -1,6 +1,7 @@
 //! The Dockerfile language: text in, instructions with places out.
 
 pub(crate) mod ast;
+mod check;
 mod flags;
 mod health;
 mod instruction;
@@ -12,6 +13,8 @@ mod tests;
 mod words;
 
 use std::sync::Arc;
+
+pub use check::Lint;
 
 use ast::{Instruction, Verb};
 use source::{Problems, Source};
