@@ -54,6 +54,7 @@ mod error;
 mod image;
 mod names;
 mod network;
+mod port;
 mod stack;
 mod state;
 mod volume;
@@ -62,8 +63,7 @@ mod worker;
 pub use build::Built;
 pub use container::supervise;
 pub use container::{
-    Container, ContainerSpec, ExecSpec, LogEntry, Output, Port, Ready, Source, StartPlan, State, Status,
-    Stream, tcp,
+    Container, ContainerSpec, ExecSpec, LogEntry, Output, Ready, Source, StartPlan, State, Status, Stream,
 };
 pub use coracle_build::{BuildSpec, Event, StepReport};
 pub use coracle_host::{Exit, Kind};
@@ -74,4 +74,5 @@ pub use engine::Engine;
 pub use error::{Error, Result};
 pub use image::{Image, RemovedImage};
 pub use network::Network;
+pub use port::{Port, Publish, Published, tcp, udp};
 pub use volume::Volume;

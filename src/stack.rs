@@ -10,6 +10,7 @@ use coracle_runtime::Service;
 use rustix::event::PollFlags;
 use serde::{Deserialize, Serialize};
 
+use crate::Publish;
 use crate::engine::Inner;
 use crate::error::Result;
 
@@ -59,8 +60,15 @@ pub(crate) struct Stack {
 }
 
 impl Stack {
-    /// A new namespace that has joined the networks under these names.
-    pub(crate) fn open(engine: &Inner, id: &str, names: &[String], networks: &[Attachment]) -> Result<Stack> {
+    /// A new namespace that has joined the networks under these names. Ports are published on the first one, which has
+    /// the way out.
+    pub(crate) fn open(
+        engine: &Inner,
+        id: &str,
+        names: &[String],
+        networks: &[Attachment],
+        publish: &[Publish],
+    ) -> Result<Stack> {
         let namespace = Namespace::new_net()?;
         coracle_net::loopback_up(namespace.as_fd())?;
         let mut endpoints = Vec::new();
@@ -72,6 +80,9 @@ impl Stack {
                 .default_route(index == 0);
             if let Some(address) = attachment.address {
                 join = join.address(address);
+            }
+            if index == 0 {
+                join = publish.iter().fold(join, |join, publish| join.publish(publish.0.clone()));
             }
             endpoints.push(network.join(&join)?);
         }

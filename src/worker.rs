@@ -242,7 +242,7 @@ impl<'a> Builder<'a> {
                 vec![Attachment::default_network()]
             }
         };
-        let mut stack = Stack::open(self.engine, &id, std::slice::from_ref(&hostname), &networks)?;
+        let mut stack = Stack::open(self.engine, &id, std::slice::from_ref(&hostname), &networks, &[])?;
         let mode = if networks.is_empty() { Mode::None } else { Mode::Networks(networks) };
         let mut mounts = Vec::new();
         for (name, mount) in stack::files(place.staged.dir(), &hostname, Some(&stack), &mode, &[])? {

@@ -2,6 +2,7 @@
 
 use std::path::{Component, Path};
 
+use super::Ready;
 use super::spec::{ContainerSpec, MountSpec, Source};
 use crate::Kind;
 use crate::engine::Inner;
@@ -50,6 +51,10 @@ pub(crate) fn problems(engine: &Inner, spec: &ContainerSpec, mode: &Mode) -> Res
     if !matches!(mode, Mode::Networks(_)) && (spec.address.is_some() || !spec.aliases.is_empty()) {
         problems.push("an address or alias needs a network of its own".into());
     }
+    if !matches!(mode, Mode::Networks(_)) && !spec.publish.is_empty() {
+        problems.push("a published port needs a network of the container's own".into());
+    }
+    problems.extend(spec.ready.as_ref().and_then(Ready::problem));
     Ok(problems)
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -19,7 +19,7 @@ use super::room;
 use super::supervisor::Live;
 use crate::error::{Doing, Error, Result};
 use crate::stack::Mode;
-use crate::{Engine, Kind};
+use crate::{Attached, Engine, Kind, Port, Published};
 
 /// Until a supervisor has done what it is about to do.
 const SOON: Duration = Duration::from_millis(2);
@@ -288,11 +288,36 @@ impl Container {
     /// # Errors
     /// `Corrupt` where a lease can't be read.
     pub fn address(&self) -> Result<Option<Ipv4Addr>> {
+        Ok(self.attached()?.map(|attached| attached.address))
+    }
+
+    /// The ports of the host that lead to it, while it runs.
+    ///
+    /// # Errors
+    /// `Corrupt` where a lease can't be read.
+    pub fn published(&self) -> Result<Vec<Published>> {
+        let ports = self.attached()?.map(|attached| attached.ports).unwrap_or_default();
+        Ok(ports.into_iter().map(Published).collect())
+    }
+
+    /// Where on the host this published port of it is.
+    ///
+    /// # Errors
+    /// `NotFound` where it is not published, or does not run.
+    pub fn addr(&self, port: Port) -> Result<SocketAddr> {
+        let found = self.published()?.into_iter().find(|published| port.is(published));
+        found.map(|published| published.host()).ok_or_else(|| {
+            let text = format!("container `{}`: port {port} is not published", self.name());
+            Error::new(Kind::NotFound, text)
+        })
+    }
+
+    /// Its place on its first network.
+    fn attached(&self) -> Result<Option<Attached>> {
         let Mode::Networks(networks) = &self.record.network else { return Ok(None) };
         let Some(first) = networks.first() else { return Ok(None) };
         let network = self.engine.0.network(&first.network)?;
-        let attached = network.attached()?;
-        Ok(attached.into_iter().find(|one| one.container == self.record.id).map(|one| one.address))
+        Ok(network.attached()?.into_iter().find(|one| one.container == self.record.id))
     }
 
     /// Removes what is left of it.

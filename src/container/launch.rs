@@ -9,10 +9,10 @@ use rustix::fs::OFlags;
 
 use super::record::{CONTROL, Record, UPPER, WORK};
 use super::spec::Source;
-use crate::Kind;
 use crate::engine::Inner;
 use crate::error::{Doing, Error, Result};
 use crate::stack::{self, Mode, Stack};
+use crate::{Kind, Publish};
 
 /// Called with the index of each launch operation.
 pub(crate) type Stepper = Box<dyn FnMut(usize) + Send>;
@@ -57,7 +57,10 @@ pub(crate) fn launch(
     let mut plan = Plan::container(&spec, &Facts::of_this_host())?;
 
     let stack = match &record.network {
-        Mode::Networks(networks) => Some(Stack::open(engine, &record.id, &names(record), networks)?),
+        Mode::Networks(networks) => {
+            let publish: Result<Vec<_>> = record.publish.iter().map(|text| Publish::parse(text)).collect();
+            Some(Stack::open(engine, &record.id, &names(record), networks, &publish?.concat())?)
+        }
         Mode::None | Mode::Host => None,
     };
     let mut mounts = Vec::new();

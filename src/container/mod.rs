@@ -20,7 +20,7 @@ pub use handle::{Container, State, Status};
 pub use keep::supervise;
 pub(crate) use launch::set_user;
 pub use output::Output;
-pub use ready::{Port, Ready, tcp};
+pub use ready::Ready;
 pub(crate) use room::{new_id, reclaim};
 pub use spec::{ContainerSpec, Source};
 pub use start::StartPlan;

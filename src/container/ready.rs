@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::handle::{Container, State};
 use crate::Kind;
 use crate::error::{Error, Result};
+use crate::port::{Port, tcp};
 
 /// How often is looked again.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -21,21 +22,6 @@ pub struct Ready {
 enum What {
     Log(String),
     Port(Port),
-}
-
-/// A port of a protocol; so far of TCP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Port(u16);
-
-/// A TCP port (1 to 65535).
-pub fn tcp(port: u16) -> Port {
-    Port(port)
-}
-
-impl std::fmt::Display for Port {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/tcp", self.0)
-    }
 }
 
 impl Ready {
@@ -54,6 +40,16 @@ impl Ready {
     pub fn within(mut self, patience: Duration) -> Ready {
         self.within = patience;
         self
+    }
+
+    /// What is wrong with it, if anything.
+    pub(crate) fn problem(&self) -> Option<String> {
+        match &self.what {
+            What::Port(port) if *port != tcp(port.number()) => {
+                Some(format!("ready when port {port} answers: only TCP ports can be asked"))
+            }
+            _ => None,
+        }
     }
 
     /// Waits for it.
@@ -97,7 +93,7 @@ impl Ready {
 }
 
 fn accepts(address: Ipv4Addr, port: Port) -> bool {
-    TcpStream::connect_timeout(&SocketAddr::from((address, port.0)), Duration::from_secs(1)).is_ok()
+    TcpStream::connect_timeout(&SocketAddr::from((address, port.number())), Duration::from_secs(1)).is_ok()
 }
 
 impl std::fmt::Display for Ready {

@@ -40,6 +40,9 @@ pub(crate) struct Record {
     pub(crate) mounts: Vec<MountSpec>,
     pub(crate) network: Mode,
     pub(crate) hosts: Vec<(String, IpAddr)>,
+    /// In docker's `-p` form.
+    #[serde(default)]
+    pub(crate) publish: Vec<String>,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) interactive: bool,
     pub(crate) attach: bool,

@@ -96,6 +96,7 @@ pub(crate) fn record(engine: &Inner, spec: &ContainerSpec) -> Result<Record> {
         mounts: spec.mounts.clone(),
         network: mode,
         hosts: spec.hosts.clone(),
+        publish: spec.publish.iter().map(|publish| publish.0.to_string()).collect(),
         labels: spec.labels.iter().cloned().collect(),
         interactive: spec.interactive,
         attach: spec.attach,

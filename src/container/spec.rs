@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::Ready;
+use crate::Publish;
 use crate::stack::{Attachment, Mode};
 
 /// A container, as a value. Writing one never fails; [`Engine::start`](crate::Engine::start) and
@@ -29,6 +30,7 @@ pub struct ContainerSpec {
     pub(crate) aliases: Vec<String>,
     pub(crate) address: Option<Ipv4Addr>,
     pub(crate) hosts: Vec<(String, IpAddr)>,
+    pub(crate) publish: Vec<Publish>,
     pub(crate) read_only: bool,
     pub(crate) no_new_privileges: bool,
     pub(crate) cap_add: Vec<String>,
@@ -186,6 +188,15 @@ impl ContainerSpec {
     #[must_use]
     pub fn add_host(mut self, name: impl Into<String>, address: IpAddr) -> ContainerSpec {
         self.hosts.push((name.into(), address));
+        self
+    }
+
+    /// A port of the host that leads to a port of the container. A [`Port`](crate::Port) alone is published on any free
+    /// port of 127.0.0.1, which [`Container::addr`](crate::Container::addr) tells; `tcp(80).on(([0, 0, 0, 0], 8080))` says
+    /// where. A port that is taken is an error before anything starts.
+    #[must_use]
+    pub fn publish(mut self, port: impl Into<Publish>) -> ContainerSpec {
+        self.publish.push(port.into());
         self
     }
 

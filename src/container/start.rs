@@ -155,7 +155,7 @@ impl Engine {
             Mode::Networks(networks) => networks.iter().map(|one| one.network.clone()).collect(),
             Mode::None | Mode::Host => Vec::new(),
         };
-        Ok(StartPlan { layers: record.layers.len(), networks, plan })
+        Ok(StartPlan { layers: record.layers.len(), networks, publish: record.publish, plan })
     }
 }
 
@@ -164,6 +164,7 @@ impl Engine {
 pub struct StartPlan {
     layers: usize,
     networks: Vec<String>,
+    publish: Vec<String>,
     plan: Plan,
 }
 
@@ -172,6 +173,9 @@ impl fmt::Display for StartPlan {
         writeln!(f, "    root: overlay of {} layers", self.layers)?;
         for network in &self.networks {
             writeln!(f, "    join network {network}")?;
+        }
+        for publish in &self.publish {
+            writeln!(f, "    publish {publish}")?;
         }
         self.plan.fmt(f)
     }

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::fail::{Done, Fail};
-use crate::{build, dialect, exec, images, kill, logs, network, ps, refuse, rm, run, version, volume};
+use crate::{build, dialect, exec, images, kill, logs, network, port, ps, refuse, rm, run, version, volume};
 
 /// A container engine without a daemon, with docker's command line.
 #[derive(Parser)]
@@ -19,6 +19,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     Run(Box<run::Args>),
     Exec(exec::Args),
+    Port(port::Args),
     Ps(ps::Args),
     Build(build::Args),
     Images(images::ListArgs),
@@ -63,6 +64,7 @@ pub(crate) fn dispatch(command: Command) -> Done {
     match command {
         Command::Run(args) => run::run(&args),
         Command::Exec(args) => exec::run(&args),
+        Command::Port(args) => port::run(&args),
         Command::Ps(args) => ps::run(&args),
         Command::Build(args) => build::run(&args),
         Command::Images(args) => images::list(&args),
@@ -128,8 +130,7 @@ pub(crate) mod tests {
             ("run --frob i", 125, "unknown flag: --frob"),
             ("run -z i", 125, "unknown shorthand flag: 'z' in -z"),
             ("run -it i", 125, "run -t: a terminal is not supported yet"),
-            ("run -p 80:80 i", 125, "run -p: published ports are not supported yet"),
-            ("run --publish=80 i", 125, "run --publish: published ports are not supported yet"),
+            ("run -P i", 125, "run -P: publishing all exposed ports is not supported yet; name them with -p"),
             ("run --privileged i", 125, "run --privileged: not supported yet"),
             ("run --rm=maybe i", 125, "invalid argument \"maybe\" for \"--rm\""),
             ("run --ip 10.1 i", 125, "invalid argument \"10.1\" for \"--ip\""),

@@ -23,6 +23,7 @@ mod logs;
 mod mounts;
 mod network;
 mod out;
+mod port;
 mod ps;
 mod refuse;
 mod rm;

@@ -43,7 +43,7 @@ pub(crate) fn run(args: &Args) -> Done {
             command(container.command(), args.no_trunc),
             units::ago(Some(container.created())),
             state(&container, &status),
-            String::new(),
+            ports(&container)?,
             container.name().to_owned(),
         ]);
     }
@@ -53,6 +53,11 @@ pub(crate) fn run(args: &Args) -> Done {
         crate::out::text(table)?
     }
     Ok(0)
+}
+
+fn ports(container: &Container) -> coracle::Result<String> {
+    let ports: Vec<String> = container.published()?.iter().map(ToString::to_string).collect();
+    Ok(ports.join(", "))
 }
 
 /// As docker quotes it.

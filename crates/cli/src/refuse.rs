@@ -11,7 +11,7 @@ use crate::fail::Fail;
 
 /// Flags that docker has, this program has not yet, and there is more to say about than that.
 const REASONS: [(&str, &str, &str); 7] = [
-    ("run", "-p --publish -P --publish-all", "published ports are not supported yet"),
+    ("run", "-P --publish-all", "publishing all exposed ports is not supported yet; name them with -p"),
     ("run", "-t --tty", "a terminal is not supported yet"),
     ("exec", "-t --tty", "a terminal is not supported yet"),
     ("run", "-m --memory --memory-swap --cpus --pids-limit -c --cpu-shares", "limits are not supported yet"),
@@ -65,7 +65,7 @@ const VERBS: [(&str, &str); 3] = [
     (
         "",
         "attach builder buildx checkpoint commit compose config container context cp create diff events export history \
-         image info inspect load login logout manifest node pause plugin port pull push rename restart save search \
+         image info inspect load login logout manifest node pause plugin pull push rename restart save search \
          secret service stack start stats swarm system top trust unpause update",
     ),
     ("network", "connect disconnect prune"),

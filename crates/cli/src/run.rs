@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use coracle::{ContainerSpec, Engine, Source};
+use coracle::{ContainerSpec, Engine, Publish, Source};
 
 use crate::env::{self, Lookup};
 use crate::fail::{Done, Fail};
@@ -59,6 +59,9 @@ pub(crate) struct Args {
     /// Add network-scoped alias for the container
     #[arg(long, alias = "net-alias", value_name = "NAME")]
     pub(crate) network_alias: Vec<String>,
+    /// Publish a container's port(s) to the host
+    #[arg(short = 'p', long, value_name = "[[ADDRESS:]PORT:]PORT[/PROTOCOL]")]
+    pub(crate) publish: Vec<String>,
     /// Mount the container's root filesystem as read only
     #[arg(long)]
     pub(crate) read_only: bool,
@@ -142,6 +145,10 @@ fn spec(args: &Args, lookup: Lookup<'_>) -> Result<(ContainerSpec, Vec<Mount>), 
     for text in &args.add_host {
         let (name, address) = host(text).map_err(|why| refuse("--add-host", text, why))?;
         spec = spec.add_host(name, address);
+    }
+    for text in &args.publish {
+        let ports = Publish::parse(text).map_err(|error| refuse("-p, --publish", text, error.to_string()))?;
+        spec = ports.into_iter().fold(spec, ContainerSpec::publish);
     }
     for option in &args.security_opt {
         match option.split_once(['=', ':']).unwrap_or((option, "true")) {
