@@ -45,7 +45,7 @@
 //! ADD of URLs, of git repositories and of archives compressed with bzip2 or xz; RUN's `--mount=type=ssh` and
 //! `--security=insecure`; `ONBUILD` triggers that copy or mount from a stage or image; here-documents that begin with
 //! `#!`; other platforms than this machine's: each is refused at its line, none is ignored. `COPY --link` gives the
-//! same tree as without it, and is not yet kept apart from the layers below. Stages are built one after the other.
+//! same tree as without it, and is not yet kept apart from the layers below.
 //!
 //! # Should I be using this crate?
 //!

@@ -1,15 +1,18 @@
 //! The solver: takes each step of the plan from the cache or from the worker, and stores the image.
 
+mod board;
 mod load;
 mod mounts;
 mod step;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant, SystemTime};
 
 use oci_spec::image::History;
 
+use board::{Board, EVENTS, Track, stages};
 use load::Context;
 
 use crate::cache::{Cache, StepRecord};
@@ -43,33 +46,27 @@ pub fn build<W: Worker>(
     }
     let configs = images.iter().map(|(name, base)| (name.clone(), base.config.clone())).collect();
     let plan = graph.plan(&configs)?;
-    let warnings =
+    let warnings: Vec<String> =
         graph.unused_args().iter().map(|n| format!("no `ARG` asks for the build argument `{n}`")).collect();
     let context = match plan.first_copy_from_context() {
         None => None,
         Some(span) => Some(Context::open(spec).map_err(|e| locate(&plan, span, e, None))?),
     };
     let epoch = spec.source_date_epoch.map(timestamp_of_epoch).transpose()?;
-    let mut solver = Solver {
-        spec,
-        worker,
-        cache,
-        plan: &plan,
-        context,
-        images,
-        states: BTreeMap::new(),
-        epoch,
-        reports: Vec::new(),
-        warnings,
-        on_event,
-    };
-    for warning in solver.warnings.clone() {
-        (solver.on_event)(&Event::Warning { message: warning });
+    let (events, heard) = sync_channel(EVENTS);
+    let solver = Solver { spec, worker, cache, plan: &plan, context, images, board: Board::new(), epoch };
+    for warning in &warnings {
+        on_event(&Event::Warning { message: warning.clone() });
     }
-    for stage in &plan.stages {
-        solver.stage(stage)?;
+    let told = stages(&solver, events, heard, on_event)?;
+    let id = solver.commit()?;
+    on_event(&Event::Done { id: id.clone() });
+    let mut built = Built { id, steps: Vec::new(), warnings };
+    for (reports, warnings) in told {
+        built.steps.extend(reports);
+        built.warnings.extend(warnings);
     }
-    solver.finish()
+    Ok(built)
 }
 
 /// The base image, or the error at the place that asks for it.
@@ -93,6 +90,7 @@ fn timestamp_of_epoch(seconds: i64) -> Result<String> {
 }
 
 /// What a stage has come to.
+#[derive(Clone)]
 struct State<S> {
     snapshot: S,
     history: Vec<History>,
@@ -109,30 +107,28 @@ struct Solver<'a, W: Worker> {
     plan: &'a Plan,
     context: Option<Context>,
     images: BTreeMap<String, Base<W::Snapshot>>,
-    states: BTreeMap<usize, State<W::Snapshot>>,
+    board: Board<State<W::Snapshot>>,
     /// `source_date_epoch`, RFC 3339.
     epoch: Option<String>,
-    reports: Vec<StepReport>,
-    warnings: Vec<String>,
-    on_event: &'a mut dyn FnMut(&Event),
 }
 
 impl<W: Worker> Solver<'_, W> {
-    fn stage(&mut self, stage: &Stage) -> Result<()> {
+    fn stage(&self, stage: &Stage, track: &mut Track) -> Result<State<W::Snapshot>> {
         let started = Instant::now();
-        let mut state = self.start(stage);
+        let mut state = self.start(stage)?;
         let total = stage.steps.len() + 1;
         let place = |index: usize, line: usize, text: &str| {
             Arc::new(Place { stage: stage.title(), index, total, line, text: text.to_owned() })
         };
-        self.set(place(1, stage.line, &stage.text), started.elapsed());
+        track.set(place(1, stage.line, &stage.text), started.elapsed());
         for (i, step) in stage.steps.iter().enumerate() {
             let at = place(i + 2, step.line, &step.text);
             let empty = step.op == Op::Set;
             if empty {
-                self.set(at, Duration::ZERO);
+                track.set(at, Duration::ZERO);
             } else {
-                self.step(&mut state, step, at)?;
+                self.board.go_on()?;
+                self.step(&mut state, step, at, track)?;
             }
             let mut history = History::default();
             history.set_created(state.time.clone());
@@ -140,22 +136,13 @@ impl<W: Worker> Solver<'_, W> {
             history.set_empty_layer(empty.then_some(true));
             state.history.push(history);
         }
-        self.states.insert(stage.index, state);
-        Ok(())
+        Ok(state)
     }
 
-    fn start(&self, stage: &Stage) -> State<W::Snapshot> {
+    fn start(&self, stage: &Stage) -> Result<State<W::Snapshot>> {
         let time = self.epoch.clone();
-        match &stage.from {
-            Origin::Stage(index) => {
-                let from = &self.states[index];
-                State {
-                    snapshot: from.snapshot.clone(),
-                    history: from.history.clone(),
-                    time: from.time.clone(),
-                    dirty: from.dirty,
-                }
-            }
+        Ok(match &stage.from {
+            Origin::Stage(index) => self.board.wait(*index)?,
             Origin::Image(name) => {
                 let base = &self.images[name];
                 State {
@@ -168,16 +155,17 @@ impl<W: Worker> Solver<'_, W> {
             Origin::Scratch | Origin::Context => {
                 State { snapshot: self.worker.scratch(), history: Vec::new(), time, dirty: None }
             }
-        }
-    }
-
-    fn set(&mut self, at: Arc<Place>, duration: Duration) {
-        (self.on_event)(&Event::Set { at: at.clone() });
-        self.reports.push(StepReport { at, outcome: Outcome::Set, duration, cost: Duration::ZERO });
+        })
     }
 
     /// One step that makes a layer: from the cache, or by the worker.
-    fn step(&mut self, state: &mut State<W::Snapshot>, step: &Step, at: Arc<Place>) -> Result<()> {
+    fn step(
+        &self,
+        state: &mut State<W::Snapshot>,
+        step: &Step,
+        at: Arc<Place>,
+        track: &mut Track,
+    ) -> Result<()> {
         let started = Instant::now();
         let work = self.prepare(&state.snapshot, step)?;
         let reason = self.spec.no_cache.then_some(Reason::NoCache);
@@ -190,7 +178,7 @@ impl<W: Worker> Solver<'_, W> {
                     let found = self.worker.find(&record.snapshot);
                     if let Some(snapshot) = found.map_err(|e| locate(self.plan, step.span, e, None))? {
                         drop(claim);
-                        self.cached(state, snapshot, record, at, started);
+                        self.cached(state, snapshot, record, at, started, track);
                         return Ok(());
                     }
                 }
@@ -204,8 +192,8 @@ impl<W: Worker> Solver<'_, W> {
                 break if record.is_some() { Reason::Gone } else { new };
             },
         };
-        (self.on_event)(&Event::Started { at: at.clone(), reason });
-        let (snapshot, keep) = self.carry_out(&state.snapshot, step, &work, &at)?;
+        track.tell(Event::Started { at: at.clone(), reason });
+        let (snapshot, keep) = self.carry_out(&state.snapshot, step, &work, &at, track)?;
         let duration = started.elapsed();
         let created = self.now()?;
         if keep {
@@ -219,28 +207,29 @@ impl<W: Worker> Solver<'_, W> {
             self.cache.put(&work.key, record)?;
         }
         drop(claim);
-        (self.on_event)(&Event::Built { at: at.clone(), duration });
+        track.tell(Event::Built { at: at.clone(), duration });
         state.snapshot = snapshot;
         state.time = Some(created);
         state.dirty = Some(step.line);
-        self.reports.push(StepReport { at, outcome: Outcome::Built(reason), duration, cost: duration });
+        track.reports.push(StepReport { at, outcome: Outcome::Built(reason), duration, cost: duration });
         Ok(())
     }
 
     fn cached(
-        &mut self,
+        &self,
         state: &mut State<W::Snapshot>,
         snapshot: W::Snapshot,
         record: &StepRecord,
         at: Arc<Place>,
         started: Instant,
+        track: &mut Track,
     ) {
-        (self.on_event)(&Event::Cached { at: at.clone() });
+        track.tell(Event::Cached { at: at.clone() });
         state.snapshot = snapshot;
         state.time = Some(self.epoch.clone().unwrap_or_else(|| record.created.clone()));
         let cost = Duration::from_millis(record.milliseconds);
         let (outcome, duration) = (Outcome::Cached, started.elapsed());
-        self.reports.push(StepReport { at, outcome, duration, cost });
+        track.reports.push(StepReport { at, outcome, duration, cost });
     }
 
     fn now(&self) -> Result<String> {
@@ -253,18 +242,13 @@ impl<W: Worker> Solver<'_, W> {
             .map_err(|error| Error::invalid(format!("the time {now:?} can't be written: {error}")))
     }
 
-    fn warn(&mut self, message: String) {
-        (self.on_event)(&Event::Warning { message: message.clone() });
-        self.warnings.push(message);
-    }
-
-    fn finish(mut self) -> Result<Built> {
-        let last = self.plan.stages.last().and_then(|stage| Some((stage, self.states.remove(&stage.index)?)));
-        let Some((stage, state)) = last else { return Err(Error::invalid("the plan has no stage")) };
+    fn commit(&self) -> Result<String> {
+        let Some(stage) = self.plan.stages.last() else {
+            return Err(Error::invalid("the plan has no stage"));
+        };
+        let state = self.board.wait(stage.index)?;
         let config = ImageConfig { created: state.time, history: state.history, ..stage.config.clone() };
         let commit = Commit { snapshot: state.snapshot, config, tags: self.spec.tags.clone() };
-        let id = self.worker.commit(commit).map_err(|error| error.context("store the image"))?;
-        (self.on_event)(&Event::Done { id: id.clone() });
-        Ok(Built { id, steps: self.reports, warnings: self.warnings })
+        self.worker.commit(commit).map_err(|error| error.context("store the image"))
     }
 }

@@ -16,7 +16,7 @@ use crate::worker::{Command, Worker};
 
 impl<W: Worker> Solver<'_, W> {
     /// Mounted files count by their content; caches and secrets by what is said of them, never by what they hold.
-    pub(super) fn mount_keys(&mut self, step: &Step, command: &Command, key: &mut Fields) -> Result<()> {
+    pub(super) fn mount_keys(&self, step: &Step, command: &Command, key: &mut Fields) -> Result<()> {
         for mount in &command.mounts {
             key.add("mount");
             match mount {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use coracle_host::{Kind, Root};
 
+use super::board::Track;
 use super::load::Lent;
 use super::{Solver, locate};
 use crate::cache::{self, FilesRecord};
@@ -29,7 +30,7 @@ pub(super) struct Work {
 }
 
 impl<W: Worker> Solver<'_, W> {
-    pub(super) fn prepare(&mut self, on: &W::Snapshot, step: &Step) -> Result<Work> {
+    pub(super) fn prepare(&self, on: &W::Snapshot, step: &Step) -> Result<Work> {
         let mut work = self.work(on, step)?;
         if let Some(epoch) = self.spec.source_date_epoch {
             // Layers that are dated with it are others than those that are not.
@@ -40,7 +41,7 @@ impl<W: Worker> Solver<'_, W> {
         Ok(work)
     }
 
-    fn work(&mut self, on: &W::Snapshot, step: &Step) -> Result<Work> {
+    fn work(&self, on: &W::Snapshot, step: &Step) -> Result<Work> {
         match &step.op {
             Op::Run(command) => {
                 let mut key = run_key(on.id(), command);
@@ -70,20 +71,20 @@ impl<W: Worker> Solver<'_, W> {
 
     /// The new snapshot, and whether its record may be kept.
     pub(super) fn carry_out(
-        &mut self,
+        &self,
         on: &W::Snapshot,
         step: &Step,
         work: &Work,
         at: &Arc<Place>,
+        track: &mut Track,
     ) -> Result<(W::Snapshot, bool)> {
         let plan = self.plan;
         let fail = |error| locate(plan, step.span, error, None);
         match &step.op {
             Op::Run(command) => {
                 let command = self.equipped(step, command)?;
-                let on_event = &mut *self.on_event;
                 let mut output = |stream, bytes: &[u8]| {
-                    on_event(&Event::Output { at: at.clone(), stream, bytes: bytes.to_vec() });
+                    track.tell(Event::Output { at: at.clone(), stream, bytes: bytes.to_vec() });
                 };
                 Ok((self.worker.run(on, &command, &mut output).map_err(fail)?, true))
             }
@@ -93,17 +94,18 @@ impl<W: Worker> Solver<'_, W> {
                 };
                 Ok((self.worker.edit(on, &mut make).map_err(fail)?, true))
             }
-            Op::Copy(copy) => self.copy(on, step, copy, work),
+            Op::Copy(copy) => self.copy(on, step, copy, work, track),
             Op::Set => Err(Error::invalid("an instruction without files has no work")),
         }
     }
 
     fn copy(
-        &mut self,
+        &self,
         on: &W::Snapshot,
         step: &Step,
         copy: &CopyOp,
         work: &Work,
+        track: &mut Track,
     ) -> Result<(W::Snapshot, bool)> {
         let plan = self.plan;
         let fail = |error| locate(plan, step.span, error, None);
@@ -130,21 +132,21 @@ impl<W: Worker> Solver<'_, W> {
         };
         let snapshot = self.worker.edit(on, &mut change).map_err(fail)?;
         if changed {
-            self.warn(format!("line {}: a source file was written to while it was copied", step.line));
+            track.warn(format!("line {}: a source file was written to while it was copied", step.line));
         }
         if picked.is_empty() {
-            self.warn(format!("line {}: the wildcards match no file", step.line));
+            track.warn(format!("line {}: the wildcards match no file", step.line));
         }
         Ok((snapshot, !changed))
     }
 
     /// The digest of the step's sources. Those in a snapshot never change, so a record of them does as well.
-    pub(super) fn files(&mut self, step: &Step, copy: &CopyOp) -> Result<(FilesRecord, Option<Vec<Picked>>)> {
+    pub(super) fn files(&self, step: &Step, copy: &CopyOp) -> Result<(FilesRecord, Option<Vec<Picked>>)> {
         let overrides = Overrides {
             mode: copy.chmod.as_ref().is_some_and(|c| !c.is_relative()),
             owner: copy.chown.is_some(),
         };
-        let known = self.snapshot_of(&copy.from).map(|snapshot| {
+        let known = self.snapshot_of(&copy.from)?.map(|snapshot| {
             let mut key = cache::key("files", snapshot.id());
             key.add([u8::from(overrides.mode), u8::from(overrides.owner)]);
             if copy.parents {
@@ -207,21 +209,22 @@ impl<W: Worker> Solver<'_, W> {
         Ok(picked)
     }
 
-    fn snapshot_of(&self, from: &Origin) -> Option<&W::Snapshot> {
+    /// Waits for a stage that is not done yet.
+    fn snapshot_of(&self, from: &Origin) -> Result<Option<W::Snapshot>> {
         match from {
-            Origin::Stage(index) => Some(&self.states.get(index)?.snapshot),
-            Origin::Image(name) => Some(&self.images.get(name)?.snapshot),
-            Origin::Context | Origin::Scratch => None,
+            Origin::Stage(index) => Ok(Some(self.board.wait(*index)?.snapshot)),
+            Origin::Image(name) => Ok(self.images.get(name).map(|base| base.snapshot.clone())),
+            Origin::Context | Origin::Scratch => Ok(None),
         }
     }
 
     pub(super) fn lend(&self, copy: &CopyOp) -> Result<Option<Lent>> {
-        let Some(snapshot) = self.snapshot_of(&copy.from) else { return Ok(None) };
+        let Some(snapshot) = self.snapshot_of(&copy.from)? else { return Ok(None) };
         let label = match &copy.from {
             Origin::Image(name) => format!("image {name}"),
             from => from.to_string(),
         };
-        Ok(Some(Lent { fd: self.worker.tree(snapshot)?, label }))
+        Ok(Some(Lent { fd: self.worker.tree(&snapshot)?, label }))
     }
 
     pub(super) fn tree<'t>(&'t self, copy: &CopyOp, lent: Option<&'t Lent>) -> Option<Tree<'t>> {

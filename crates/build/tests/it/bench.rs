@@ -5,7 +5,8 @@ use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Condvar, Mutex};
+use std::time::Duration;
 
 use coracle_build::{
     Base, BuildSpec, Built, Cache, Command, Commit, Error, Event, ImageConfig, Snapshot, Stream, Worker,
@@ -30,7 +31,7 @@ type BeforeEdit = Box<dyn Fn() + Send>;
 
 /// Snapshots are directories named by the digest of their content. A command is not run but understood: lines of
 /// `put <path> <text>` (`$NAME` of the environment is replaced), `count <path>` (how often it was run) and
-/// `exit <code>`.
+/// `exit <code>`, `meet <n>` (until n commands are at it at once).
 #[derive(Default)]
 pub struct DirWorker {
     place: PathBuf,
@@ -40,6 +41,8 @@ pub struct DirWorker {
     pub trees_lent: Mutex<usize>,
     pub images: Mutex<Vec<(Commit<Tree>, Vec<u8>)>>,
     pub before_edit: Mutex<Option<BeforeEdit>>,
+    met: Mutex<usize>,
+    meeting: Condvar,
 }
 
 impl DirWorker {
@@ -131,6 +134,17 @@ impl Worker for DirWorker {
                 match words.as_slice() {
                     ["put", path, text @ ..] => fs::write(dir.join(path), text.join(" ")).unwrap(),
                     ["count", path] => fs::write(dir.join(path), nth.to_string()).unwrap(),
+                    ["meet", n] => {
+                        let n: usize = n.parse().unwrap();
+                        let mut met = self.met.lock().unwrap();
+                        *met += 1;
+                        self.meeting.notify_all();
+                        let late = Duration::from_secs(20);
+                        let (met, waited) =
+                            self.meeting.wait_timeout_while(met, late, |met| *met < n).unwrap();
+                        drop(met);
+                        assert!(!waited.timed_out(), "the others don't come");
+                    }
                     ["exit", code] => return Err(Error::exited(code.parse().unwrap())),
                     other => panic!("the test's command {other:?}"),
                 }

@@ -6,3 +6,4 @@ mod copy;
 mod image;
 mod language;
 mod refuse;
+mod stages;
