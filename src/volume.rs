@@ -38,6 +38,23 @@ impl Engine {
         self.0.volumes.list()?.into_iter().map(|volume| Ok(Volume(volume?))).collect()
     }
 
+    /// Removes what no container has or, ended, had: volumes without a name, and with `all` those with one, too. Says
+    /// which, and how many bytes that freed.
+    ///
+    /// # Errors
+    /// The first volume that could not be removed; all others were tried.
+    pub fn prune_volumes(&self, all: bool) -> Result<(Vec<String>, u64)> {
+        let containers = self.containers()?;
+        let referenced = |volume: &coracle_volume::Volume| {
+            containers.iter().any(|container| container.has_volume(volume.name()))
+        };
+        let pruned = self.0.volumes.prune(all, &[], referenced)?;
+        match pruned.failed.into_iter().next() {
+            None => Ok((pruned.removed, pruned.freed)),
+            Some(failed) => Err(failed.into()),
+        }
+    }
+
     /// Removes a volume and all its data.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ use super::exec::{self, ExecSpec};
 use super::output::Output;
 use super::record::{CONTROL, LOCK, LOG, Record, read_exit};
 use super::room;
+use super::spec::Source;
 use super::supervisor::Live;
 use crate::error::{Doing, Error, Result};
 use crate::stack::Mode;
@@ -140,6 +141,11 @@ impl Container {
     /// Its labels, by key.
     pub fn labels(&self) -> &BTreeMap<String, String> {
         &self.record.labels
+    }
+
+    /// Whether it has, or had when it ran, the volume of that name.
+    pub(crate) fn has_volume(&self, name: &str) -> bool {
+        self.record.mounts.iter().any(|mount| mount.source == Source::Volume(name.to_owned()))
     }
 
     /// What it is doing.

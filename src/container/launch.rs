@@ -1,10 +1,11 @@
 //! A record is acted on: mounts are made, networks joined, and the process started.
 
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use coracle_host::{Dir, Handoff, Lock, Mount, Namespace, Root};
 use coracle_runtime::{Bundle, Facts, Plan, Running, Stdio, user};
-use coracle_volume::{Loan, VolumeSpec};
+use coracle_volume::{Terms, VolumeSpec};
 use rustix::fs::OFlags;
 
 use super::record::{CONTROL, Record, UPPER, WORK};
@@ -30,7 +31,7 @@ pub(crate) struct Launched {
 /// Locks that say what is in use.
 struct Held {
     _layers: Vec<Lock>,
-    _volumes: Vec<Loan>,
+    _volumes: Vec<Lock>,
 }
 
 impl Launched {
@@ -69,21 +70,28 @@ pub(crate) fn launch(
         plan.attach(name, format!("/etc/{name}"))?;
         mounts.push(mount);
     }
-    let mut loans = Vec::new();
-    for wanted in outermost_first(record) {
-        let (mount, what) = match &wanted.source {
-            Source::Volume(name) => {
-                let (loan, mount) = lend(engine, name, record, wanted.read_only)?;
-                loans.push(loan);
+    let mut borrowed = Vec::new();
+    for wanted in places(record) {
+        let (mount, what) = match wanted.what {
+            What::Volume(name) => {
+                let (mount, lock) = lend(engine, &VolumeSpec::new(name), record, &wanted, &root)?;
+                borrowed.push(lock);
                 (mount, format!("volume {name}"))
             }
-            Source::Bind(path) => {
+            What::Anonymous => {
+                let volume = engine.volumes.create_for(&record.id, &VolumeSpec::anonymous())?;
+                let spec = VolumeSpec::new(volume.name());
+                let (mount, lock) = lend(engine, &spec, record, &wanted, &root)?;
+                borrowed.push(lock);
+                (mount, "volume without a name".to_owned())
+            }
+            What::Bind(path) => {
                 let mount = Mount::bind_path(path, true)?.private()?;
                 let mount = if wanted.read_only { mount.read_only()? } else { mount };
                 (mount, format!("bind of {}", path.display()))
             }
         };
-        plan.attach(what, &wanted.at)?;
+        plan.attach(what, wanted.at)?;
         mounts.push(mount);
     }
     let namespace: Option<Namespace> = stack.as_ref().map(Stack::namespace).transpose()?;
@@ -91,7 +99,7 @@ pub(crate) fn launch(
     let stdio = [stdin, Stdio::Pipe, Stdio::Pipe];
     let running = plan.start(Bundle { root: rootfs.mount, mounts, net: namespace, stdio, stepper })?;
     let control = Handoff::listen(room, CONTROL)?;
-    let held = Held { _layers: rootfs.locks, _volumes: loans };
+    let held = Held { _layers: rootfs.locks, _volumes: borrowed };
     Ok(Launched { running, root, control, stack, held })
 }
 
@@ -148,17 +156,53 @@ fn names(record: &Record) -> Vec<String> {
     names
 }
 
-/// A mount inside another one comes after it; of two at one place the later one is seen.
-fn outermost_first(record: &Record) -> Vec<&super::spec::MountSpec> {
-    let mut mounts: Vec<_> = record.mounts.iter().collect();
-    mounts.sort_by_key(|mount| mount.at.components().count());
-    mounts
+/// Something to mount.
+struct Wanted<'a> {
+    what: What<'a>,
+    at: &'a Path,
+    read_only: bool,
 }
 
-fn lend(engine: &Inner, name: &str, record: &Record, read_only: bool) -> Result<(Loan, Mount)> {
-    let volume = engine.volumes.open(&VolumeSpec::new(name))?;
-    let user = record.display_name();
-    let loan = if read_only { volume.lend_read_only(user)? } else { volume.lend(user)? };
-    let mount = Mount::bind(loan.mount(), true, format!("volume {name}"))?;
-    Ok((loan, mount))
+enum What<'a> {
+    Volume(&'a str),
+    Anonymous,
+    Bind(&'a Path),
+}
+
+/// A mount inside another one comes after it; of two at one place the later one is seen.
+fn places(record: &Record) -> Vec<Wanted<'_>> {
+    let asked = record.mounts.iter().map(|mount| {
+        let what = match &mount.source {
+            Source::Volume(name) => What::Volume(name),
+            Source::Bind(path) => What::Bind(path),
+        };
+        Wanted { what, at: &mount.at, read_only: mount.read_only }
+    });
+    let declared = record.anonymous.iter().map(|at| Wanted { what: What::Anonymous, at, read_only: false });
+    let mut all: Vec<Wanted<'_>> = asked.chain(declared).collect();
+    all.sort_by_key(|wanted| wanted.at.components().count());
+    all
+}
+
+/// Borrows a volume. An empty one first takes what the image has at its place.
+fn lend(
+    engine: &Inner,
+    spec: &VolumeSpec,
+    record: &Record,
+    wanted: &Wanted<'_>,
+    root: &OwnedFd,
+) -> Result<(Mount, Lock)> {
+    let mut terms = Terms::new();
+    if wanted.read_only {
+        terms = terms.read_only();
+    }
+    let image = Root::new(std::os::fd::AsFd::as_fd(root), "container's root");
+    match image.open(wanted.at, OFlags::RDONLY | OFlags::DIRECTORY) {
+        Ok(fd) => terms = terms.seed(&Dir::from_fd(fd, wanted.at)),
+        // The image has nothing there, or a file; then there is nothing to take.
+        Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Invalid) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let (_, loan) = engine.volumes.open_and_lend(spec, record.display_name(), &terms)?;
+    Ok(loan.into_parts())
 }

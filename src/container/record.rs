@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 
 use coracle_host::{Call, Dir, Exit, Staging};
 use coracle_layers::ChainId;
@@ -38,6 +39,9 @@ pub(crate) struct Record {
     pub(crate) user: String,
     pub(crate) hostname: String,
     pub(crate) mounts: Vec<MountSpec>,
+    /// Where the image declares volumes and nothing else is mounted: each gets a volume without a name.
+    #[serde(default)]
+    pub(crate) anonymous: Vec<PathBuf>,
     pub(crate) network: Mode,
     pub(crate) hosts: Vec<(String, IpAddr)>,
     /// In docker's `-p` form.

@@ -1,5 +1,7 @@
 //! A spec and an image become a record. Looks the image up and checks everything; changes nothing.
 
+use std::path::{Path, PathBuf};
+
 use coracle_runtime::{DEFAULT_PATH, docker_spec};
 use oci_spec::image::Config;
 use oci_spec::runtime::{Capabilities, Capability, Root};
@@ -94,6 +96,7 @@ pub(crate) fn record(engine: &Inner, spec: &ContainerSpec) -> Result<Record> {
         user: spec.user.clone().or_else(|| config.user().clone()).unwrap_or_default(),
         hostname,
         mounts: spec.mounts.clone(),
+        anonymous: anonymous(spec, config),
         network: mode,
         hosts: spec.hosts.clone(),
         publish: spec.publish.iter().map(|publish| publish.0.to_string()).collect(),
@@ -103,6 +106,21 @@ pub(crate) fn record(engine: &Inner, spec: &ContainerSpec) -> Result<Record> {
         keep: spec.keep,
         retain: (spec.keep && !spec.remove) || spec.retain,
     })
+}
+
+/// The places of the image's VOLUMEs that the spec mounts nothing at.
+fn anonymous(spec: &ContainerSpec, config: &Config) -> Vec<PathBuf> {
+    let declared = config.volumes().iter().flatten().map(PathBuf::from);
+    let declared = declared.filter(|at| at.is_absolute() && at.parent().is_some());
+    let mut places: Vec<PathBuf> =
+        declared.filter(|at| !spec.mounts.iter().any(|mount| same_place(&mount.at, at))).collect();
+    places.sort();
+    places
+}
+
+/// `/data` and `/data/` are one place.
+fn same_place(a: &Path, b: &Path) -> bool {
+    a.components().eq(b.components())
 }
 
 /// Dockerfile reference, "Understand how CMD and ENTRYPOINT interact".

@@ -57,7 +57,24 @@ pub(crate) fn discard(engine: &Inner, record: &Record) -> Result<()> {
         None => Ok(()),
     };
     state.staging.trash(&state.containers, &record.id)?;
-    name
+    name?;
+    if record.anonymous.is_empty() {
+        return Ok(());
+    }
+    if record.retain {
+        // As docker's `rm` leaves them: without an owner, to be found, used or pruned.
+        for volume in engine.volumes.list()? {
+            let volume = volume?;
+            if volume.owner()?.as_deref() == Some(&record.id) {
+                volume.disown()?;
+            }
+        }
+        return Ok(());
+    }
+    match engine.volumes.remove_of(&record.id)?.failed.into_iter().next() {
+        None => Ok(()),
+        Some(failed) => Err(failed.into()),
+    }
 }
 
 /// Finds a container by name, id or unambiguous beginning of an id.
@@ -107,7 +124,10 @@ pub(crate) fn reclaim(engine: &Inner) -> Result<()> {
         }
     }
     let state = &engine.state;
-    names::reclaim(&state.names, &state.staging, |id| Ok(containers.has(id)?)).doing(|| "reclaim names")
+    names::reclaim(&state.names, &state.staging, |id| Ok(containers.has(id)?)).doing(|| "reclaim names")?;
+    // One whose container can't be looked for now is left for the next time.
+    let lives = |id: &str| containers.has(id).unwrap_or(true);
+    engine.volumes.reclaim(lives).map(drop).doing(|| "reclaim volumes of containers that are no more")
 }
 
 /// A new id: 64 hexadecimal digits. Its beginning serves as a host name, and resolvers take one that is all decimal

@@ -25,7 +25,7 @@ const REASONS: [(&str, &str, &str); 7] = [
 ];
 
 /// All other flags that docker has and this program has not yet: a user has not mistyped them.
-const FLAGS: [(&str, &str); 15] = [
+const FLAGS: [(&str, &str); 16] = [
     (
         "run",
         "--annotation -a --attach --blkio-weight --blkio-weight-device --cgroup-parent --cgroupns --cidfile \
@@ -58,6 +58,7 @@ const FLAGS: [(&str, &str); 15] = [
     ("volume create", "-o --opt --availability --group --scope --sharing --type"),
     ("volume ls", "-f --filter --format --cluster"),
     ("volume inspect", "-f --format"),
+    ("volume prune", "--filter"),
 ];
 
 /// Verbs that docker has and this program has not yet.
@@ -69,7 +70,7 @@ const VERBS: [(&str, &str); 3] = [
          secret service stack start stats swarm system top trust unpause update",
     ),
     ("network", "connect disconnect prune"),
-    ("volume", "prune update"),
+    ("volume", "update"),
 ];
 
 /// What to print for what clap could not make sense of, and the status that docker ends with then: 125 for flags, 1

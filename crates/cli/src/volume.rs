@@ -9,6 +9,7 @@ use crate::each::each;
 use crate::env;
 use crate::fail::{Done, Fail};
 use crate::table::Table;
+use crate::units;
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
@@ -18,6 +19,7 @@ pub(crate) enum Command {
     #[command(visible_alias = "remove")]
     Rm(RemoveArgs),
     Inspect(InspectArgs),
+    Prune(PruneArgs),
 }
 
 /// Create a volume
@@ -60,12 +62,24 @@ pub(crate) struct InspectArgs {
     volumes: Vec<String>,
 }
 
+/// Remove unused local volumes
+#[derive(clap::Args)]
+pub(crate) struct PruneArgs {
+    /// Remove all unused volumes, not just anonymous ones
+    #[arg(short, long)]
+    all: bool,
+    /// Do not prompt for confirmation
+    #[arg(short, long)]
+    force: bool,
+}
+
 pub(crate) fn run(command: &Command) -> Done {
     match command {
         Command::Create(args) => create(args),
         Command::Ls(args) => list(args),
         Command::Rm(args) => remove(args),
         Command::Inspect(args) => inspect(args),
+        Command::Prune(args) => prune(args),
     }
 }
 
@@ -112,6 +126,30 @@ fn remove(args: &RemoveArgs) -> Done {
         None if args.force => Ok(()),
         None => Err(Fail::missing("volume", name)),
     })
+}
+
+fn prune(args: &PruneArgs) -> Done {
+    if !args.force && !agreed(args.all)? {
+        return Ok(0);
+    }
+    let (removed, freed) = Engine::open_default()?.prune_volumes(args.all)?;
+    if !removed.is_empty() {
+        crate::out::line(format_args!("Deleted Volumes:\n{}\n", removed.join("\n")))?;
+    }
+    crate::out::line(format_args!("Total reclaimed space: {}", units::size(freed)))?;
+    Ok(0)
+}
+
+/// Asks first, as docker does; no answer is a no.
+fn agreed(all: bool) -> std::io::Result<bool> {
+    let which = if all { "all volumes" } else { "anonymous local volumes" };
+    crate::out::line(format_args!(
+        "WARNING! This will remove {which} not used by at least one container.\n\
+         Are you sure you want to continue? [y/N] "
+    ))?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 fn inspect(args: &InspectArgs) -> Done {
