@@ -6,8 +6,8 @@ use std::time::SystemTime;
 
 use coracle_volume::VolumeSpec;
 
-use crate::Engine;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::{Engine, Kind};
 
 /// A volume of an engine: a named directory that outlives containers. The value is only a handle.
 #[derive(Clone, Debug)]
@@ -46,7 +46,10 @@ impl Engine {
     pub fn prune_volumes(&self, all: bool) -> Result<(Vec<String>, u64)> {
         let containers = self.containers()?;
         let referenced = |volume: &coracle_volume::Volume| {
-            containers.iter().any(|container| container.has_volume(volume.name()))
+            let owner = volume.owner().ok().flatten();
+            containers.iter().any(|container| {
+                container.has_volume(volume.name()) || owner.as_deref() == Some(container.id())
+            })
         };
         let pruned = self.0.volumes.prune(all, &[], referenced)?;
         match pruned.failed.into_iter().next() {
@@ -58,8 +61,12 @@ impl Engine {
     /// Removes a volume and all its data.
     ///
     /// # Errors
-    /// `NotFound`; `InUse`, with its users, while a container has it.
+    /// `NotFound`; `InUse`, with its users, while a container has it, be it one that has ended.
     pub fn remove_volume(&self, name: &str) -> Result<()> {
+        if let Some(user) = self.containers()?.into_iter().find(|container| container.has_volume(name)) {
+            let text = format!("remove volume `{name}`: it is in use by container {}", user.name());
+            return Err(Error::new(Kind::InUse, text));
+        }
         Ok(self.0.volumes.remove(name)?)
     }
 }

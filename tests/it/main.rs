@@ -4,11 +4,13 @@ mod support;
 
 mod bad;
 mod crowd;
+mod data;
 mod full;
 mod kills;
 mod manners;
 mod network;
 mod owner;
+mod ports;
 mod process;
 mod ready;
 mod state;
