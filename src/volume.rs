@@ -64,7 +64,7 @@ impl Engine {
     /// `NotFound`; `InUse`, with its users, while a container has it, be it one that has ended.
     pub fn remove_volume(&self, name: &str) -> Result<()> {
         if let Some(user) = self.containers()?.into_iter().find(|container| container.has_volume(name)) {
-            let text = format!("remove volume `{name}`: it is in use by container {}", user.name());
+            let text = format!("remove volume `{name}`: in use by {}", user.name());
             return Err(Error::new(Kind::InUse, text));
         }
         Ok(self.0.volumes.remove(name)?)
