@@ -93,9 +93,10 @@ impl<R: Read> Archive<R> {
     ) -> Result<Entry> {
         let path = pax.path.or(long_name).unwrap_or_else(|| header.path_bytes().into_owned());
         let bad = |what: &str| Error::corrupt(format!("entry {}: {what}", show(&path)));
+        let raw = header.as_old();
         let size = match pax.size {
             Some(size) => size,
-            None => header.entry_size().map_err(|_| bad("the size is no number"))?,
+            None => number(&raw.size, header.entry_size()).map_err(|_| bad("the size is no number"))?,
         };
         let id = |from_pax: Option<u64>, of_header: io::Result<u64>, what: &str| {
             let id = match from_pax {
@@ -104,10 +105,14 @@ impl<R: Read> Archive<R> {
             };
             u32::try_from(id).map_err(|_| bad(&format!("the {what} {id} is out of range")))
         };
-        let (uid, gid) = (id(pax.uid, header.uid(), "owner")?, id(pax.gid, header.gid(), "group")?);
+        let uid = id(pax.uid, number(&raw.uid, header.uid()), "owner")?;
+        let gid = id(pax.gid, number(&raw.gid, header.gid()), "group")?;
         let mtime = match pax.mtime {
             Some(time) => time,
-            None => Time { secs: header.mtime().map_err(|_| bad("the time is no number"))? as i64, nanos: 0 },
+            None => {
+                let secs = number(&raw.mtime, header.mtime()).map_err(|_| bad("the time is no number"))?;
+                Time { secs: secs as i64, nanos: 0 }
+            }
         };
         let device = || -> Result<(u32, u32)> {
             let part = |of: io::Result<Option<u32>>| of.ok().flatten().ok_or_else(|| bad("no device number"));
@@ -146,7 +151,9 @@ impl<R: Read> Archive<R> {
         if let What::File { size } = what {
             self.expect(size).ok_or_else(|| bad("the size is out of range"))?;
         }
-        let mode = header.mode().map_err(|_| bad("the mode is no number"))? & 0o7777;
+        let mode =
+            number(&raw.mode, header.mode().map(u64::from)).map_err(|_| bad("the mode is no number"))?;
+        let mode = mode as u32 & 0o7777;
         let mut xattrs = pax.xattrs;
         xattrs.sort();
         self.current = show(&path);
@@ -272,4 +279,9 @@ fn until_nul(mut name: Vec<u8>) -> Vec<u8> {
         name.truncate(end);
     }
     name
+}
+
+/// A numeric field with nothing in it means 0: writers leave out what they don't know, and other readers take it so.
+fn number(field: &[u8], parsed: io::Result<u64>) -> io::Result<u64> {
+    if field.iter().all(|byte| matches!(byte, 0 | b' ')) { Ok(0) } else { parsed }
 }

@@ -168,3 +168,21 @@ fn compressed_layers_are_kept_as_they_came() {
         crate::assert_nothing_left(&place, 2, 2);
     })
 }
+
+#[test]
+fn numbers_left_out_are_zero() {
+    run(|host| {
+        let place = host.dir().join("state");
+        let store = store(&place);
+        // As a builder leaves it that sets no owner and no time.
+        let mut header = tar::Header::new_gnu();
+        header.set_size(1);
+        header.set_mode(0o640);
+        let mut builder = tar::Builder::new(Vec::new());
+        builder.append_data(&mut header, "plain", &b"x"[..]).unwrap();
+        let image =
+            store.import(builder.into_inner().unwrap().as_slice(), &coracle_layers::ImportOptions::new());
+        let layer = store.layer(&image.unwrap().layers()[0]).unwrap().unwrap();
+        assert!(describe(&tree_of(&place, &layer))[Path::new("plain")].starts_with("100640 0:0 0.0"));
+    })
+}
