@@ -1,8 +1,8 @@
 //! Lints a Dockerfile, prints its graph, and says which lines a changed file would build again.
 //!
 //! ```sh
-//! cargo run -p coracle-build --example alone                          # a sample
-//! cargo run -p coracle-build --example alone -- Dockerfile src/app.c  # yours, and a file of its context
+//! cargo run -p coracle-build --example build-alone                          # a sample
+//! cargo run -p coracle-build --example build-alone -- Dockerfile src/app.c  # yours, and a file of its context
 //! ```
 #![allow(clippy::print_stdout)]
 

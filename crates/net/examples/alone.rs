@@ -1,7 +1,7 @@
 //! Two network namespaces get an address and a name each on one bridge, one looks the other up, and the host calls one
 //! by a published port.
 //!
-//! Run it as root: `cargo run -p coracle-net --example alone`. It leaves the machine's own network alone: its "host"
+//! Run it as root: `cargo run -p coracle-net --example net-alone`. It leaves the machine's own network alone: its "host"
 //! is a fresh network namespace, too.
 #![allow(clippy::print_stdout)]
 

@@ -1,7 +1,7 @@
 //! Volumes without the rest: make one, borrow it, write through its mount, and find the data again; fill one from a
 //! directory, and clone it.
 //!
-//! `sudo cargo run -p coracle-volume --example alone`
+//! `sudo cargo run -p coracle-volume --example volume-alone`
 #![allow(clippy::print_stdout)]
 
 use std::error::Error;
