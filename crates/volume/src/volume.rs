@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use coracle_host::{Call, Dir, Lock, Mount, Staging};
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, openat2};
+use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 
 use crate::error::During;
@@ -233,7 +233,7 @@ impl Volume {
 
     /// Whether it is still what its name means.
     pub(crate) fn is_there(&self) -> coracle_host::Result<bool> {
-        is_at(&self.volumes, self.name(), &self.dir)
+        self.volumes.has_still(self.name(), &self.dir)
     }
 
     /// Of a volume that is being removed anything may be missing.
@@ -248,17 +248,6 @@ impl Volume {
 impl std::fmt::Debug for Volume {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Volume({})", self.name())
-    }
-}
-
-/// Whether `dir` is still what `name` means: it may have been removed, and another one made.
-pub(crate) fn is_at(volumes: &Dir, name: &str, dir: &Dir) -> coracle_host::Result<bool> {
-    let failed = |errno| coracle_host::Error::os(format!("stat({:?})", volumes.path_of(name)), errno);
-    let ours = rustix::fs::fstat(dir).map_err(failed)?;
-    match rustix::fs::statat(volumes, name, AtFlags::SYMLINK_NOFOLLOW) {
-        Ok(named) => Ok((named.st_dev, named.st_ino) == (ours.st_dev, ours.st_ino)),
-        Err(Errno::NOENT) => Ok(false),
-        Err(errno) => Err(failed(errno)),
     }
 }
 

@@ -11,11 +11,8 @@ use rustix::io::Errno;
 use crate::error::During;
 use crate::record::{LOCAL, Record};
 use crate::spec::check_name;
-use crate::volume::{DATA, LOCK, OWNER, RECORD, USERS, is_at, users};
+use crate::volume::{DATA, LOCK, OWNER, RECORD, USERS, users};
 use crate::{Error, Loan, Result, Terms, Volume, VolumeSpec};
-
-/// How often a deletion that finds new files is tried again.
-const GUESTS: usize = 16;
 
 /// A directory of volumes. Any number of processes may have the same one. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -126,7 +123,7 @@ impl Volumes {
                 let record = Record::parse(&bytes, name).map_err(corrupt)?;
                 return Ok(Some(Volume::new(&self.dir, &self.staging, dir, record)));
             }
-            if is_at(&self.dir, name, &dir).during("find", name)? {
+            if self.dir.has_still(name, &dir).during("find", name)? {
                 let why = "there is no such file".to_owned();
                 return Err(Error::Corrupt { name: name.to_owned(), path: dir.path_of(RECORD), why });
             }
@@ -170,7 +167,7 @@ impl Volumes {
                 Err(error) if error.errno() == Some(Errno::NOENT) => continue,
                 Err(cause) => return Err(cause).during("remove", name),
             };
-            if !is_at(&self.dir, name, &dir).during("remove", name)? {
+            if !self.dir.has_still(name, &dir).during("remove", name)? {
                 continue;
             }
             let users = users(&dir).during("remove", name)?;
@@ -187,13 +184,6 @@ impl Volumes {
         self.dir.rename(name, trash.dir(), name)?;
         self.dir.sync()?;
         drop(gate);
-        // Whoever waited at the gate may make a new lock file before they find the volume gone and leave.
-        for _ in 0..GUESTS {
-            match trash.dir().remove_tree(name) {
-                Err(error) if error.errno() == Some(Errno::NOTEMPTY) => {}
-                other => return other,
-            }
-        }
         trash.dir().remove_tree(name)
     }
 
