@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use coracle_host::{Call, Dir, Mount, Namespace};
 use coracle_net::{Endpoint, Join, dns, files};
-use coracle_runtime::Service;
+use coracle_runtime::{Plan, Service};
 use rustix::event::PollFlags;
 use serde::{Deserialize, Serialize};
 
@@ -127,14 +127,25 @@ impl Service for Stack {
     }
 }
 
-/// `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf` of a container, written to `dir`, as mounts over the image's.
+/// The files in `/etc` that every container has of its own.
+const FILES: [&str; 3] = ["hosts", "hostname", "resolv.conf"];
+
+/// Adds the mounts of a container's own files to its plan.
+pub(crate) fn plan_files(plan: &mut Plan) -> Result<()> {
+    for name in FILES {
+        plan.attach(name, format!("/etc/{name}"))?;
+    }
+    Ok(())
+}
+
+/// The mounts of [`plan_files`]: `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf`, written to `dir`.
 pub(crate) fn files(
     dir: &Dir,
     hostname: &str,
     stack: Option<&Stack>,
     mode: &Mode,
     extra: &[(String, IpAddr)],
-) -> Result<Vec<(&'static str, Mount)>> {
+) -> Result<Vec<Mount>> {
     let host = host_resolv_conf();
     let own: Vec<IpAddr> =
         stack.map(Stack::addresses).unwrap_or_default().into_iter().map(IpAddr::V4).collect();
@@ -143,13 +154,10 @@ pub(crate) fn files(
         Mode::Host | Mode::None => host,
     };
     let mut mounts = Vec::new();
-    for (name, text) in [
-        ("hosts", files::hosts(hostname, &own, extra)),
-        ("hostname", files::hostname(hostname)),
-        ("resolv.conf", resolv_conf),
-    ] {
+    let texts = [files::hosts(hostname, &own, extra), files::hostname(hostname), resolv_conf];
+    for (name, text) in FILES.into_iter().zip(texts) {
         let file = write(dir, name, &text)?;
-        mounts.push((name, Mount::bind(&file, false, name)?.private()?));
+        mounts.push(Mount::bind(&file, false, name)?.private()?);
     }
     Ok(mounts)
 }

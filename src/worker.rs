@@ -244,11 +244,8 @@ impl<'a> Builder<'a> {
         };
         let mut stack = Stack::open(self.engine, &id, std::slice::from_ref(&hostname), &networks, &[])?;
         let mode = if networks.is_empty() { Mode::None } else { Mode::Networks(networks) };
-        let mut mounts = Vec::new();
-        for (name, mount) in stack::files(place.staged.dir(), &hostname, Some(&stack), &mode, &[])? {
-            plan.attach(name, format!("/etc/{name}"))?;
-            mounts.push(mount);
-        }
+        stack::plan_files(&mut plan)?;
+        let mounts = stack::files(place.staged.dir(), &hostname, Some(&stack), &mode, &[])?;
         let net = Some(stack.namespace()?);
         let stdio = [Stdio::Null, Stdio::Pipe, Stdio::Pipe];
         let mut running = plan.start(Bundle { root: rootfs.mount, mounts, net, stdio, stepper: None })?;

@@ -1,5 +1,6 @@
 //! A record is acted on: mounts are made, networks joined, and the process started.
 
+use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -64,35 +65,29 @@ pub(crate) fn launch(
         }
         Mode::None | Mode::Host => None,
     };
-    let mut mounts = Vec::new();
-    let files = stack::files(room, &record.hostname, stack.as_ref(), &record.network, &record.hosts)?;
-    for (name, mount) in files {
-        plan.attach(name, format!("/etc/{name}"))?;
-        mounts.push(mount);
-    }
+    stack::plan_files(&mut plan)?;
+    let mut mounts = stack::files(room, &record.hostname, stack.as_ref(), &record.network, &record.hosts)?;
     let mut borrowed = Vec::new();
     for wanted in places(record) {
-        let (mount, what) = match wanted.what {
+        plan.attach(wanted.what.to_string(), wanted.at)?;
+        mounts.push(match wanted.what {
             What::Volume(name) => {
                 let (mount, lock) = lend(engine, &VolumeSpec::new(name), record, &wanted, &root)?;
                 borrowed.push(lock);
-                (mount, format!("volume {name}"))
+                mount
             }
             What::Anonymous => {
                 let volume = engine.volumes.create_for(&record.id, &VolumeSpec::anonymous())?;
                 let spec = VolumeSpec::new(volume.name());
                 let (mount, lock) = lend(engine, &spec, record, &wanted, &root)?;
                 borrowed.push(lock);
-                (mount, "volume without a name".to_owned())
+                mount
             }
             What::Bind(path) => {
                 let mount = Mount::bind_path(path, true)?.private()?;
-                let mount = if wanted.read_only { mount.read_only()? } else { mount };
-                (mount, format!("bind of {}", path.display()))
+                if wanted.read_only { mount.read_only()? } else { mount }
             }
-        };
-        plan.attach(what, wanted.at)?;
-        mounts.push(mount);
+        });
     }
     let namespace: Option<Namespace> = stack.as_ref().map(Stack::namespace).transpose()?;
     let stdin = if record.interactive { Stdio::Inherit } else { Stdio::Null };
@@ -157,20 +152,30 @@ fn names(record: &Record) -> Vec<String> {
 }
 
 /// Something to mount.
-struct Wanted<'a> {
-    what: What<'a>,
-    at: &'a Path,
+pub(crate) struct Wanted<'a> {
+    pub(crate) what: What<'a>,
+    pub(crate) at: &'a Path,
     read_only: bool,
 }
 
-enum What<'a> {
+pub(crate) enum What<'a> {
     Volume(&'a str),
     Anonymous,
     Bind(&'a Path),
 }
 
+impl fmt::Display for What<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            What::Volume(name) => write!(f, "volume {name}"),
+            What::Anonymous => f.write_str("volume without a name"),
+            What::Bind(path) => write!(f, "bind of {}", path.display()),
+        }
+    }
+}
+
 /// A mount inside another one comes after it; of two at one place the later one is seen.
-fn places(record: &Record) -> Vec<Wanted<'_>> {
+pub(crate) fn places(record: &Record) -> Vec<Wanted<'_>> {
     let asked = record.mounts.iter().map(|mount| {
         let what = match &mount.source {
             Source::Volume(name) => What::Volume(name),

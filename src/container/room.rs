@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use coracle_host::{Call, Dir, Lock, random_hex};
-use rustix::fs::{Mode, OFlags, chmodat};
+use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::record::{self, LOCK, RECORD, Record, UPPER, WORK};
@@ -16,10 +16,7 @@ pub(crate) fn make(engine: &Inner, record: &Record) -> Result<(Dir, Lock)> {
     let state = &engine.state;
     let staged = state.staging.dir()?;
     let dir = staged.dir();
-    let upper = dir.make(UPPER, 0o755)?;
-    // Whatever the embedding program's umask: this becomes the container's `/`.
-    chmodat(&upper, ".", Mode::from_raw_mode(0o755), rustix::fs::AtFlags::empty())
-        .map_err(|errno| coracle_host::Error::os("chmod(upper)", errno))?;
+    dir.make(UPPER, 0o755)?;
     dir.make(WORK, 0o700)?;
     let text = record::json(record)?;
     let lock = Lock::exclusive(dir, LOCK)?;

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use coracle_runtime::{Facts, Plan};
 
 use super::handle::{Container, Owned};
-use super::launch::Stepper;
+use super::launch::{Stepper, places};
 use super::record::Record;
-use super::spec::{ContainerSpec, Source};
+use super::spec::ContainerSpec;
 use super::{keep, resolve, room, supervisor};
 use crate::Engine;
 use crate::Kind;
 use crate::error::{Doing, Error, Result};
-use crate::stack::Mode;
+use crate::stack::{self, Mode};
 
 impl Engine {
     /// Starts a container, and returns when it runs (and is ready, where the spec says what that is).
@@ -141,15 +141,9 @@ impl Engine {
         let record =
             resolve::record(&self.0, spec).doing(|| format!("plan a container of `{}`", spec.image))?;
         let mut plan = Plan::container(&record.spec, &Facts::of_this_host())?;
-        for name in ["hosts", "hostname", "resolv.conf"] {
-            plan.attach(name, format!("/etc/{name}"))?;
-        }
-        for mount in &record.mounts {
-            let what = match &mount.source {
-                Source::Volume(name) => format!("volume {name}"),
-                Source::Bind(path) => format!("bind of {}", path.display()),
-            };
-            plan.attach(what, &mount.at)?;
+        stack::plan_files(&mut plan)?;
+        for wanted in places(&record) {
+            plan.attach(wanted.what.to_string(), wanted.at)?;
         }
         let networks = match &record.network {
             Mode::Networks(networks) => networks.iter().map(|one| one.network.clone()).collect(),
