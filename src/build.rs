@@ -1,7 +1,10 @@
 //! Builds of the engine.
 
-use coracle_build::{BuildSpec, Event, StepReport};
+use std::io::Read;
 
+use coracle_build::{BuildSpec, Cache, CacheMounts, Event, StepReport, Unpacked};
+
+use crate::engine::Inner;
 use crate::error::{Doing, Error, Result};
 use crate::worker::Builder;
 use crate::{Engine, Image, Kind};
@@ -23,13 +26,36 @@ impl Engine {
     /// `Invalid` with everything that is wrong in the Dockerfile, each at its file and line; `Failed` where a command
     /// of a RUN line did; `NotFound` for a source or an image.
     pub fn build(&self, spec: &BuildSpec, mut event: impl FnMut(&Event)) -> Result<Built> {
-        let builder = Builder::new(&self.0, spec.epoch());
-        let cache = coracle_build::Cache::new(self.0.state.cache.clone(), self.0.state.staging.clone());
+        let builder = Builder::new(&self.0, spec);
+        let cache = self.0.build_cache();
         let built = coracle_build::build(spec, &builder, &cache, &mut event)?;
         let image = self.image(&built.id).doing(|| "find the image just built")?;
         let image = image.ok_or_else(|| {
             Error::new(Kind::NotFound, format!("the image {} was removed while it was built", built.id))
         })?;
         Ok(Built { image, steps: built.steps })
+    }
+}
+
+impl Engine {
+    /// Unpacks a context that comes as a tar (plain, gzip or zstd) into a directory of its own, which is there as long
+    /// as the value: build with its [`Unpacked::path`].
+    ///
+    /// # Errors
+    /// `Invalid` for what is no such archive, or leads out of itself; `Unsupported` for devices in it.
+    pub fn unpack_context(&self, archive: impl Read + 'static) -> Result<Unpacked> {
+        Ok(Unpacked::from_tar(archive, &self.0.state.staging)?)
+    }
+}
+
+impl Inner {
+    /// The results of build steps.
+    pub(crate) fn build_cache(&self) -> Cache {
+        Cache::new(self.state.cache.clone(), self.state.staging.clone())
+    }
+
+    /// The directories of `RUN --mount=type=cache`.
+    pub(crate) fn cache_mounts(&self) -> CacheMounts {
+        CacheMounts::new(self.state.mounts.clone(), self.state.staging.clone())
     }
 }

@@ -65,7 +65,10 @@ pub use container::supervise;
 pub use container::{
     Container, ContainerSpec, ExecSpec, LogEntry, Output, Ready, Source, StartPlan, State, Status, Stream,
 };
-pub use coracle_build::{BuildSpec, Event, StepReport};
+pub use coracle_build::{
+    Allow, BuildSpec, Cancel, Event, HostAddress, Network as StepNetwork, Outcome, Place, Reason, StepReport,
+    Unpacked,
+};
 pub use coracle_host::{Exit, Kind};
 pub use coracle_layers::Capture;
 pub use coracle_net::{Attached, NetworkSpec};

@@ -27,6 +27,7 @@ pub(crate) struct State {
     pub(crate) dir: Dir,
     pub(crate) staging: Staging,
     pub(crate) cache: Dir,
+    pub(crate) mounts: Dir,
     pub(crate) containers: Dir,
     pub(crate) names: Dir,
     pub(crate) networks: Dir,
@@ -56,6 +57,7 @@ impl State {
         }
         Ok(State {
             cache: dir.make("cache", 0o700)?,
+            mounts: dir.make("mounts", 0o700)?,
             containers: dir.make("containers", 0o700)?,
             names: dir.make("names", 0o700)?,
             networks: dir.make("networks", 0o700)?,

@@ -14,5 +14,6 @@ mod ports;
 mod process;
 mod ready;
 mod state;
+mod steps;
 mod story;
 mod tars;

@@ -42,9 +42,8 @@
 //!
 //! # What it does not know yet
 //!
-//! ADD of URLs, of git repositories and of archives compressed with bzip2 or xz; RUN's `--mount=type=ssh` and
-//! `--security=insecure`; `ONBUILD` triggers that copy or mount from a stage or image; here-documents that begin with
-//! `#!`; other platforms than this machine's: each is refused at its line, none is ignored. `COPY --link` gives the
+//! ADD of URLs, of git repositories and of archives compressed with bzip2 or xz; `ONBUILD` triggers that copy or mount
+//! from a stage or image; a named context as what a stage starts from, unless it is an image; other platforms than this machine's: each is refused at its line, none is ignored. `COPY --link` gives the
 //! same tree as without it, and is not yet kept apart from the layers below.
 //!
 //! # Should I be using this crate?
@@ -57,6 +56,8 @@
 #![forbid(unsafe_code)]
 
 mod cache;
+mod cache_mounts;
+mod cancel;
 mod chmod;
 mod dockerfile;
 mod error;
@@ -72,10 +73,13 @@ mod pattern;
 mod plan;
 mod solve;
 mod spec;
+mod stream;
 mod suggest;
 mod worker;
 
 pub use cache::Cache;
+pub use cache_mounts::{CacheLoan, CacheMount, CacheMounts, CacheSpec};
+pub use cancel::Cancel;
 pub use chmod::Chmod;
 pub use dockerfile::{Dockerfile, Lint};
 pub use error::{Diagnostic, Error, Result, Span};
@@ -85,5 +89,6 @@ pub use image::{ImageConfig, Nothing, RunConfig};
 pub use mount::{Lent, MountFrom, Network, RunMount, Secret, Sharing};
 pub use plan::{CopyFrom, CopyOp, Graph, Op, Origin, Plan, Stage, Step};
 pub use solve::build;
-pub use spec::BuildSpec;
+pub use spec::{Allow, BuildSpec, HostAddress};
+pub use stream::Unpacked;
 pub use worker::{Base, Command, Commit, Snapshot, Stream, Worker};

@@ -2,8 +2,14 @@
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::Arc;
 
+use coracle_host::{Dir, Root};
+
+use crate::error::{Error, Result};
+use crate::files::pick::Tree;
+use crate::files::put::Put;
 use crate::plan::Origin;
 
 /// One `RUN --mount` (Dockerfile reference, "RUN --mount"). It is there while the command runs, and what is below its
@@ -30,6 +36,9 @@ pub enum RunMount {
         id: String,
         /// What it holds at first; nothing where there is none.
         from: Option<MountFrom>,
+        /// What tells apart caches of one id that began with other contents: the digest of `from`. A worker always gets
+        /// it where there is a `from`, a plan never has it.
+        seed: Option<String>,
         /// What happens when two steps want it at once.
         sharing: Sharing,
         /// Permission bits of a new one.
@@ -71,15 +80,56 @@ pub enum RunMount {
         /// The bytes. A worker always gets them, a plan never has them.
         value: Option<Secret>,
     },
+    /// A here-document that begins with `#!`, as the program that is run.
+    Script {
+        /// Where.
+        target: String,
+        /// What.
+        text: String,
+    },
+    /// The socket of an ssh agent. The build sets `SSH_AUTH_SOCK` in [`Command::quiet_env`] to the first one's target.
+    ///
+    /// [`Command::quiet_env`]: crate::Command::quiet_env
+    Ssh {
+        /// By which the build was given its agent.
+        id: String,
+        /// Where its socket is for the command.
+        target: String,
+        /// Without an agent the step fails; else there is no socket.
+        required: bool,
+        /// Permission bits of the socket.
+        mode: u32,
+        /// Its owner.
+        uid: u32,
+        /// Its group.
+        gid: u32,
+        /// The agent's socket. A worker always gets it, a plan never has it.
+        agent: Option<PathBuf>,
+    },
 }
 
 impl RunMount {
+    /// Where it is mounted; `None` for a secret that is only a variable.
+    pub fn target(&self) -> Option<&str> {
+        match self {
+            RunMount::Bind { target, .. }
+            | RunMount::Cache { target, .. }
+            | RunMount::Tmpfs { target, .. }
+            | RunMount::Script { target, .. }
+            | RunMount::Ssh { target, .. } => Some(target),
+            RunMount::Secret { target, .. } => target.as_deref(),
+        }
+    }
+
     /// Where its files come from, if they come from somewhere.
     pub fn source(&self) -> Option<&MountFrom> {
         match self {
             RunMount::Bind { from, .. } => Some(from),
             RunMount::Cache { from, .. } => from.as_ref(),
-            RunMount::Tmpfs { .. } | RunMount::Secret { .. } => None,
+            RunMount::Tmpfs { .. }
+            | RunMount::Secret { .. }
+            | RunMount::Script { .. }
+            | RunMount::Ssh { .. } => None,
         }
     }
 
@@ -87,7 +137,10 @@ impl RunMount {
         match self {
             RunMount::Bind { from, .. } => Some(from),
             RunMount::Cache { from, .. } => from.as_mut(),
-            RunMount::Tmpfs { .. } | RunMount::Secret { .. } => None,
+            RunMount::Tmpfs { .. }
+            | RunMount::Secret { .. }
+            | RunMount::Script { .. }
+            | RunMount::Ssh { .. } => None,
         }
     }
 }
@@ -103,6 +156,19 @@ pub struct MountFrom {
     pub path: String,
     /// The tree. A worker always gets it, a plan never has it. It is to be read only.
     pub tree: Option<Lent>,
+}
+
+impl MountFrom {
+    /// Copies what it means into a directory: what a cache directory begins with.
+    ///
+    /// # Errors
+    /// `Invalid` where `tree` is not set; else the host's.
+    pub fn copy_to(&self, to: &Dir) -> Result<()> {
+        let tree = self.tree.as_ref().ok_or_else(|| Error::invalid("there is no tree to copy from"))?;
+        let tree = Tree::snapshot(tree.as_fd(), "the mounted tree");
+        let mut put = Put::new(Root::new(to.as_fd(), "the copy"), None, None);
+        tree.pick(&self.path)?.iter().try_for_each(|one| put.place(Some(tree), one, "/"))
+    }
 }
 
 /// The root of a directory tree, open for as long as it is needed.
@@ -164,7 +230,7 @@ impl fmt::Debug for Secret {
 }
 
 /// What happens when two steps want the same cache directory at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Sharing {
     /// Both have it.
     Shared,
@@ -224,6 +290,8 @@ impl fmt::Display for RunMount {
                 }
                 env.as_ref().map_or(Ok(()), |name| write!(f, " as ${name}"))
             }
+            RunMount::Script { target, text } => write!(f, "script of {} bytes at {target}", text.len()),
+            RunMount::Ssh { id, target, .. } => write!(f, "ssh agent `{id}` at {target}"),
         }
     }
 }

@@ -1,16 +1,44 @@
 //! What to build.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use crate::mount::Secret;
+use crate::cancel::Cancel;
+use crate::mount::{Network, Secret};
 
 /// Where a secret's value is.
 #[derive(Clone, Debug)]
 pub(crate) enum SecretFrom {
     Value(Secret),
     File(PathBuf),
+}
+
+/// A context besides the main one (docker's `--build-context name=…`): what `name` means after `FROM` and `--from`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Named {
+    Directory(PathBuf),
+    Image(String),
+}
+
+/// The address that a name of [`BuildSpec::host`] stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum HostAddress {
+    /// This one.
+    Ip(IpAddr),
+    /// The engine's host, as the step's network sees it: docker's `host-gateway`.
+    Gateway,
+}
+
+/// What a build may not do unless it is allowed to (docker's `--allow`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Allow {
+    /// `RUN --network=host`: docker's `network.host`.
+    HostNetwork,
+    /// `RUN --security=insecure`: docker's `security.insecure`.
+    Insecure,
 }
 
 /// What to build. Writing one never fails; [`build`](crate::build()) says everything that is wrong with it.
@@ -29,7 +57,14 @@ pub struct BuildSpec {
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) tags: Vec<String>,
     pub(crate) secrets: BTreeMap<String, SecretFrom>,
+    pub(crate) ssh: BTreeMap<String, PathBuf>,
+    pub(crate) contexts: BTreeMap<String, Named>,
+    pub(crate) hosts: BTreeMap<String, HostAddress>,
+    pub(crate) network: Network,
+    pub(crate) allowed: BTreeSet<Allow>,
     pub(crate) no_cache: bool,
+    pub(crate) no_cache_stages: BTreeSet<String>,
+    pub(crate) cancel: Option<Cancel>,
     pub(crate) source_date_epoch: Option<i64>,
     pub(crate) now: Option<SystemTime>,
 }
@@ -90,6 +125,46 @@ impl BuildSpec {
         self
     }
 
+    /// The socket of an ssh agent, for `RUN --mount=type=ssh,id=…`; the id is `default` where the line has none.
+    pub fn ssh(mut self, id: impl Into<String>, socket: impl AsRef<Path>) -> BuildSpec {
+        self.ssh.insert(id.into(), socket.as_ref().to_owned());
+        self
+    }
+
+    /// A directory that `COPY --from=name` and mounts with `from=name` take files from, in the place of a stage or
+    /// image of that name. Its own `.dockerignore` counts.
+    pub fn context_directory(mut self, name: impl Into<String>, path: impl AsRef<Path>) -> BuildSpec {
+        self.contexts.insert(name.into().to_lowercase(), Named::Directory(path.as_ref().to_owned()));
+        self
+    }
+
+    /// An image in the place of a stage or image called `name`, also after `FROM`.
+    pub fn context_image(mut self, name: impl Into<String>, image: impl Into<String>) -> BuildSpec {
+        self.contexts.insert(name.into().to_lowercase(), Named::Image(image.into()));
+        self
+    }
+
+    /// A name in `/etc/hosts` of every RUN step.
+    pub fn host(mut self, name: impl Into<String>, address: HostAddress) -> BuildSpec {
+        self.hosts.insert(name.into(), address);
+        self
+    }
+
+    /// The network of RUN steps that say nothing of theirs. The host's is thereby allowed.
+    pub fn network(mut self, network: Network) -> BuildSpec {
+        if network == Network::Host {
+            self.allowed.insert(Allow::HostNetwork);
+        }
+        self.network = network;
+        self
+    }
+
+    /// Allows what else a step is refused.
+    pub fn allow(mut self, what: Allow) -> BuildSpec {
+        self.allowed.insert(what);
+        self
+    }
+
     /// A name for the image; there may be several.
     pub fn tag(mut self, name: impl Into<String>) -> BuildSpec {
         self.tags.push(name.into());
@@ -100,6 +175,28 @@ impl BuildSpec {
     pub fn no_cache(mut self, yes: bool) -> BuildSpec {
         self.no_cache = yes;
         self
+    }
+
+    /// [`BuildSpec::no_cache`] for one stage, by name or number (from 0). There may be several.
+    pub fn no_cache_stage(mut self, stage: impl Into<String>) -> BuildSpec {
+        self.no_cache_stages.insert(stage.into().to_lowercase());
+        self
+    }
+
+    /// A way to end the build early: see [`Cancel`].
+    pub fn cancelled_by(mut self, cancel: &Cancel) -> BuildSpec {
+        self.cancel = Some(cancel.clone());
+        self
+    }
+
+    /// What [`BuildSpec::cancelled_by`] was given: a worker ends the command that runs when it is cancelled.
+    pub fn cancel(&self) -> Option<&Cancel> {
+        self.cancel.as_ref()
+    }
+
+    /// The names that it gives the image.
+    pub fn tags(&self) -> &[String] {
+        &self.tags
     }
 
     /// The time, in seconds since 1970, that all new layers and the image are dated with, so that the same input is

@@ -5,6 +5,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use crate::error::Error;
 use crate::image::ImageConfig;
 use crate::mount::{Network, RunMount};
+use crate::spec::HostAddress;
 
 /// An immutable state of a file system: a chain of layers. Cloning is cheap; while one lives, its tree is kept.
 pub trait Snapshot: Clone + Send + Sync {
@@ -115,6 +116,10 @@ pub struct Command {
     pub mounts: Vec<RunMount>,
     /// The network it has.
     pub network: Network,
+    /// Names for its `/etc/hosts`.
+    pub hosts: Vec<(String, HostAddress)>,
+    /// It is allowed what the host's root is (`RUN --security=insecure`).
+    pub insecure: bool,
 }
 
 /// Where output came from.

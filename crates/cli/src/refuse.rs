@@ -42,10 +42,9 @@ const FLAGS: [(&str, &str); 16] = [
     ("ps", "-f --filter --format -n --last -l --latest -s --size"),
     (
         "build",
-        "--add-host --allow --annotation --attest --build-context --builder --cache-from --cache-to --call \
-         --cgroup-parent --check -c --cpu-shares --cpu-period --cpu-quota --cpuset-cpus --cpuset-mems --iidfile --load -m \
-         --memory --memory-swap --metadata-file --network --no-cache-filter -o --output --platform --provenance --pull \
-         --push --sbom --secret --security-opt --shm-size --squash --ssh --ulimit",
+        "--annotation --attest --builder --cache-from --cache-to --call --cgroup-parent --check -c --cpu-shares \
+         --cpu-period --cpu-quota --cpuset-cpus --cpuset-mems -m --memory --memory-swap -o --output --platform \
+         --provenance --pull --push --sbom --security-opt --shm-size --squash --ulimit",
     ),
     ("images", "--digests -f --filter --format --tree"),
     ("logs", "--details --since --until"),

@@ -62,6 +62,8 @@ pub(crate) struct Run {
     pub(crate) heredocs: Vec<Heredoc>,
     pub(crate) mounts: Vec<Mount>,
     pub(crate) network: Option<Word>,
+    /// `--security=insecure`, where it stands.
+    pub(crate) insecure: Option<Span>,
 }
 
 /// `--mount=key=value,…` of RUN, its options in order.

@@ -176,13 +176,11 @@ impl Parser<'_, '_> {
 
     fn run(&mut self) -> Option<Run> {
         let line = self.command()?;
+        let mut insecure = None;
         if let Some(security) = self.flags.get("security") {
             match security.text.as_str() {
                 "sandbox" => {}
-                "insecure" => {
-                    let what = "`--security=insecure` is not supported: every step is isolated";
-                    self.problems.unsupported(security.span, what);
-                }
+                "insecure" => insecure = Some(security.span),
                 other => {
                     let what = format!("`--security` is `sandbox` or `insecure`, not `{other}`");
                     self.problems.invalid(security.span, what);
@@ -191,7 +189,7 @@ impl Parser<'_, '_> {
         }
         let mounts = self.flags.all("mount").iter().map(mount::parse).collect();
         let heredocs = self.line.heredocs.clone();
-        Some(Run { line, heredocs, mounts, network: self.flags.get("network") })
+        Some(Run { line, heredocs, mounts, network: self.flags.get("network"), insecure })
     }
 
     /// The instruction is read to find what is wrong with it, and kept as text.

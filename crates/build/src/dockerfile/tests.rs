@@ -57,10 +57,7 @@ fn each_error_says_what() {
         ),
         ("FROM --platform a\n", "1: `--platform` takes a value: --platform=…"),
         ("FROM a\nADD --checksum=x x y\n", "2: `ADD --checksum` is not supported yet"),
-        (
-            "FROM a\nRUN --security=insecure ls\n",
-            "2: `--security=insecure` is not supported: every step is isolated",
-        ),
+        ("FROM a\nRUN --security=none ls\n", "2: `--security` is `sandbox` or `insecure`, not `none`"),
         ("FROM a\nCOPY --link=maybe a b\n", "2: `--link` is `true` or `false`"),
         ("FROM a\nCOPY --parent a b\n", "2: `COPY` has no flag `--parent`"),
         ("FROM a\nADD --parents a b\n", "2: `ADD` has no flag `--parents`"),

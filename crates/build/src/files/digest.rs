@@ -96,6 +96,7 @@ pub(crate) fn digest(
 
 /// The digest of a file's bytes. (Here a cache by [`Stamp`](super::Stamp) finds its place.)
 fn content(tree: Tree<'_>, entry: &Entry) -> Result<([u8; 32], u64)> {
+    tree.go_on()?;
     let mut file =
         File::from(tree.root().open(&entry.path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK)?);
     let mut hash = Sha256::new();

@@ -7,7 +7,7 @@ pub(crate) mod put;
 mod select;
 #[cfg(test)]
 mod tests;
-mod unpack;
+pub(crate) mod unpack;
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -11,6 +11,7 @@ use rustix::fs::{AtFlags, FileType, OFlags, RawDir, Stat, Timespec};
 use rustix::io::Errno;
 
 use super::{Entry, Node, Picked, Stamp};
+use crate::cancel::Cancel;
 use crate::error::{Error, Result};
 use crate::glob;
 use crate::ignore::Ignore;
@@ -27,16 +28,27 @@ pub(crate) struct Tree<'a> {
     ignore: Option<&'a Ignore>,
     /// A snapshot's files keep owners and extended attributes; a context's are root's and have none.
     faithful: bool,
+    cancel: Option<&'a Cancel>,
 }
 
 impl<'a> Tree<'a> {
-    pub(crate) fn context(fd: BorrowedFd<'a>, ignore: &'a Ignore) -> Tree<'a> {
-        let label = "the context";
-        Tree { root: Root::new(fd, label), label, ignore: Some(ignore), faithful: false }
+    pub(crate) fn context(fd: BorrowedFd<'a>, label: &'a str, ignore: &'a Ignore) -> Tree<'a> {
+        Tree { root: Root::new(fd, label), label, ignore: Some(ignore), faithful: false, cancel: None }
+    }
+
+    /// Reading it ends when that is cancelled.
+    pub(crate) fn cancelled_by(self, cancel: Option<&'a Cancel>) -> Tree<'a> {
+        Tree { cancel, ..self }
+    }
+
+    /// # Errors
+    /// `Interrupted` where the build was cancelled.
+    pub(crate) fn go_on(&self) -> Result<()> {
+        Cancel::go_on(self.cancel)
     }
 
     pub(crate) fn snapshot(fd: BorrowedFd<'a>, label: &'a str) -> Tree<'a> {
-        Tree { root: Root::new(fd, label), label, ignore: None, faithful: true }
+        Tree { root: Root::new(fd, label), label, ignore: None, faithful: true, cancel: None }
     }
 
     pub(crate) fn root(&self) -> Root<'a> {
@@ -174,6 +186,7 @@ impl<'a> Tree<'a> {
     }
 
     fn walk(&self, dir: &Path, below: &Path, entries: &mut Vec<Entry>) -> Result<()> {
+        self.go_on()?;
         let (fd, names) = self.names(dir)?;
         let mut listed = Vec::with_capacity(names.len());
         for name in names {

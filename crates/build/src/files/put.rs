@@ -40,6 +40,10 @@ impl<'a> Put<'a> {
         Put { root, owner, mode, unpack: false, changed: false }
     }
 
+    pub(super) fn root(&self) -> Root<'a> {
+        self.root
+    }
+
     /// As ADD does it: a file that is an archive becomes what is in it.
     pub(crate) fn unpacking(mut self, yes: bool) -> Put<'a> {
         self.unpack = yes;
@@ -59,7 +63,8 @@ impl<'a> Put<'a> {
             && let Some((file, archive)) = unpack::open(tree, &top.path)?
         {
             let made = self.make_dirs(Path::new(dest))?;
-            unpack::unpack(archive, made.as_fd(), &top.path)?;
+            let into = Put::new(Root::new(made.as_fd(), "the destination"), None, None);
+            unpack::unpack(archive, &into, &top.path)?;
             return self.same(&file, top);
         }
         let mut target = PathBuf::from(dest);
@@ -183,6 +188,7 @@ impl<'a> Put<'a> {
             if let Node::Text(text) = &entry.node {
                 to.write_all(text.as_bytes()).call(|| format!("write({path:?})"))?;
             } else if let Some(tree) = tree {
+                tree.go_on()?;
                 let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
                 let mut from = File::from(tree.root().open(&entry.path, flags)?);
                 // Shares the blocks where the file system can, else the kernel copies (copy_file_range, sendfile).

@@ -35,7 +35,7 @@ fn tree(entries: &[&str]) -> tempfile::TempDir {
 fn picked(dir: &Path, ignore: &str, source: &str) -> Result<Vec<String>, String> {
     let fd = File::open(dir).unwrap();
     let ignore = Ignore::parse(".dockerignore", ignore.as_bytes()).unwrap();
-    let tree = Tree::context(fd.as_fd(), &ignore);
+    let tree = Tree::context(fd.as_fd(), "the context", &ignore);
     let picked = tree.pick(source).map_err(|e| e.to_string())?;
     Ok(picked.iter().flat_map(|p| &p.entries).map(|e| e.path.to_str().unwrap().to_owned()).collect())
 }
@@ -72,7 +72,7 @@ fn me() -> Option<(u32, u32)> {
 fn copy(from: &Path, source: &str, to: &Path, dest: &str) -> Result<(), String> {
     let (from, to) = (File::open(from).unwrap(), File::open(to).unwrap());
     let ignore = Ignore::default();
-    let tree = Tree::context(from.as_fd(), &ignore);
+    let tree = Tree::context(from.as_fd(), "the context", &ignore);
     let mut put = Put::new(Root::new(to.as_fd(), "snapshot"), me(), None);
     for picked in tree.pick(source).map_err(|e| e.to_string())? {
         put.place(Some(tree), &picked, dest).map_err(|e| e.to_string())?;
@@ -155,7 +155,7 @@ fn digests_tell_content_from_circumstance() {
     let of = |dir: &Path, source: &str, overrides| {
         let fd = File::open(dir).unwrap();
         let ignore = Ignore::default();
-        let tree = Tree::context(fd.as_fd(), &ignore);
+        let tree = Tree::context(fd.as_fd(), "the context", &ignore);
         digest(Some(tree), &tree.pick(source).unwrap(), overrides).unwrap().0
     };
     let (a, b) = (tree(&["x/f", "x/l -> t"]), tree(&["y/z/f", "y/z/l -> t"]));

@@ -4,11 +4,11 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{Chain, Cursor, Read, Seek};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
 
-use coracle_host::{Call, Kind, Root};
+use coracle_host::{Call, Dir, Kind, Root};
 use rustix::fs::{AtFlags, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 use tar::EntryType;
@@ -34,20 +34,59 @@ pub(super) fn open(tree: Tree<'_>, path: &Path) -> Result<Option<(File, Archive)
     let magic = block(&mut file).call(read)?;
     file.rewind().call(|| format!("lseek({path:?})"))?;
     let bytes = file.try_clone().call(|| format!("dup({path:?})"))?;
-    let mut reader: Box<dyn Read> = if magic.starts_with(&[0x1f, 0x8b, 8]) {
-        Box::new(flate2::read::MultiGzDecoder::new(std::io::BufReader::new(bytes)))
-    } else if magic.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
-        Box::new(zstd::stream::read::Decoder::new(bytes).call(read)?)
-    } else if magic.starts_with(b"BZh") && magic.get(4..10) == Some(b"\x31\x41\x59\x26\x53\x59") {
-        return Err(refused(path, "bzip2"));
-    } else if magic.starts_with(b"\xfd7zXZ\0") {
-        return Err(refused(path, "xz"));
-    } else {
-        Box::new(bytes)
+    let mut reader = match decompressed(&magic, Box::new(bytes)).call(read)? {
+        Ok(reader) => reader,
+        Err(by) => return Err(refused(path, by)),
     };
     // What begins like a compressed file but is none is a file like any other.
     let Ok(first) = block(&mut reader) else { return Ok(None) };
     Ok(is_header(&first).then(|| (file, Cursor::new(first).chain(reader))))
+}
+
+/// Unpacks a context that comes as a tar, plain or compressed with gzip or zstd: what docker takes on standard input.
+/// All files get the owner of this process, because a context's owners count for nothing.
+///
+/// # Errors
+/// `Invalid` for what is no such archive, or leads out of itself; `Unsupported` for devices and for other compressions.
+pub(crate) fn context(archive: impl Read + 'static, into: &Dir) -> Result<()> {
+    let name = Path::new("-");
+    let mut archive: Box<dyn Read> = Box::new(archive);
+    let read = || "read(the context)";
+    let magic = block(&mut archive).call(read)?;
+    let whole = Box::new(Cursor::new(magic.clone()).chain(archive));
+    let mut reader = match decompressed(&magic, whole).call(read)? {
+        Ok(reader) => reader,
+        Err(by) => {
+            let what = format!("a context that is compressed with {by} can't be unpacked yet");
+            return Err(Error::new(Kind::Unsupported, what));
+        }
+    };
+    let first = block(&mut reader).call(read)?;
+    let empty = first.iter().all(|byte| *byte == 0);
+    if !empty && !is_header(&first) {
+        return Err(Error::invalid("the context is no tar archive"));
+    }
+    let own = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let put = Put::new(Root::new(into.as_fd(), "the context"), Some(own), None);
+    unpack(Cursor::new(first).chain(reader), &put, name)
+}
+
+/// What comes out of `reader`, which begins with `magic`; else the name of a compression that is not known here.
+fn decompressed(
+    magic: &[u8],
+    reader: Box<dyn Read>,
+) -> std::io::Result<std::result::Result<Box<dyn Read>, &'static str>> {
+    Ok(Ok(if magic.starts_with(&[0x1f, 0x8b, 8]) {
+        Box::new(flate2::read::MultiGzDecoder::new(std::io::BufReader::new(reader)))
+    } else if magic.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+        Box::new(zstd::stream::read::Decoder::new(reader)?)
+    } else if magic.starts_with(b"BZh") && magic.get(4..10) == Some(b"\x31\x41\x59\x26\x53\x59") {
+        return Ok(Err("bzip2"));
+    } else if magic.starts_with(b"\xfd7zXZ\0") {
+        return Ok(Err("xz"));
+    } else {
+        reader
+    }))
 }
 
 fn refused(path: &Path, by: &str) -> Error {
@@ -80,10 +119,9 @@ fn is_header(block: &[u8]) -> bool {
 ///
 /// # Errors
 /// `Invalid` for names that lead out; `Unsupported` for devices; `Corrupt` for what is no archive; else the host's.
-pub(super) fn unpack(archive: Archive, into: BorrowedFd<'_>, name: &Path) -> Result<()> {
+pub(super) fn unpack(archive: Archive, put: &Put<'_>, name: &Path) -> Result<()> {
     let corrupt = |e: std::io::Error| Error::new(Kind::Corrupt, format!("unpack `{}`: {e}", name.display()));
-    let root = Root::new(into, "the destination");
-    let put = Put::new(root, None, None);
+    let root = put.root();
     let mut archive = tar::Archive::new(archive);
     let mut directories = Vec::new();
     for entry in archive.entries().map_err(corrupt)? {
@@ -161,6 +199,15 @@ fn described<R: Read>(entry: &mut tar::Entry<'_, R>, path: &Path) -> std::io::Re
         }
     }
     let header = entry.header();
+    let old = header.as_old();
+    // A number that was left out is zero.
+    let number = |field: &[u8], value: &dyn Fn() -> std::io::Result<u64>| match field
+        .iter()
+        .all(|byte| [0, b' '].contains(byte))
+    {
+        true => Ok(0),
+        false => value(),
+    };
     let id = |id: u64| u32::try_from(id).map_err(|_| std::io::Error::other(format!("{id} is no owner")));
     let node = match header.entry_type() {
         EntryType::Directory => Node::Dir,
@@ -171,13 +218,14 @@ fn described<R: Read>(entry: &mut tar::Entry<'_, R>, path: &Path) -> std::io::Re
         }
         _ => Node::File,
     };
+    let mtime = number(&old.mtime, &|| header.mtime())?;
     Ok(Entry {
         below: path.to_owned(),
         path: path.to_owned(),
         node,
-        mode: header.mode()? & 0o7777,
-        owner: (id(header.uid()?)?, id(header.gid()?)?),
-        modified: Some(Timespec { tv_sec: i64::try_from(header.mtime()?).unwrap_or(0), tv_nsec: 0 }),
+        mode: number(&old.mode, &|| header.mode().map(u64::from))? as u32 & 0o7777,
+        owner: (id(number(&old.uid, &|| header.uid())?)?, id(number(&old.gid, &|| header.gid())?)?),
+        modified: Some(Timespec { tv_sec: i64::try_from(mtime).unwrap_or(0), tv_nsec: 0 }),
         stamp: Stamp::default(),
         xattrs,
     })

@@ -27,7 +27,7 @@ impl Plan {
                     dirty |= match copy.from {
                         Origin::Context => copy.sources.iter().any(|s| takes(s, changed)),
                         Origin::Stage(index) => stages.contains(&index),
-                        Origin::Scratch | Origin::Image(_) => false,
+                        Origin::Scratch | Origin::Image(_) | Origin::Directory(_) => false,
                     };
                 }
                 if let Op::Run(command) = &step.op {
@@ -35,7 +35,7 @@ impl Plan {
                         RunMount::Bind { from, .. } => match &from.origin {
                             Origin::Context => takes(&CopyFrom::Path(from.path.clone()), changed),
                             Origin::Stage(index) => stages.contains(index),
-                            Origin::Scratch | Origin::Image(_) => false,
+                            Origin::Scratch | Origin::Image(_) | Origin::Directory(_) => false,
                         },
                         _ => false,
                     });

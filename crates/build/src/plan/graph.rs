@@ -12,8 +12,9 @@ use crate::dockerfile::source::Problems;
 use crate::error::{Diagnostic, Error, Result, Span};
 use crate::expand::{self, Lookup};
 use crate::image::{ImageConfig, host_arch};
+use crate::mount::Network;
 use crate::plan::Plan;
-use crate::spec::BuildSpec;
+use crate::spec::{Allow, BuildSpec, HostAddress, Named};
 use crate::suggest::nearest;
 
 /// The stages that a build needs, and the images that must be known before its steps can be planned.
@@ -52,6 +53,9 @@ pub struct Graph {
     pub(super) globals: Vars,
     pub(super) given: BTreeMap<String, String>,
     pub(super) labels: BTreeMap<String, String>,
+    pub(super) allowed: BTreeSet<Allow>,
+    pub(super) network: Network,
+    pub(super) hosts: Vec<(String, HostAddress)>,
     images: Vec<String>,
     unused_args: Vec<String>,
 }
@@ -75,7 +79,14 @@ impl Graph {
         let globals = globals(file, spec, &mut problems);
         let mut nodes: Vec<Node> = Vec::new();
         for index in 0..file.stages.len() {
-            let node = Resolver { file, globals: &globals, index, problems: &mut problems }.node();
+            let node = Resolver {
+                file,
+                globals: &globals,
+                contexts: &spec.contexts,
+                index,
+                problems: &mut problems,
+            }
+            .node();
             nodes.push(node);
         }
         problems.into_result()?;
@@ -100,6 +111,9 @@ impl Graph {
             globals,
             given: spec.args.clone(),
             labels: spec.labels.clone(),
+            allowed: spec.allowed.clone(),
+            network: spec.network,
+            hosts: spec.hosts.iter().map(|(name, address)| (name.clone(), *address)).collect(),
             images,
             unused_args: unused_args(file, spec),
         })
@@ -257,6 +271,7 @@ fn froms(verb: &Verb) -> Vec<(usize, &Word)> {
 struct Resolver<'a, 'p> {
     file: &'a Dockerfile,
     globals: &'a Vars,
+    contexts: &'a BTreeMap<String, Named>,
     index: usize,
     problems: &'a mut Problems<'p>,
 }
@@ -301,6 +316,15 @@ impl Resolver<'_, '_> {
             let what = format!("`{}` is empty: arguments for `FROM` are set by `ARG` before it", word.text);
             self.problems.invalid(word.span, what);
         }
+        match self.contexts.get(&name.to_lowercase()) {
+            Some(Named::Image(image)) => return Origin::Image(image.clone()),
+            Some(Named::Directory(_)) => {
+                let what =
+                    format!("the build context `{name}` is a directory: no stage can start from it yet");
+                self.problems.unsupported(word.span, what);
+            }
+            None => {}
+        }
         if name == "scratch" {
             return Origin::Scratch;
         }
@@ -315,6 +339,11 @@ impl Resolver<'_, '_> {
                 "`--from` takes no variables: give the image a stage of its own, `FROM $image AS name`";
             self.problems.invalid(word.span, what);
             return Origin::Scratch;
+        }
+        match self.contexts.get(&name.to_lowercase()) {
+            Some(Named::Image(image)) => return Origin::Image(image.clone()),
+            Some(Named::Directory(_)) => return Origin::Directory(name.to_lowercase()),
+            None => {}
         }
         if let Some(stage) = self.earlier(name) {
             return Origin::Stage(stage);

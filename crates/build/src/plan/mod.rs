@@ -35,6 +35,8 @@ pub enum Origin {
     Stage(usize),
     /// The build context; only files come from there.
     Context,
+    /// The named context that is a directory; only files come from there.
+    Directory(String),
 }
 
 /// The steps of all stages that the target needs, in the order they can be taken. `Display` prints it: that is the
@@ -155,6 +157,28 @@ impl Plan {
         steps.into_iter().find(|step| needs(&step.op)).map(|step| step.span)
     }
 
+    /// The named directories that are asked for, and where.
+    pub(crate) fn directories(&self) -> Vec<(&str, Span)> {
+        let mut found: Vec<(&str, Span)> = Vec::new();
+        for step in self.stages.iter().flat_map(|s| &s.steps) {
+            let origins: Vec<&Origin> = match &step.op {
+                Op::Copy(copy) => vec![&copy.from],
+                Op::Run(command) => {
+                    command.mounts.iter().filter_map(RunMount::source).map(|from| &from.origin).collect()
+                }
+                Op::MakeDir { .. } | Op::Set => Vec::new(),
+            };
+            for origin in origins {
+                if let Origin::Directory(name) = origin
+                    && !found.iter().any(|(known, _)| known == name)
+                {
+                    found.push((name, step.span));
+                }
+            }
+        }
+        found
+    }
+
     pub(crate) fn diagnostic(
         &self,
         span: Span,
@@ -173,6 +197,7 @@ impl fmt::Display for Origin {
             Origin::Image(name) => f.write_str(name),
             Origin::Stage(index) => write!(f, "stage {index}"),
             Origin::Context => f.write_str("the context"),
+            Origin::Directory(name) => write!(f, "the context `{name}`"),
         }
     }
 }
@@ -195,6 +220,9 @@ impl fmt::Display for Plan {
                     }
                     if command.network != Network::Default {
                         writeln!(f, "      network {}", command.network)?;
+                    }
+                    if command.insecure {
+                        writeln!(f, "      insecure")?;
                     }
                 }
             }

@@ -10,6 +10,7 @@ use crate::expand::Lookup;
 use crate::image::DEFAULT_PATH;
 use crate::mount::{MountFrom, Network, RunMount, Sharing};
 use crate::paths;
+use crate::spec::Allow;
 use crate::suggest::nearest;
 use crate::worker::Command;
 
@@ -17,8 +18,14 @@ const KINDS: [&str; 5] = ["bind", "cache", "tmpfs", "secret", "ssh"];
 
 impl Planner<'_, '_> {
     pub(super) fn run(&mut self, number: Option<usize>, run: &ast::Run, span: Span) -> Option<(Op, String)> {
-        let mounts = self.mounts(number, run)?;
+        let mut mounts = self.mounts(number, run)?;
         let network = self.network(run.network.as_ref())?;
+        if let Some(at) = run.insecure
+            && !self.graph.allowed.contains(&Allow::Insecure)
+        {
+            self.refuse(at, "`--security=insecure`", "security.insecure");
+            return None;
+        }
         let line = match (&run.line, run.heredocs.as_slice()) {
             (line, []) => line.clone(),
             (CommandLine::Exec(_), _) => {
@@ -26,11 +33,14 @@ impl Planner<'_, '_> {
                 return None;
             }
             (CommandLine::Shell(text), [only]) if text.split_whitespace().count() == 1 => {
-                if only.text.starts_with("#!") {
-                    self.problems.unsupported(span, "a here-document with a `#!` line is not supported yet");
-                    return None;
+                match only.text.starts_with("#!") {
+                    true => {
+                        let target = format!("/dev/pipes/{}", only.name);
+                        mounts.push(RunMount::Script { target: target.clone(), text: only.text.clone() });
+                        CommandLine::Exec(vec![target])
+                    }
+                    false => CommandLine::Shell(only.text.clone()),
                 }
-                CommandLine::Shell(only.text.clone())
             }
             // The shell reads them itself.
             (CommandLine::Shell(text), many) => {
@@ -56,14 +66,26 @@ impl Planner<'_, '_> {
         let quiet_env = proxies.map(|(n, v)| (n.clone(), v.clone())).collect();
         let user = self.state.config.config.user.clone();
         let cwd = self.cwd().to_owned();
-        Some((Op::Run(Command { argv, env, quiet_env, cwd, user, mounts, network }), created_by))
+        let hosts = self.graph.hosts.clone();
+        let insecure = run.insecure.is_some();
+        let command = Command { argv, env, quiet_env, cwd, user, mounts, network, hosts, insecure };
+        Some((Op::Run(command), created_by))
+    }
+
+    fn refuse(&mut self, at: Span, what: &str, entitlement: &str) {
+        let what = format!("{what} has to be allowed: `--allow {entitlement}`");
+        self.problems.add(coracle_host::Kind::Denied, at, what, None);
     }
 
     fn network(&mut self, word: Option<&Word>) -> Option<Network> {
-        let Some(word) = word else { return Some(Network::Default) };
+        let Some(word) = word else { return Some(self.graph.network) };
         match self.expand(word)?.as_str() {
-            "default" => Some(Network::Default),
+            "default" => Some(self.graph.network),
             "none" => Some(Network::None),
+            "host" if !self.graph.allowed.contains(&Allow::HostNetwork) => {
+                self.refuse(word.span, "the host's network", "network.host");
+                None
+            }
             "host" => Some(Network::Host),
             other => {
                 let what = format!("`--network` is `default`, `none` or `host`, not `{other}`");
@@ -93,10 +115,7 @@ impl Planner<'_, '_> {
             "cache" => &["target", "source", "from", "ro", "rw", "id", "sharing", "mode", "uid", "gid"],
             "tmpfs" => &["target", "size"],
             "secret" => &["id", "target", "env", "required", "mode", "uid", "gid"],
-            "ssh" => {
-                self.problems.unsupported(span, "mounts of the type `ssh` are not supported yet");
-                return None;
-            }
+            "ssh" => &["id", "target", "required", "mode", "uid", "gid"],
             other => {
                 let help = nearest(other, KINDS).map(|near| format!("did you mean `{near}`?"));
                 let what = format!("there are no mounts of the type `{other}`");
@@ -106,7 +125,7 @@ impl Planner<'_, '_> {
         };
         let options = self.options(mount, kind, known)?;
         let from = self.mount_from(number, mount, &options)?;
-        self.made(kind, options, from, mount.span)
+        self.made(number, kind, options, from, mount.span)
     }
 
     fn options(&mut self, mount: &ast::Mount, kind: &str, known: &[&str]) -> Option<Options> {
@@ -181,6 +200,7 @@ impl Planner<'_, '_> {
 
     fn made(
         &mut self,
+        number: Option<(usize, usize)>,
         kind: &str,
         options: Options,
         from: Option<MountFrom>,
@@ -233,6 +253,15 @@ impl Planner<'_, '_> {
             let mode = mode.unwrap_or(0o400);
             return Some(RunMount::Secret { id, target, env, required, mode, uid, gid, value: None });
         }
+        if kind == "ssh" {
+            let id = options.get("id").map_or("default", |(id, _)| id).to_owned();
+            let target = target.unwrap_or_else(|| {
+                let earlier = number.map_or(0, |(_, nth)| nth);
+                format!("/run/buildkit/ssh_agent.{earlier}")
+            });
+            let mode = mode.unwrap_or(0o600);
+            return Some(RunMount::Ssh { id, target, required, mode, uid, gid, agent: None });
+        }
         let Some(target) = target else {
             self.problems.invalid(span, format!("a mount of the type `{kind}` needs a `target`"));
             return None;
@@ -259,6 +288,7 @@ impl Planner<'_, '_> {
                     id: id.unwrap_or_else(|| target.clone()),
                     target,
                     from,
+                    seed: None,
                     sharing,
                     mode: mode.unwrap_or(0o755),
                     uid,

@@ -39,7 +39,7 @@ pub(super) fn plan(graph: &Graph, bases: &BTreeMap<String, ImageConfig>) -> Resu
                 };
                 start(config.clone())
             }
-            Origin::Scratch | Origin::Context => start(ImageConfig::scratch()),
+            Origin::Scratch | Origin::Context | Origin::Directory(_) => start(ImageConfig::scratch()),
         };
         let escape = graph.file.escape;
         let mut planner = Planner { graph, index, escape, state, cmd_set: false, problems: &mut problems };

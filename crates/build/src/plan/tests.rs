@@ -207,10 +207,11 @@ fn here_documents_of_run() {
     };
     assert_eq!(run("RUN <<E\na $x\nb\nE\n"), "a $x\nb\n");
     assert_eq!(run("RUN cat <<E > f && ls\na\nE\n"), "cat <<E > f && ls\na\nE");
-    assert_eq!(
-        message("FROM base\nRUN <<E\n#!/bin/python\nE\n"),
-        "2:1: a here-document with a `#!` line is not supported yet"
-    );
+    let made = plan("FROM base\nRUN <<E\n#!/bin/python\nE\n");
+    let Op::Run(command) = &last(&made).steps[0].op else { panic!() };
+    assert_eq!(command.argv, ["/dev/pipes/E"]);
+    let script = RunMount::Script { target: "/dev/pipes/E".into(), text: "#!/bin/python\n".into() };
+    assert_eq!(command.mounts, [script]);
 }
 
 #[test]
@@ -244,7 +245,18 @@ fn what_cannot_be_planned_is_said_at_its_place() {
         ("FROM base\nADD https://x/y z\n", "2:5: `ADD` of URLs is not supported yet"),
         ("FROM base\nADD git@github.com:x/y.git z\n", "2:5: `ADD` of git repositories is not supported yet"),
         ("FROM base\nADD https://x/y.git#v1 z\n", "2:5: `ADD` of git repositories is not supported yet"),
-        ("FROM base\nRUN --mount=type=ssh x\n", "2:18: mounts of the type `ssh` are not supported yet"),
+        (
+            "FROM base\nRUN --mount=type=ssh,sharing=locked x\n",
+            "2:22: a mount of the type `ssh` has no option `sharing`",
+        ),
+        (
+            "FROM base\nRUN --network=host x\n",
+            "2:15: the host's network has to be allowed: `--allow network.host`",
+        ),
+        (
+            "FROM base\nRUN --security=insecure x\n",
+            "2:16: `--security=insecure` has to be allowed: `--allow security.insecure`",
+        ),
         ("FROM base\nRUN --mount=type=cash,target=/x x\n", "2:18: there are no mounts of the type `cash`"),
         (
             "FROM base\nRUN --mount=target=/x,sharing=locked x\n",
@@ -315,7 +327,7 @@ WORKDIR /w
 ENV id=npm
 RUN --mount=type=bind,from=deps,source=/lib/../usr,target=in,rw --mount=type=cache,id=$id,dst=/c,sharing=locked,uid=7 \\
     --mount=type=tmpfs,target=/t,size=1m --mount=type=secret,id=k --mount=type=secret,id=t,env=TOKEN,required \\
-    --mount=target=. --network=none make
+    --mount=target=. --mount=type=ssh --network=none make
 ";
     let made = plan(text);
     assert_eq!(
@@ -333,6 +345,7 @@ stage 1 from base
       with secret `k` at /run/secrets/k
       with secret `t` as $TOKEN
       with bind / of the context at /w
+      with ssh agent `default` at /run/buildkit/ssh_agent.6
       network none
 "
     );

@@ -9,6 +9,7 @@ use coracle_host::{Call, Dir, Root};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::cancel::Cancel;
 use crate::dockerfile::Dockerfile;
 use crate::error::{Error, Result};
 use crate::files::pick::Tree;
@@ -46,6 +47,7 @@ pub(super) fn read(path: &Path) -> coracle_host::Result<Vec<u8>> {
 pub(super) struct Context {
     dir: Dir,
     ignore: Ignore,
+    label: String,
 }
 
 impl Context {
@@ -57,11 +59,22 @@ impl Context {
         };
         let dir = Dir::open(path).map_err(|error| Error::from(error).context("open the context"))?;
         let ignore = ignore(spec, &dir)?;
-        Ok(Context { dir, ignore })
+        Ok(Context { dir, ignore, label: "the context".to_owned() })
     }
 
-    pub(super) fn tree(&self) -> Tree<'_> {
-        Tree::context(self.dir.as_fd(), &self.ignore)
+    /// A directory that is a context besides the main one.
+    ///
+    /// # Errors
+    /// The host's; `Invalid` for a malformed ignore file.
+    pub(super) fn named(name: &str, path: &Path) -> Result<Context> {
+        let label = format!("the context `{name}`");
+        let dir = Dir::open(path).map_err(|error| Error::from(error).context(format!("open {label}")))?;
+        let ignore = own_ignore(&dir, &label)?;
+        Ok(Context { dir, ignore, label })
+    }
+
+    pub(super) fn tree<'t>(&'t self, cancel: Option<&'t Cancel>) -> Tree<'t> {
+        Tree::context(self.dir.as_fd(), &self.label, &self.ignore).cancelled_by(cancel)
     }
 }
 
@@ -78,8 +91,12 @@ fn ignore(spec: &BuildSpec, context: &Dir) -> Result<Ignore> {
             Err(error) => return Err(error.into()),
         }
     }
+    own_ignore(context, "the context")
+}
+
+fn own_ignore(context: &Dir, label: &str) -> Result<Ignore> {
     // Through the root, because a context may come from somebody else.
-    match Root::new(context.as_fd(), "the context").read_if_there(".dockerignore")? {
+    match Root::new(context.as_fd(), label).read_if_there(".dockerignore")? {
         Some(bytes) => Ignore::parse(".dockerignore", &bytes),
         None => Ok(Ignore::default()),
     }
@@ -92,7 +109,7 @@ pub(super) struct Lent {
 }
 
 impl Lent {
-    pub(super) fn tree(&self) -> Tree<'_> {
-        Tree::snapshot(self.fd.as_fd(), &self.label)
+    pub(super) fn tree<'t>(&'t self, cancel: Option<&'t Cancel>) -> Tree<'t> {
+        Tree::snapshot(self.fd.as_fd(), &self.label).cancelled_by(cancel)
     }
 }

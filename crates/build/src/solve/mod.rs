@@ -16,11 +16,12 @@ use board::{Board, EVENTS, Track, stages};
 use load::Context;
 
 use crate::cache::{Cache, StepRecord};
+use crate::cancel::Cancel;
 use crate::error::{Error, Result, Span};
 use crate::event::{Built, Event, Outcome, Place, Reason, StepReport};
 use crate::image::ImageConfig;
 use crate::plan::{Graph, Op, Origin, Plan, Stage, Step};
-use crate::spec::BuildSpec;
+use crate::spec::{BuildSpec, Named};
 use crate::worker::{Base, Commit, Worker};
 
 /// Builds an image: reads the Dockerfile, plans, takes from `cache` what is there, has `worker` do the rest, and
@@ -52,9 +53,16 @@ pub fn build<W: Worker>(
         None => None,
         Some(span) => Some(Context::open(spec).map_err(|e| locate(&plan, span, e, None))?),
     };
+    let mut named = BTreeMap::new();
+    for (name, span) in plan.directories() {
+        let Some(Named::Directory(path)) = spec.contexts.get(name) else { continue };
+        let context = Context::named(name, path).map_err(|e| locate(&plan, span, e, None))?;
+        named.insert(name.to_owned(), context);
+    }
     let epoch = spec.source_date_epoch.map(timestamp_of_epoch).transpose()?;
     let (events, heard) = sync_channel(EVENTS);
-    let solver = Solver { spec, worker, cache, plan: &plan, context, images, board: Board::new(), epoch };
+    let solver =
+        Solver { spec, worker, cache, plan: &plan, context, named, images, board: Board::new(), epoch };
     for warning in &warnings {
         on_event(&Event::Warning { message: warning.clone() });
     }
@@ -106,6 +114,7 @@ struct Solver<'a, W: Worker> {
     cache: &'a Cache,
     plan: &'a Plan,
     context: Option<Context>,
+    named: BTreeMap<String, Context>,
     images: BTreeMap<String, Base<W::Snapshot>>,
     board: Board<State<W::Snapshot>>,
     /// `source_date_epoch`, RFC 3339.
@@ -117,6 +126,9 @@ impl<W: Worker> Solver<'_, W> {
         let started = Instant::now();
         let mut state = self.start(stage)?;
         let total = stage.steps.len() + 1;
+        let without = &self.spec.no_cache_stages;
+        let by_name = stage.name.as_ref().is_some_and(|name| without.contains(name));
+        let uncached = by_name || without.contains(&stage.index.to_string());
         let place = |index: usize, line: usize, text: &str| {
             Arc::new(Place { stage: stage.title(), index, total, line, text: text.to_owned() })
         };
@@ -128,7 +140,8 @@ impl<W: Worker> Solver<'_, W> {
                 track.set(at, Duration::ZERO);
             } else {
                 self.board.go_on()?;
-                self.step(&mut state, step, at, track)?;
+                Cancel::go_on(self.spec.cancel())?;
+                self.step(&mut state, step, at, uncached, track)?;
             }
             let mut history = History::default();
             history.set_created(state.time.clone());
@@ -152,7 +165,7 @@ impl<W: Worker> Solver<'_, W> {
                     dirty: None,
                 }
             }
-            Origin::Scratch | Origin::Context => {
+            Origin::Scratch | Origin::Context | Origin::Directory(_) => {
                 State { snapshot: self.worker.scratch(), history: Vec::new(), time, dirty: None }
             }
         })
@@ -164,11 +177,12 @@ impl<W: Worker> Solver<'_, W> {
         state: &mut State<W::Snapshot>,
         step: &Step,
         at: Arc<Place>,
+        uncached: bool,
         track: &mut Track,
     ) -> Result<()> {
         let started = Instant::now();
         let work = self.prepare(&state.snapshot, step)?;
-        let reason = self.spec.no_cache.then_some(Reason::NoCache);
+        let reason = (self.spec.no_cache || uncached).then_some(Reason::NoCache);
         let mut claim = None;
         let reason = match reason {
             Some(reason) => reason,

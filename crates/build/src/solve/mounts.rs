@@ -14,6 +14,9 @@ use crate::plan::{CopyFrom, CopyOp, Origin, Step};
 use crate::spec::SecretFrom;
 use crate::worker::{Command, Worker};
 
+/// By which ssh finds its agent.
+const AGENT: &str = "SSH_AUTH_SOCK";
+
 impl<W: Worker> Solver<'_, W> {
     /// Mounted files count by their content; caches and secrets by what is said of them, never by what they hold.
     pub(super) fn mount_keys(&self, step: &Step, command: &Command, key: &mut Fields) -> Result<()> {
@@ -24,7 +27,7 @@ impl<W: Worker> Solver<'_, W> {
                     let (files, _) = self.files(&at(step), &as_copy(from))?;
                     key.add("bind").add(target).add([u8::from(*writable)]).add(files.digest);
                 }
-                RunMount::Cache { target, id, from, sharing, mode, uid, gid, read_only } => {
+                RunMount::Cache { target, id, from, seed: _, sharing, mode, uid, gid, read_only } => {
                     key.add("cache").add(target).add(id).add(sharing.to_string());
                     key.add(mode.to_le_bytes()).add(uid.to_le_bytes()).add(gid.to_le_bytes());
                     key.add([u8::from(*read_only)]);
@@ -35,6 +38,13 @@ impl<W: Worker> Solver<'_, W> {
                 }
                 RunMount::Tmpfs { target, size } => {
                     key.add("tmpfs").add(target).add(size.unwrap_or(0).to_le_bytes());
+                }
+                RunMount::Script { target, text } => {
+                    key.add("script").add(target).add(text);
+                }
+                RunMount::Ssh { id, target, required: _, mode, uid, gid, agent: _ } => {
+                    key.add("ssh").add(id).add(target);
+                    key.add(mode.to_le_bytes()).add(uid.to_le_bytes()).add(gid.to_le_bytes());
                 }
                 RunMount::Secret { id, target, env, required: _, mode, uid, gid, value: _ } => {
                     key.add("secret").add(id).add(target.as_deref().unwrap_or(""));
@@ -54,6 +64,24 @@ impl<W: Worker> Solver<'_, W> {
         for mut mount in equipped.mounts.drain(..) {
             if let Some(from) = mount.source_mut() {
                 from.tree = Some(self.lent(step, from)?);
+            }
+            if let RunMount::Cache { from: Some(from), seed, .. } = &mut mount {
+                *seed = Some(self.files(&at(step), &as_copy(from))?.0.digest);
+            }
+            if let RunMount::Ssh { id, target, required, agent, .. } = &mut mount {
+                let Some(socket) = self.spec.ssh.get(id) else {
+                    if *required {
+                        let what =
+                            format!("the step needs the ssh agent `{id}`, and the build was given none");
+                        return Err(fail(Error::new(Kind::NotFound, what)));
+                    }
+                    continue;
+                };
+                if !equipped.quiet_env.iter().any(|(name, _)| name == AGENT) {
+                    equipped.env.retain(|(own, _)| own != AGENT);
+                    equipped.quiet_env.push((AGENT.to_owned(), target.clone()));
+                }
+                *agent = Some(socket.clone());
             }
             if let RunMount::Secret { id, target, env, required, value, .. } = &mut mount {
                 let Some(secret) = self.secret(id).map_err(fail)? else {
@@ -98,7 +126,7 @@ impl<W: Worker> Solver<'_, W> {
     fn lent(&self, step: &Step, from: &MountFrom) -> Result<Lent> {
         let fail = |error| locate(self.plan, step.span, error, None);
         let copy = as_copy(from);
-        if from.origin != Origin::Context {
+        if !matches!(from.origin, Origin::Context | Origin::Directory(_)) {
             let lent = self.lend(&copy).map_err(fail)?;
             let lent = lent.ok_or_else(|| fail(Error::invalid("there is nothing to mount from")))?;
             return Ok(Lent::new(lent.fd, None));

@@ -214,7 +214,7 @@ impl<W: Worker> Solver<'_, W> {
         match from {
             Origin::Stage(index) => Ok(Some(self.board.wait(*index)?.snapshot)),
             Origin::Image(name) => Ok(self.images.get(name).map(|base| base.snapshot.clone())),
-            Origin::Context | Origin::Scratch => Ok(None),
+            Origin::Context | Origin::Directory(_) | Origin::Scratch => Ok(None),
         }
     }
 
@@ -228,9 +228,11 @@ impl<W: Worker> Solver<'_, W> {
     }
 
     pub(super) fn tree<'t>(&'t self, copy: &CopyOp, lent: Option<&'t Lent>) -> Option<Tree<'t>> {
-        match copy.from {
-            Origin::Context => self.context.as_ref().map(super::load::Context::tree),
-            _ => lent.map(Lent::tree),
+        let cancel = self.spec.cancel();
+        match &copy.from {
+            Origin::Context => self.context.as_ref().map(|context| context.tree(cancel)),
+            Origin::Directory(name) => self.named.get(name).map(|context| context.tree(cancel)),
+            _ => lent.map(|lent| lent.tree(cancel)),
         }
     }
 }
@@ -247,6 +249,12 @@ fn run_key(on: &str, command: &Command) -> Fields {
     key.add(&command.cwd).add(&command.user);
     if command.network != Network::Default {
         key.add("network").add(command.network.to_string());
+    }
+    for (name, address) in &command.hosts {
+        key.add("host").add(name).add(format!("{address:?}"));
+    }
+    if command.insecure {
+        key.add("insecure");
     }
     key
 }

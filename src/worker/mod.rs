@@ -1,26 +1,33 @@
 //! What a build asks of an engine, answered with its layer store and its runtime.
 
+mod agent;
+mod mounts;
+mod run;
+mod stubs;
+
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use coracle_build::{Base, Command, Commit, Error, ImageConfig, Network, Stream, Worker};
+use coracle_build::{
+    Base, BuildSpec, CacheMounts, Cancel, Command, Commit, Error, ImageConfig, Stream, Worker,
+};
 use coracle_host::{Call, Exit, Kind, Root, StagedDir};
 use coracle_layers::{ChainId, Reference, Rootfs, UpperOptions};
 use coracle_net::Hold;
-use coracle_runtime::{Bundle, Facts, Plan, Pump, Service, Stdio, docker_spec, supervise};
 use rustix::fs::OFlags;
 
-use crate::container::{new_id, set_user};
 use crate::engine::Inner;
 use crate::error::Result;
-use crate::stack::{self, Attachment, DEFAULT_NETWORK, Mode, Stack};
+use crate::stack::{DEFAULT_NETWORK, Stack};
 
 /// An engine at work on one build.
 pub(crate) struct Builder<'a> {
     engine: &'a Inner,
     clamp_mtime: Option<i64>,
+    cancel: Option<Cancel>,
+    caches: CacheMounts,
     /// The network of RUN steps stays up from the first one to the end.
     network: Mutex<Option<Hold>>,
     /// Steps that have ended, leaving the network while the build goes on: the kernel takes its time for it.
@@ -125,15 +132,12 @@ impl Worker for Builder<'_> {
         command: &Command,
         output: &mut dyn FnMut(Stream, &[u8]),
     ) -> Result<Snapshot, Error> {
-        if let Some(mount) = command.mounts.first() {
-            return Err(Error::new(Kind::Unsupported, format!("RUN with a {mount} is not supported yet")));
-        }
-        if command.network == Network::Host {
-            return Err(Error::new(Kind::Unsupported, "RUN with the host's network is not supported yet"));
-        }
         let place = self.change()?;
         let exit = self.execute(on, &place, command, output).map_err(facade)?;
         match exit {
+            _ if self.cancel.as_ref().is_some_and(Cancel::is_cancelled) => {
+                Err(Error::new(Kind::Interrupted, "the build was cancelled"))
+            }
             Exit::Code(0) => self.layer(on, &place),
             exit => Err(Error::exited(i32::from(exit.code()))),
         }
@@ -152,11 +156,12 @@ impl Worker for Builder<'_> {
 }
 
 impl<'a> Builder<'a> {
-    /// With `clamp_mtime`, seconds since the epoch, no file of a layer is newer than that.
-    pub(crate) fn new(engine: &'a Inner, clamp_mtime: Option<i64>) -> Builder<'a> {
+    pub(crate) fn new(engine: &'a Inner, spec: &BuildSpec) -> Builder<'a> {
         Builder {
             engine,
-            clamp_mtime,
+            clamp_mtime: spec.epoch(),
+            cancel: spec.cancel().cloned(),
+            caches: engine.cache_mounts(),
             network: Mutex::new(None),
             leaving: Mutex::new(Vec::new()),
             trees: Mutex::new(BTreeMap::new()),
@@ -208,60 +213,6 @@ impl<'a> Builder<'a> {
         let mut layers = on.layers.clone();
         layers.push(layer.chain_id());
         Ok(Snapshot::of(layers))
-    }
-
-    /// Runs the command on the calling thread, which owns it: a build that is killed takes its steps along.
-    fn execute(
-        &self,
-        on: &Snapshot,
-        place: &Change,
-        command: &Command,
-        output: &mut dyn FnMut(Stream, &[u8]),
-    ) -> Result<Exit> {
-        let rootfs = self.mount(on, place)?;
-        let root = directory(&rootfs.mount)?;
-        Root::new(root.as_fd(), "snapshot").make_dirs(&command.cwd, 0o755, None)?;
-        let id = new_id()?;
-        let mut spec = docker_spec();
-        let hostname = id[..12].to_owned();
-        spec.set_hostname(Some(hostname.clone()));
-        if let Some(process) = spec.process_mut() {
-            let env = command.env.iter().chain(&command.quiet_env);
-            let env = env.map(|(name, value)| format!("{name}={value}")).collect();
-            process
-                .set_args(Some(command.argv.clone()))
-                .set_env(Some(env))
-                .set_cwd(command.cwd.clone().into());
-            set_user(process, &command.user, &root)?;
-        }
-        let mut plan = Plan::container(&spec, &Facts::of_this_host())?;
-        let networks = match command.network {
-            Network::None => Vec::new(),
-            _ => {
-                self.hold_network()?;
-                vec![Attachment::default_network()]
-            }
-        };
-        let mut stack = Stack::open(self.engine, &id, std::slice::from_ref(&hostname), &networks, &[])?;
-        let mode = if networks.is_empty() { Mode::None } else { Mode::Networks(networks) };
-        stack::plan_files(&mut plan)?;
-        let mounts = stack::files(place.staged.dir(), &hostname, Some(&stack), &mode, &[])?;
-        let net = Some(stack.namespace()?);
-        let stdio = [Stdio::Null, Stdio::Pipe, Stdio::Pipe];
-        let mut running = plan.start(Bundle { root: rootfs.mount, mounts, net, stdio, stepper: None })?;
-        let exit = {
-            let mut pump = Pump::new(running.stdout.take(), running.stderr.take())?.to(|stream, bytes| {
-                let stream = match stream {
-                    coracle_runtime::Stream::Stdout => Stream::Stdout,
-                    coracle_runtime::Stream::Stderr => Stream::Stderr,
-                };
-                output(stream, bytes);
-            });
-            let mut services: [&mut dyn Service; 2] = [&mut pump, &mut stack];
-            supervise(&running.pidfd, &mut services)?
-        };
-        self.leave(stack)?;
-        Ok(exit)
     }
 }
 

@@ -1,0 +1,40 @@
+//! A context that comes as a stream.
+
+use std::io::Read;
+use std::path::Path;
+
+use coracle_host::{Dir, StagedDir, Staging};
+
+use crate::error::Result;
+use crate::files::unpack;
+
+/// A context that came as an archive, in a directory that is removed with this value.
+pub struct Unpacked {
+    dir: Dir,
+    _staged: StagedDir,
+}
+
+impl Unpacked {
+    /// Unpacks a tar, plain or compressed with gzip or zstd, into a staged directory.
+    ///
+    /// # Errors
+    /// `Invalid` for what is no such archive, or leads out of itself; `Unsupported` for devices in it and for other
+    /// compressions; else the host's.
+    pub fn from_tar(archive: impl Read + 'static, staging: &Staging) -> Result<Unpacked> {
+        let staged = staging.dir()?;
+        let dir = staged.dir().make_new("context", 0o700)?;
+        unpack::context(archive, &dir)?;
+        Ok(Unpacked { dir, _staged: staged })
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        self.dir.path()
+    }
+}
+
+impl std::fmt::Debug for Unpacked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Unpacked({:?})", self.path())
+    }
+}

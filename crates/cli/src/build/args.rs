@@ -1,0 +1,282 @@
+//! The flags of `coracle build`, and the spec that they are.
+
+use std::net::IpAddr;
+
+use coracle::{Allow, BuildSpec, HostAddress, StepNetwork};
+
+use crate::env;
+use crate::fail::Fail;
+
+/// Build an image from a Dockerfile
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Add a custom host-to-IP mapping (format: "host:ip")
+    #[arg(long, value_name = "HOST:IP")]
+    pub(super) add_host: Vec<String>,
+    /// Allow extra privileged entitlement (e.g., "network.host", "security.insecure")
+    #[arg(long, value_name = "ENTITLEMENT")]
+    pub(super) allow: Vec<String>,
+    /// Set build-time variables
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    pub(super) build_arg: Vec<String>,
+    /// Additional build contexts (e.g., name=path)
+    #[arg(long, value_name = "NAME=PATH")]
+    pub(super) build_context: Vec<String>,
+    /// Name of the Dockerfile (default: "PATH/Dockerfile"); - for standard input
+    #[arg(short, long)]
+    pub(super) file: Option<String>,
+    /// Write the image ID to a file
+    #[arg(long, value_name = "FILE")]
+    pub(super) iidfile: Option<String>,
+    /// Set metadata for an image
+    #[arg(long, value_name = "KEY[=VALUE]")]
+    pub(super) label: Vec<String>,
+    /// Keep the image in this engine's store, as it always is
+    #[arg(long)]
+    pub(super) load: bool,
+    /// Write build result metadata to a file
+    #[arg(long, value_name = "FILE")]
+    pub(super) metadata_file: Option<String>,
+    /// Set the networking mode for the "RUN" instructions during build (default, none, host)
+    #[arg(long, default_value = "default", value_name = "MODE")]
+    pub(super) network: String,
+    /// Do not use cache when building the image
+    #[arg(long)]
+    pub(super) no_cache: bool,
+    /// Do not cache specified stages
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    pub(super) no_cache_filter: Vec<String>,
+    /// Set type of progress output (auto, plain, tty, quiet, json, rawjson)
+    #[arg(long, default_value = "auto", value_parser = ["auto", "plain", "tty", "quiet", "json", "rawjson"])]
+    pub(super) progress: String,
+    /// Suppress the build output and print image ID on success
+    #[arg(short, long)]
+    pub(super) quiet: bool,
+    /// Secret to expose to the build (format: "id=mysecret[,src=/local/secret]")
+    #[arg(long, value_name = "ID[,SRC|ENV]")]
+    pub(super) secret: Vec<String>,
+    /// SSH agent socket to expose to the build (format: "default|<id>[=<socket>]")
+    #[arg(long, value_name = "ID[=SOCKET]")]
+    pub(super) ssh: Vec<String>,
+    /// Name and optionally a tag (format: "name:tag")
+    #[arg(short, long, value_name = "NAME[:TAG]")]
+    pub(super) tag: Vec<String>,
+    /// Set the target build stage to build
+    #[arg(long, value_name = "STAGE")]
+    pub(super) target: Option<String>,
+    /// A directory; - for a Dockerfile or a tar archive on standard input
+    #[arg(value_name = "PATH | -")]
+    pub(super) path: String,
+}
+
+/// Everything that the flags say, on top of the spec that the context came to.
+pub(super) fn spec(args: &Args, mut spec: BuildSpec, lookup: env::Lookup<'_>) -> Result<BuildSpec, Fail> {
+    for text in &args.build_arg {
+        // docker's way: a name that is set nowhere keeps the Dockerfile's default.
+        let pair = text.split_once('=').map(|(name, value)| (name, value.to_owned()));
+        if let Some((name, value)) = pair.or_else(|| lookup(text).map(|value| (text.as_str(), value))) {
+            spec = spec.arg(name, value);
+        }
+    }
+    for (key, value) in args.label.iter().map(|text| env::label(text)) {
+        spec = spec.label(key, value);
+    }
+    if let Some(target) = &args.target {
+        spec = spec.target(target);
+    }
+    for text in &args.add_host {
+        let (name, address) = host(text)?;
+        spec = spec.host(name, address);
+    }
+    for text in &args.allow {
+        spec = spec.allow(match text.as_str() {
+            "network.host" => Allow::HostNetwork,
+            "security.insecure" => Allow::Insecure,
+            other => {
+                let what = format!("build --allow: `{other}` is neither network.host nor security.insecure");
+                return Err(Fail::new(1, what));
+            }
+        });
+    }
+    for text in &args.build_context {
+        spec = context(spec, text)?;
+    }
+    spec = spec.network(match args.network.as_str() {
+        "default" => StepNetwork::Default,
+        "none" => StepNetwork::None,
+        "host" => StepNetwork::Host,
+        other => return Err(Fail::new(1, format!("build --network {other}: only default, none and host"))),
+    });
+    for text in &args.secret {
+        spec = secret(spec, text, lookup)?;
+    }
+    for text in &args.ssh {
+        spec = ssh(spec, text, lookup)?;
+    }
+    if let Some(epoch) = lookup("SOURCE_DATE_EPOCH") {
+        let seconds = epoch.parse();
+        spec = spec.source_date_epoch(seconds.map_err(|_| {
+            Fail::new(1, format!("build: SOURCE_DATE_EPOCH={epoch}: want seconds since 1970"))
+        })?);
+    }
+    spec = args.no_cache_filter.iter().fold(spec, BuildSpec::no_cache_stage);
+    Ok(args.tag.iter().fold(spec, BuildSpec::tag).no_cache(args.no_cache))
+}
+
+/// `name:ip`, also `name=ip`, `name:[ip]` and `name:host-gateway`.
+fn host(text: &str) -> Result<(&str, HostAddress), Fail> {
+    let bad = || Fail::new(1, format!("build --add-host {text}: want name:address"));
+    let (name, address) = text.split_once('=').or_else(|| text.split_once(':')).ok_or_else(bad)?;
+    let address = address.strip_prefix('[').and_then(|a| a.strip_suffix(']')).unwrap_or(address);
+    let address = match address {
+        "host-gateway" => HostAddress::Gateway,
+        ip => HostAddress::Ip(ip.parse::<IpAddr>().map_err(|_| bad())?),
+    };
+    if name.is_empty() { Err(bad()) } else { Ok((name, address)) }
+}
+
+/// `name=directory`, or `name=docker-image://image`.
+fn context(spec: BuildSpec, text: &str) -> Result<BuildSpec, Fail> {
+    let Some((name, value)) =
+        text.split_once('=').filter(|(name, value)| !name.is_empty() && !value.is_empty())
+    else {
+        return Err(Fail::new(1, format!("build --build-context {text}: want name=directory")));
+    };
+    match value.split_once("://") {
+        Some(("docker-image", image)) => Ok(spec.context_image(name, image)),
+        Some((scheme, _)) => {
+            Err(Fail::new(1, format!("build --build-context {name}: {scheme}:// is not supported yet")))
+        }
+        None => Ok(spec.context_directory(name, value)),
+    }
+}
+
+/// `id=name[,type=file|env][,src=path][,env=NAME]`; where only the id is given it is a variable's or a file's name.
+fn secret(spec: BuildSpec, text: &str, lookup: env::Lookup<'_>) -> Result<BuildSpec, Fail> {
+    let bad = |what: &str| Fail::new(1, format!("build --secret: {what}"));
+    let (mut id, mut kind, mut src, mut var) = (None, None, None, None);
+    for part in text.split(',') {
+        let (key, value) = part.split_once('=').ok_or_else(|| bad(&format!("`{part}`: want key=value")))?;
+        match key.to_ascii_lowercase().as_str() {
+            "id" => id = Some(value),
+            "type" if ["file", "env"].contains(&value) => kind = Some(value),
+            "src" | "source" => src = Some(value),
+            "env" => var = Some(value),
+            // The value itself may be in a part that was mistyped.
+            key => return Err(bad(&format!("`{key}` is not known here, or not with this value"))),
+        }
+    }
+    let id = id.or(var).ok_or_else(|| bad("an `id` is missing"))?;
+    if kind == Some("env") && var.is_none() {
+        var = src.take().or(Some(id));
+    }
+    if src.is_none() && var.is_none() {
+        if kind.is_none() && lookup(id).is_some() {
+            var = Some(id);
+        } else {
+            src = Some(id);
+        }
+    }
+    match (src, var) {
+        (Some(path), _) => {
+            if !std::path::Path::new(path).is_file() {
+                return Err(bad(&format!("{path:?} of `{id}` is no file")));
+            }
+            Ok(spec.secret_file(id, path))
+        }
+        (None, Some(name)) => {
+            let value =
+                lookup(name).ok_or_else(|| bad(&format!("the variable `{name}` of `{id}` is not set")))?;
+            Ok(spec.secret(id, value))
+        }
+        (None, None) => Err(bad("neither a file nor a variable")),
+    }
+}
+
+/// `default`, `id`, or `id=socket`.
+fn ssh(spec: BuildSpec, text: &str, lookup: env::Lookup<'_>) -> Result<BuildSpec, Fail> {
+    match text.split_once('=') {
+        Some((_, sockets)) if sockets.contains(',') => Err(Fail::new(
+            1,
+            format!("build --ssh {text}: one socket of an agent, keys are not supported yet"),
+        )),
+        Some((id, socket)) => Ok(spec.ssh(id, socket)),
+        None => {
+            let socket = lookup("SSH_AUTH_SOCK");
+            let none = || Fail::new(1, format!("build --ssh {text}: SSH_AUTH_SOCK is not set"));
+            Ok(spec.ssh(text, socket.filter(|socket| !socket.is_empty()).ok_or_else(none)?))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::Command;
+    use crate::cli::tests::parsed;
+
+    fn specified(line: &str) -> Result<String, Fail> {
+        let Ok(Command::Build(args)) = parsed(line) else { panic!("{line}: refused") };
+        let lookup = |name: &str| match name {
+            "SET" => Some("1".to_owned()),
+            "SSH_AUTH_SOCK" => Some("/agent".to_owned()),
+            _ => None,
+        };
+        spec(&args, BuildSpec::new("."), &lookup).map(|spec| format!("{spec:?}"))
+    }
+
+    #[test]
+    fn a_command_line_is_a_spec() {
+        let here = || BuildSpec::new(".").network(StepNetwork::Default);
+        let ip = HostAddress::Ip([10, 1, 2, 3].into());
+        let table = [
+            ("build .", here()),
+            ("build -t a -t b:1 --target t .", here().tag("a").tag("b:1").target("t")),
+            (
+                "build --build-arg A=1 --build-arg SET --build-arg UNSET .",
+                here().arg("A", "1").arg("SET", "1"),
+            ),
+            ("build --label a=b --no-cache .", here().label("a", "b").no_cache(true)),
+            ("build --no-cache-filter a,b .", here().no_cache_stage("a").no_cache_stage("b")),
+            (
+                "build --add-host h:10.1.2.3 --add-host g=host-gateway .",
+                here().host("h", ip).host("g", HostAddress::Gateway),
+            ),
+            ("build --add-host h:[::1] .", here().host("h", HostAddress::Ip("::1".parse().unwrap()))),
+            ("build --network host .", here().network(StepNetwork::Host)),
+            ("build --allow security.insecure .", here().allow(Allow::Insecure)),
+            (
+                "build --build-context d=/x --build-context i=docker-image://a:1 .",
+                here().context_directory("d", "/x").context_image("i", "a:1"),
+            ),
+            ("build --secret id=a,env=SET --secret id=SET .", here().secret("a", "1").secret("SET", "1")),
+            ("build --secret type=env,id=SET .", here().secret("SET", "1")),
+            ("build --secret id=h,src=/etc/passwd .", here().secret_file("h", "/etc/passwd")),
+            ("build --ssh default --ssh x=/s .", here().ssh("default", "/agent").ssh("x", "/s")),
+        ];
+        for (line, spec) in table {
+            assert_eq!(specified(line).unwrap(), format!("{spec:?}"), "{line}");
+        }
+    }
+
+    #[test]
+    fn refusals_name_the_flag_and_no_value_of_a_secret() {
+        for (line, words) in [
+            ("build --add-host h .", "--add-host h: want name:address"),
+            ("build --add-host h:x .", "--add-host h:x"),
+            ("build --allow all .", "`all` is neither"),
+            ("build --build-context x .", "want name=directory"),
+            ("build --build-context x=https://y .", "https:// is not supported"),
+            ("build --network bridge .", "only default, none and host"),
+            ("build --secret src=/x .", "an `id` is missing"),
+            ("build --secret id=a,src=/nosuch .", "\"/nosuch\" of `a` is no file"),
+            ("build --secret id=a,env=UNSET .", "`UNSET` of `a` is not set"),
+            ("build --ssh a=/x,/y .", "keys are not supported yet"),
+        ] {
+            let error = specified(line).unwrap_err().to_string();
+            assert!(error.contains(words), "{line}: {error}");
+        }
+        let error = specified("build --secret id=a,value=hunter2 .").unwrap_err().to_string();
+        assert!(error.contains("`value`") && !error.contains("hunter2"), "{error}");
+    }
+}

@@ -1,0 +1,68 @@
+//! `coracle build`.
+
+mod args;
+mod progress;
+mod source;
+
+use coracle::{Built, Engine};
+
+use crate::env;
+use crate::fail::{Done, Fail};
+
+pub(crate) use args::Args;
+use progress::Progress;
+use source::Source;
+
+/// Builds, telling of each step on standard error; the image's id comes last, with -q on standard output.
+pub(crate) fn run(args: &Args) -> Done {
+    // Where standard input is asked for twice is said before it is read.
+    let source = Source::of(args)?;
+    let engine = Engine::open_default()?;
+    let (context, spec) = source.open(&engine)?;
+    let spec = args::spec(args, spec, &env::own)?;
+    let mut progress = Progress::new(if args.quiet { "quiet" } else { &args.progress });
+    let built = engine.build(&spec, |event| progress.tell(event));
+    progress.finish();
+    drop(context);
+    let built = match built {
+        Ok(built) => built,
+        Err(error) => {
+            // What went before a failure is wanted even by those who wanted to hear nothing.
+            progress.reveal();
+            return Err(error.into());
+        }
+    };
+    let id = built.image.id();
+    if let Some(path) = &args.iidfile {
+        write(path, id.as_bytes())?;
+    }
+    if let Some(path) = &args.metadata_file {
+        write(path, metadata(args, &built).to_string().as_bytes())?;
+    }
+    if progress.is_quiet() {
+        crate::out::line(&id)?;
+    } else if progress.is_plain() {
+        args.tag.iter().for_each(|name| crate::out::say(format!("named {name}")));
+        crate::out::say(&id);
+    }
+    Ok(0)
+}
+
+fn write(path: &str, bytes: &[u8]) -> Result<(), Fail> {
+    std::fs::write(path, bytes).map_err(|error| Fail::new(1, format!("write({path:?}): {error}")))
+}
+
+/// By docker's names.
+fn metadata(args: &Args, built: &Built) -> serde_json::Value {
+    let names: Vec<String> = built.image.names();
+    let named = names
+        .iter()
+        .filter(|name| args.tag.iter().any(|tag| *name == tag || **name == format!("{tag}:latest")));
+    let mut metadata = serde_json::Map::new();
+    metadata.insert("containerimage.config.digest".into(), built.image.id().into());
+    if !args.tag.is_empty() {
+        let names: Vec<&str> = named.map(String::as_str).collect();
+        metadata.insert("image.name".into(), names.join(",").into());
+    }
+    metadata.into()
+}
