@@ -21,7 +21,7 @@ pub(crate) enum Command {
     Exec(exec::Args),
     Port(port::Args),
     Ps(ps::Args),
-    Build(build::Args),
+    Build(Box<build::Args>),
     Images(images::ListArgs),
     Logs(logs::Args),
     Kill(kill::KillArgs),
