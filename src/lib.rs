@@ -51,10 +51,12 @@ mod build;
 mod container;
 mod engine;
 mod error;
+mod events;
 mod image;
 mod names;
 mod network;
 mod port;
+mod signal;
 mod stack;
 mod state;
 mod volume;
@@ -63,7 +65,8 @@ mod worker;
 pub use build::Built;
 pub use container::supervise;
 pub use container::{
-    Container, ContainerSpec, ExecSpec, LogEntry, Output, Ready, Source, StartPlan, State, Status, Stream,
+    Container, ContainerSpec, ExecSpec, Health, HealthCheck, HealthStatus, LogEntry, Output, Probe, Ready,
+    Restart, Source, StartPlan, State, Status, Stream, Streams,
 };
 pub use coracle_build::{
     Allow, BuildSpec, Cancel, Event, HostAddress, Network as StepNetwork, Outcome, Place, Reason, StepReport,
@@ -75,7 +78,9 @@ pub use coracle_net::{Attached, NetworkSpec};
 pub use coracle_volume::VolumeSpec;
 pub use engine::Engine;
 pub use error::{Error, Result};
+pub use events::{EngineEvent, Events};
 pub use image::{Image, RemovedImage};
 pub use network::Network;
 pub use port::{Port, Publish, Published, tcp, udp};
+pub use signal::signal_number;
 pub use volume::Volume;

@@ -12,11 +12,7 @@ use crate::stack::{DEFAULT_NETWORK, Mode};
 /// A sentence for each problem.
 pub(crate) fn problems(engine: &Inner, spec: &ContainerSpec, mode: &Mode) -> Result<Vec<String>> {
     let mut problems = Vec::new();
-    if let Some(name) = &spec.name
-        && !is_name(name, 128)
-    {
-        problems.push(format!("container name `{name}`: only [a-zA-Z0-9][a-zA-Z0-9_.-]* is allowed"));
-    }
+    problems.extend(spec.name.as_deref().and_then(name_problem));
     // sethostname(2) takes 64 bytes; on networks it is a name like others.
     if let Some(name) = &spec.hostname
         && !is_name(name, 64)
@@ -43,7 +39,11 @@ pub(crate) fn problems(engine: &Inner, spec: &ContainerSpec, mode: &Mode) -> Res
         }
     }
     if spec.keep && (spec.attach || spec.interactive) {
-        problems.push("keep(): a container that outlives the program can't have its standard streams".into());
+        problems.push(
+            "keep(): a container that outlives the program can't have its standard streams; see open_stdin() and \
+             Container::start_attached()"
+                .into(),
+        );
     }
     if spec.remove && !spec.keep {
         problems.push("remove_when_ended() is for kept containers; others go with their value".into());
@@ -97,6 +97,12 @@ fn source_problem(engine: &Inner, mount: &MountSpec) -> Result<Option<String>> {
 
 fn has_nul(path: &Path) -> bool {
     path.as_os_str().as_encoded_bytes().contains(&0)
+}
+
+/// What is wrong with the name of a container.
+pub(crate) fn name_problem(name: &str) -> Option<String> {
+    (!is_name(name, 128))
+        .then(|| format!("container name `{name}`: only [a-zA-Z0-9][a-zA-Z0-9_.-]* is allowed"))
 }
 
 /// docker's rule for names, which also makes them safe as file names and in `/etc/hosts`.

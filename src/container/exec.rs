@@ -4,7 +4,7 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 
 use coracle_host::{Exit, PidFd};
-use coracle_runtime::{Facts, Plan, Pump, Stdio, Stream, supervise};
+use coracle_runtime::{Facts, Plan, Pump, Running, Stdio, Stream, supervise};
 
 use super::launch::set_user;
 use super::output::Output;
@@ -65,13 +65,14 @@ impl ExecSpec {
     }
 }
 
-/// Runs it to its end, on the calling thread.
-pub(crate) fn run(
+/// Starts it. The calling thread owns it: when that ends, it does.
+pub(crate) fn begin(
     spec: &ExecSpec,
     record: &Record,
     container: &PidFd,
     root: &OwnedFd,
-) -> Result<(Exit, Output)> {
+    stdio: [Stdio; 3],
+) -> Result<Running> {
     let Some(mut process) = record.spec.process().clone() else {
         return Err(Error::new(Kind::Corrupt, "the container's record has no process"));
     };
@@ -87,10 +88,20 @@ pub(crate) fn run(
     }
     set_user(&mut process, spec.user.as_deref().unwrap_or(&record.user), root)?;
     let plan = Plan::exec(&process, &Facts::of_this_host())?;
+    Ok(plan.start_in(container, stdio)?)
+}
+
+/// Runs it to its end, on the calling thread.
+pub(crate) fn run(
+    spec: &ExecSpec,
+    record: &Record,
+    container: &PidFd,
+    root: &OwnedFd,
+) -> Result<(Exit, Output)> {
     let stdin = if spec.interactive { Stdio::Inherit } else { Stdio::Null };
     let (stdout, stderr) =
         if spec.attach { (Stdio::Inherit, Stdio::Inherit) } else { (Stdio::Pipe, Stdio::Pipe) };
-    let mut running = plan.start_in(container, [stdin, stdout, stderr])?;
+    let mut running = begin(spec, record, container, root, [stdin, stdout, stderr])?;
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let exit = {
         let mut pump = Pump::new(running.stdout.take(), running.stderr.take())?.to(|stream, bytes| {

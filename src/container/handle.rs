@@ -4,26 +4,22 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use coracle_host::{Call, Dir, Exit, Handoff, Lock, PidFd};
+use coracle_host::{Call, Dir, Exit, Lock, PidFd};
 use coracle_runtime::{Log, LogEntry};
-use rustix::io::Errno;
 
+use super::control::{self, Question, Reached};
 use super::exec::{self, ExecSpec};
 use super::output::Output;
-use super::record::{CONTROL, LOCK, LOG, Record, read_exit};
-use super::room;
+use super::record::{LOG, Record};
 use super::spec::Source;
 use super::supervisor::Live;
 use crate::error::{Doing, Error, Result};
 use crate::stack::Mode;
 use crate::{Attached, Engine, Kind, Port, Published};
-
-/// Until a supervisor has done what it is about to do.
-const SOON: Duration = Duration::from_millis(2);
 
 /// A container.
 ///
@@ -32,53 +28,22 @@ const SOON: Duration = Duration::from_millis(2);
 /// [`Engine::find`] returns own nothing; the container they lead to may end or be removed at any time.
 #[must_use = "dropping a started container ends it"]
 pub struct Container {
-    engine: Engine,
-    room: Dir,
-    record: Arc<Record>,
-    owned: Option<Owned>,
-}
-
-/// What a container is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum State {
-    /// It is being started.
-    Starting,
-    /// It runs.
-    Running,
-    /// It has ended.
-    Exited(Exit),
-    /// It ended together with its supervisor, so that nobody knows how.
-    Dead,
-}
-
-/// A container at a glance, for lists.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Status {
-    /// What it is doing.
-    pub state: State,
-    /// When it ended (RFC 3339), if it has.
-    pub finished: Option<String>,
-}
-
-impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            State::Starting => f.write_str("is starting"),
-            State::Running => f.write_str("is running"),
-            State::Exited(exit) => write!(f, "ended ({exit})"),
-            State::Dead => f.write_str("ended with its supervisor"),
-        }
-    }
+    pub(super) engine: Engine,
+    pub(super) room: Dir,
+    pub(super) record: Arc<Record>,
+    pub(super) owned: Mutex<Option<Arc<Owned>>>,
 }
 
 /// What the owner of a container has.
 pub(crate) struct Owned {
-    live: Live,
+    slot: Slot,
     supervisor: Mutex<Supervisor>,
     /// Says that the container has an owner, from before its start until it is removed.
     _lock: Lock,
 }
+
+/// The process, as long as there is one: its supervisor may start it again.
+pub(crate) type Slot = Arc<Mutex<Option<Arc<Live>>>>;
 
 enum Supervisor {
     Serving(JoinHandle<Option<Exit>>),
@@ -86,13 +51,17 @@ enum Supervisor {
 }
 
 impl Owned {
-    pub(crate) fn new(thread: JoinHandle<Option<Exit>>, live: Live, lock: Lock) -> Owned {
-        Owned { live, supervisor: Mutex::new(Supervisor::Serving(thread)), _lock: lock }
+    pub(crate) fn new(thread: JoinHandle<Option<Exit>>, slot: Slot, lock: Lock) -> Owned {
+        Owned { slot, supervisor: Mutex::new(Supervisor::Serving(thread)), _lock: lock }
+    }
+
+    pub(super) fn live(&self) -> Option<Arc<Live>> {
+        locked(&self.slot).clone()
     }
 
     /// Waits for the supervisor, who has then written everything down and given everything back.
-    fn wait(&self) -> Exit {
-        let mut supervisor = self.supervisor.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    pub(super) fn wait(&self) -> Exit {
+        let mut supervisor = locked(&self.supervisor);
         let before = std::mem::replace(&mut *supervisor, Supervisor::Ended(Exit::Unknown));
         let exit = match before {
             Supervisor::Ended(exit) => exit,
@@ -101,15 +70,28 @@ impl Owned {
         *supervisor = Supervisor::Ended(exit);
         exit
     }
+
+    /// Whether its supervisor is still at work.
+    pub(super) fn serves(&self) -> bool {
+        match self.supervisor.try_lock() {
+            Ok(supervisor) => matches!(&*supervisor, Supervisor::Serving(thread) if !thread.is_finished()),
+            // Somebody waits for it.
+            Err(_) => true,
+        }
+    }
+}
+
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 impl Container {
     pub(crate) fn owned(engine: Engine, room: Dir, record: Arc<Record>, owned: Owned) -> Container {
-        Container { engine, room, record, owned: Some(owned) }
+        Container { engine, room, record, owned: Mutex::new(Some(Arc::new(owned))) }
     }
 
     pub(crate) fn found(engine: Engine, room: Dir, record: Arc<Record>) -> Container {
-        Container { engine, room, record, owned: None }
+        Container { engine, room, record, owned: Mutex::new(None) }
     }
 
     /// Its id: 64 hexadecimal digits.
@@ -148,107 +130,6 @@ impl Container {
         self.record.mounts.iter().any(|mount| mount.source == Source::Volume(name.to_owned()))
     }
 
-    /// What it is doing.
-    ///
-    /// # Errors
-    /// `NotFound` where it was removed meanwhile.
-    pub fn state(&self) -> Result<State> {
-        Ok(self.status()?.state)
-    }
-
-    /// What it is doing, and since when.
-    ///
-    /// # Errors
-    /// `NotFound` where it was removed meanwhile.
-    pub fn status(&self) -> Result<Status> {
-        let ended = |(exit, finished)| Status { state: State::Exited(exit), finished: Some(finished) };
-        let now = |state| Status { state, finished: None };
-        if let Some(owned) = &self.owned {
-            let over = owned.live.pidfd.ended_within(Some(Duration::ZERO))?;
-            if !over {
-                return Ok(now(State::Running));
-            }
-            let exit = owned.wait();
-            return Ok(read_exit(&self.room)?.map_or(now(State::Exited(exit)), ended));
-        }
-        self.is_there()?;
-        if let Some(exit) = read_exit(&self.room)? {
-            return Ok(ended(exit));
-        }
-        if self.reach()?.is_some() {
-            return Ok(now(State::Running));
-        }
-        let held = Lock::is_held(&self.room, LOCK)?;
-        // It may have ended while we looked.
-        Ok(match read_exit(&self.room)? {
-            Some(exit) => ended(exit),
-            None => now(if held { State::Starting } else { State::Dead }),
-        })
-    }
-
-    /// Waits until it has ended.
-    ///
-    /// # Errors
-    /// `NotFound` where it is removed meanwhile by somebody else.
-    pub fn wait(&self) -> Result<Exit> {
-        if let Some(owned) = &self.owned {
-            return Ok(owned.wait());
-        }
-        loop {
-            let reached = self.reach()?;
-            if let Some((pidfd, _)) = &reached {
-                pidfd.ended_within(None)?;
-            }
-            match self.state() {
-                Ok(State::Exited(exit)) => return Ok(exit),
-                Ok(State::Dead) => return Ok(Exit::Unknown),
-                Ok(State::Starting | State::Running) => {}
-                // Removed at its end: the kernel may still know.
-                Err(error) if error.kind() == Kind::NotFound => {
-                    return reached.map(|(pidfd, _)| pidfd.exit_kept()).ok_or(error);
-                }
-                Err(error) => return Err(error),
-            }
-            // Ended, and its supervisor is about to write how.
-            std::thread::sleep(SOON);
-        }
-    }
-
-    /// Sends a signal (1 to 64) to its first process.
-    ///
-    /// # Errors
-    /// `InUse` where it does not run; as of pidfd_send_signal(2).
-    pub fn signal(&self, signal: u8) -> Result<()> {
-        let doing = || format!("signal container `{}`", self.name());
-        let sent = match &self.owned {
-            Some(owned) => owned.live.pidfd.signal(signal).doing(doing)?,
-            None => match self.reach().doing(doing)? {
-                Some((pidfd, _)) => pidfd.signal(signal).doing(doing)?,
-                None => false,
-            },
-        };
-        if sent { Ok(()) } else { Err(Error::new(Kind::InUse, format!("{}: it is not running", doing()))) }
-    }
-
-    /// Kills it and waits for its end. That it has ended is fine.
-    ///
-    /// # Errors
-    /// As of pidfd_send_signal(2); `NotFound` where it was removed meanwhile by somebody else.
-    pub fn kill(&self) -> Result<Exit> {
-        loop {
-            match self.signal(9) {
-                Ok(()) => break,
-                // There is nothing to kill yet.
-                Err(error) if error.kind() == Kind::InUse && self.state()? == State::Starting => {
-                    std::thread::sleep(SOON);
-                }
-                Err(error) if error.kind() == Kind::InUse => break,
-                Err(error) => return Err(error),
-            }
-        }
-        self.wait()
-    }
-
     /// Runs a further process in it, to its end, on the calling thread.
     ///
     /// # Errors
@@ -260,12 +141,9 @@ impl Container {
             Err(_) if pidfd.ended_within(Some(Duration::ZERO))? => Ok(None),
             done => done.map(Some),
         };
-        let done = match &self.owned {
-            Some(owned) => run(&owned.live.pidfd, &owned.live.root),
-            None => match self.reach().doing(doing)? {
-                Some((pidfd, root)) => run(&pidfd, &root),
-                None => Ok(None),
-            },
+        let done = match self.live().doing(doing)? {
+            Some(live) => run(&live.pidfd, &live.root),
+            None => Ok(None),
         };
         let not_running = || Error::new(Kind::InUse, "it is not running");
         done.and_then(|done| done.ok_or_else(not_running)).doing(doing)
@@ -326,72 +204,31 @@ impl Container {
         Ok(network.attached()?.into_iter().find(|one| one.container == self.record.id))
     }
 
-    /// Removes what is left of it.
-    ///
-    /// # Errors
-    /// `InUse` while it runs.
-    pub fn remove(self) -> Result<()> {
-        if matches!(self.state()?, State::Running | State::Starting) {
-            let text = format!("remove container `{}`: it is running; kill it first", self.name());
-            return Err(Error::new(Kind::InUse, text));
-        }
-        self.force_remove()
-    }
-
-    /// Kills it if it runs, and removes what is left of it, whoever owns it.
-    ///
-    /// # Errors
-    /// What could not be removed; the next [`Engine::open`] tries again.
-    pub fn force_remove(mut self) -> Result<()> {
-        match self.kill() {
-            // Its supervisor or somebody else was faster.
-            Err(error) if error.kind() == Kind::NotFound => return Ok(()),
-            ended => ended?,
-        };
-        let doing = || format!("remove container `{}`", self.record.display_name());
-        if let Some(owned) = self.owned.take() {
-            let removed = room::discard(&self.engine.0, &self.record).doing(doing);
-            drop(owned);
-            return removed;
-        }
-        match Lock::try_exclusive(&self.room, LOCK) {
-            // `None`: an owner still has the value of what has ended, and may have it for long. Its supervisor has
-            // given everything back before it said so.
-            Ok(_lock) => room::discard(&self.engine.0, &self.record).doing(doing),
-            Err(error) if error.errno() == Some(Errno::NOENT) => Ok(()),
-            Err(error) => Err(error).doing(doing),
-        }
-    }
-
     /// Whether it is on a network of its own.
     pub(crate) fn has_network(&self) -> bool {
         matches!(&self.record.network, Mode::Networks(networks) if !networks.is_empty())
     }
 
-    /// The pidfd and the root directory, if it runs.
-    fn reach(&self) -> Result<Option<(PidFd, OwnedFd)>> {
-        let Some(fds) = Handoff::fetch(&self.room, CONTROL)? else { return Ok(None) };
-        let mut fds = fds.into_iter();
-        Ok(fds.next().map(PidFd::from_fd).zip(fds.next()))
+    /// The process and its root directory, if it runs.
+    pub(super) fn live(&self) -> Result<Option<Arc<Live>>> {
+        if let Some(owned) = self.owner() {
+            return Ok(owned.live());
+        }
+        let reached = control::ask(&self.room, Question::Reach)?;
+        let process = reached.and_then(Reached::process);
+        Ok(process.map(|(pidfd, root)| Arc::new(Live { pidfd, root })))
     }
 
-    fn is_there(&self) -> Result<()> {
+    /// What its owner has, where this is the owner's value and it was started.
+    pub(super) fn owner(&self) -> Option<Arc<Owned>> {
+        locked(&self.owned).clone()
+    }
+
+    pub(super) fn is_there(&self) -> Result<()> {
         if self.engine.0.state.containers.has(&self.record.id)? {
             return Ok(());
         }
         Err(Error::new(Kind::NotFound, format!("container `{}` was removed", self.name())))
-    }
-}
-
-impl Drop for Container {
-    fn drop(&mut self) {
-        let Some(owned) = self.owned.take() else { return };
-        // What fails here is reclaimed by the next open: the lock is free then, whatever happened.
-        let _ = owned.live.pidfd.signal(9);
-        owned.wait();
-        if !self.record.retain {
-            let _ = room::discard(&self.engine.0, &self.record);
-        }
     }
 }
 

@@ -1,23 +1,28 @@
 //! Kept containers: their supervisor is a process of its own, this very program run again.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use coracle_host::{Kind, Lock};
+use coracle_host::{Dir, Kind, Lock};
 use serde::{Deserialize, Serialize};
 
+use super::attach::{self, Streams};
 use super::record::{self, Record};
-use super::{room, supervisor};
+use super::room;
+use super::supervisor::{self, Manner, Said};
 use crate::Engine;
 use crate::engine::Inner;
 use crate::error::{Error, Result};
 
 /// The name that the program is run again under.
 const SUPERVISOR: &str = "coracle-supervisor";
+/// Its last argument, where somebody wants to see all of the output.
+const WATCHED: &str = "watched";
 
 /// Whether this program's `main` lets it serve as a supervisor. Without that, running it again would run the
 /// program itself again.
@@ -34,6 +39,7 @@ pub fn supervise() {
         return;
     }
     let (stage, state, id) = (arguments.next(), arguments.next(), arguments.next());
+    let watched = arguments.next();
     let (Some(stage), Some(state), Some(id)) = (stage, state.map(PathBuf::from), id) else {
         std::process::exit(2);
     };
@@ -42,18 +48,25 @@ pub fn supervise() {
         let detached = Command::new("/proc/self/exe")
             .arg0(SUPERVISOR)
             .args(["run".as_ref(), state.as_os_str(), &id])
+            .args(watched)
             .spawn();
         std::process::exit(i32::from(detached.is_err()));
     }
-    serve(&state, &id.to_string_lossy());
+    serve(&state, &id.to_string_lossy(), watched.is_some());
     std::process::exit(0);
 }
 
 /// What the supervisor tells the program that started it.
 #[derive(Serialize, Deserialize)]
 enum Answer {
+    /// It can be asked for the output.
+    Listening,
     Started,
-    Failed { kind: u8, command_status: Option<u8>, message: String },
+    Failed {
+        kind: u8,
+        command_status: Option<u8>,
+        message: String,
+    },
 }
 
 /// All kinds, in an order that both sides have: they are the same program.
@@ -74,7 +87,13 @@ const KINDS: [Kind; 12] = [
 
 /// Starts a supervisor for the container whose room this is, and returns when it has started the container. The
 /// supervisor inherits the room's lock, so that the room is never without an owner.
-pub(crate) fn spawn(engine: &Inner, record: &Record, lock: &Lock) -> Result<()> {
+pub(crate) fn spawn(
+    engine: &Inner,
+    room: &Dir,
+    record: &Record,
+    lock: &Lock,
+    watched: bool,
+) -> Result<Streams> {
     if !HOOKED.load(Ordering::Relaxed) {
         let text =
             "keep(): this program can't serve as a supervisor; call coracle::supervise() first thing in main";
@@ -85,6 +104,7 @@ pub(crate) fn spawn(engine: &Inner, record: &Record, lock: &Lock) -> Result<()> 
     let mut detacher = Command::new("/proc/self/exe")
         .arg0(SUPERVISOR)
         .args(["detach".as_ref(), state.as_os_str(), record.id.as_ref()])
+        .args(watched.then_some(WATCHED))
         .stdin(lock)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -92,47 +112,63 @@ pub(crate) fn spawn(engine: &Inner, record: &Record, lock: &Lock) -> Result<()> 
         .current_dir("/")
         .spawn()
         .map_err(failed)?;
-    let mut answer = String::new();
-    let read = detacher.stdout.take().map(|mut pipe| pipe.read_to_string(&mut answer));
+    let told = detacher.stdout.take().map(|pipe| listen(room, pipe));
     detacher.wait().map_err(failed)?;
-    read.transpose().map_err(failed)?;
-    match serde_json::from_str(&answer) {
-        Ok(Answer::Started) => Ok(()),
-        Ok(Answer::Failed { kind, command_status, message }) => {
-            let kind = KINDS.get(usize::from(kind)).copied().unwrap_or(Kind::Other);
-            Err(Error::from_parts(kind, command_status, message))
-        }
-        Err(_) => {
-            Err(Error::new(Kind::Interrupted, "the container's supervisor ended before it could start it"))
+    told.unwrap_or_else(|| Err(Error::new(Kind::Other, "no pipe to the supervisor")))
+}
+
+/// Hears what a supervisor says, a line a word, until it has started the container.
+fn listen(room: &Dir, pipe: impl Read) -> Result<Streams> {
+    let mut streams = Streams::default();
+    for line in BufReader::new(pipe).lines() {
+        match serde_json::from_str(&line.map_err(failed)?) {
+            Ok(Answer::Listening) => {
+                streams = attach::fetch(room, true, false)?.unwrap_or_default();
+            }
+            Ok(Answer::Started) => {
+                if streams.stdout.is_some() {
+                    streams.stdin = attach::fetch(room, false, true)?.and_then(|streams| streams.stdin);
+                }
+                return Ok(streams);
+            }
+            Ok(Answer::Failed { kind, command_status, message }) => {
+                let kind = KINDS.get(usize::from(kind)).copied().unwrap_or(Kind::Other);
+                return Err(Error::from_parts(kind, command_status, message));
+            }
+            Err(_) => break,
         }
     }
+    Err(Error::new(Kind::Interrupted, "the container's supervisor ended before it could start it"))
 }
 
 /// The life of a supervisor process: standard input is the room's lock, standard output leads to the starter.
-fn serve(state: &std::path::Path, id: &str) {
+fn serve(state: &std::path::Path, id: &str, watched: bool) {
     // A session of our own: no terminal's signals come here. It fails only for a group leader, which we are not.
     let _ = rustix::process::setsid();
     let opened = Engine::open(state).and_then(|engine| {
         let room = engine.0.state.containers.dir(id)?;
-        let record = Record::read(&room)?;
+        let record = Arc::new(Record::read(&room)?);
         Ok((engine, room, record))
     });
     let (engine, room, record) = match opened {
         Ok(opened) => opened,
         Err(error) => return answer(&failure(&error)),
     };
-    let exit = supervisor::run(&engine.0, &room, &record, None, |started| {
-        answer(&match started {
-            Ok(_) => Answer::Started,
-            Err(error) => failure(&error),
+    let manner = Manner { watched, ..Manner::default() };
+    supervisor::run(&engine.0, &room, record.clone(), manner, |said| {
+        answer(&match said {
+            Said::Listening => return answer(&Answer::Listening),
+            Said::Started(_) => Answer::Started,
+            Said::Failed(error) => failure(&error),
+            Said::Ended | Said::Again(_) => return,
         });
-        // The starter reads to the end of the pipe; from here on nobody listens.
+        // From here on nobody listens.
         if let Ok(null) = std::fs::OpenOptions::new().write(true).open("/dev/null") {
             let _ = rustix::stdio::dup2_stdout(null);
         }
     });
-    if exit.is_none() || !record.retain {
-        // The room's lock is our standard input, held to the end of this process.
+    // The room's lock is our standard input, held to the end of this process.
+    if !record.retain {
         let _ = room::discard(&engine.0, &record);
     }
 }
@@ -147,7 +183,8 @@ fn failure(error: &Error) -> Answer {
 }
 
 fn answer(answer: &Answer) {
-    if let Ok(text) = record::json(answer) {
+    if let Ok(mut text) = record::json(answer) {
+        text.push(b'\n');
         // A starter that was killed meanwhile doesn't hear it; the container was wanted all the same.
         let _ = std::io::stdout().write_all(&text).and_then(|()| std::io::stdout().flush());
     }

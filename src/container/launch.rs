@@ -4,12 +4,12 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use coracle_host::{Dir, Handoff, Lock, Mount, Namespace, Root};
+use coracle_host::{Call, Dir, Lock, Mount, Namespace, Root};
 use coracle_runtime::{Bundle, Facts, Plan, Running, Stdio, user};
 use coracle_volume::{Terms, VolumeSpec};
 use rustix::fs::OFlags;
 
-use super::record::{CONTROL, Record, UPPER, WORK};
+use super::record::{Record, UPPER, WORK};
 use super::spec::Source;
 use crate::engine::Inner;
 use crate::error::{Doing, Error, Result};
@@ -23,8 +23,7 @@ pub(crate) type Stepper = Box<dyn FnMut(usize) + Send>;
 pub(crate) struct Launched {
     pub(crate) running: Running,
     /// Its root directory, for those who may ask for it.
-    pub(crate) root: OwnedFd,
-    pub(crate) control: Handoff,
+    root: OwnedFd,
     pub(crate) stack: Option<Stack>,
     held: Held,
 }
@@ -36,10 +35,15 @@ struct Held {
 }
 
 impl Launched {
+    /// Another handle on its root directory.
+    pub(crate) fn root(&self) -> Result<OwnedFd> {
+        Ok(self.root.try_clone().call(|| "fcntl(container's root, F_DUPFD_CLOEXEC)")?)
+    }
+
     /// Gives everything back, after its end.
     pub(crate) fn release(self) -> Result<()> {
-        let Launched { root, control, stack, held, .. } = self;
-        drop((root, control, held));
+        let Launched { root, stack, held, .. } = self;
+        drop((root, held));
         stack.map_or(Ok(()), Stack::leave)
     }
 }
@@ -52,7 +56,9 @@ pub(crate) fn launch(
     stepper: Option<Stepper>,
 ) -> Result<Launched> {
     let (upper, work) = (room.dir(UPPER)?, room.dir(WORK)?);
-    let rootfs = engine.store.rootfs(&record.layers, Some((&upper, &work)), !record.retain)?;
+    // What nobody mounts a second time needs no syncing; overlayfs refuses to mount it again then.
+    let volatile = !record.retain && !record.restart.is_any();
+    let rootfs = engine.store.rootfs(&record.layers, Some((&upper, &work)), volatile)?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY;
     let root = Root::new(std::os::fd::AsFd::as_fd(&rootfs.mount), "container's root").open("/", flags)?;
     let spec = with_user(record, &root)?;
@@ -90,12 +96,15 @@ pub(crate) fn launch(
         });
     }
     let namespace: Option<Namespace> = stack.as_ref().map(Stack::namespace).transpose()?;
-    let stdin = if record.interactive { Stdio::Inherit } else { Stdio::Null };
+    let stdin = match record {
+        Record { interactive: true, .. } => Stdio::Inherit,
+        Record { open_stdin: true, .. } => Stdio::Pipe,
+        _ => Stdio::Null,
+    };
     let stdio = [stdin, Stdio::Pipe, Stdio::Pipe];
     let running = plan.start(Bundle { root: rootfs.mount, mounts, net: namespace, stdio, stepper })?;
-    let control = Handoff::listen(room, CONTROL)?;
     let held = Held { _layers: rootfs.locks, _volumes: borrowed };
-    Ok(Launched { running, root, control, stack, held })
+    Ok(Launched { running, root, stack, held })
 }
 
 /// The spec with the user's ids and home, as the root file system has them, and with its working directory there.

@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use super::handle::{Container, State};
+use super::{Container, State};
 use crate::Kind;
 use crate::error::{Error, Result};
 use crate::port::{Port, tcp};

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use coracle_host::{Call, Dir, Exit, Staging};
 use coracle_layers::ChainId;
@@ -10,10 +11,12 @@ use oci_spec::runtime::Spec;
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
+use super::health::{Health, HealthCheck};
+use super::restart::Restart;
 use super::spec::MountSpec;
-use crate::Kind;
 use crate::error::{Error, Result};
 use crate::stack::Mode;
+use crate::{Kind, events};
 
 pub(crate) const RECORD: &str = "record";
 pub(crate) const LOCK: &str = "lock";
@@ -48,8 +51,25 @@ pub(crate) struct Record {
     #[serde(default)]
     pub(crate) publish: Vec<String>,
     pub(crate) labels: BTreeMap<String, String>,
+    /// Its standard input is its starter's.
     pub(crate) interactive: bool,
+    /// Its standard input is a pipe, for those who attach.
+    #[serde(default)]
+    pub(crate) open_stdin: bool,
+    /// That pipe ends with the first one who attaches.
+    #[serde(default)]
+    pub(crate) stdin_once: bool,
+    /// What it writes is copied to its starter's output.
     pub(crate) attach: bool,
+    #[serde(default)]
+    pub(crate) restart: Restart,
+    #[serde(default)]
+    pub(crate) health: Option<HealthCheck>,
+    /// What `stop` sends first, and how long it waits before it kills; where the spec or the image says so.
+    #[serde(default)]
+    pub(crate) stop_signal: Option<u8>,
+    #[serde(default)]
+    pub(crate) stop_timeout: Option<Duration>,
     /// It outlives the program that started it.
     pub(crate) keep: bool,
     /// What is left of it stays after its end, until it is removed.
@@ -62,56 +82,107 @@ impl Record {
         self.name.as_deref().unwrap_or(&self.id[..self.id.len().min(12)])
     }
 
+    /// Tells those who listen that this happened to it.
+    pub(crate) fn tell(&self, state: &Dir, action: &str, more: &[(&str, &str)]) {
+        let mut attributes = self.labels.clone();
+        attributes.insert("name".into(), self.display_name().into());
+        attributes.insert("image".into(), self.image.clone());
+        attributes.extend(more.iter().map(|(key, value)| (String::from(*key), String::from(*value))));
+        events::tell(state, "container", action, &self.id, attributes);
+    }
+
+    /// Whether its streams are a terminal.
+    pub(crate) fn terminal(&self) -> bool {
+        self.spec.process().as_ref().is_some_and(|process| process.terminal() == Some(true))
+    }
+
+    /// Replaces the record in a container's room.
+    pub(crate) fn write(&self, room: &Dir, staging: &Staging) -> Result<()> {
+        Ok(staging.write(room, RECORD, &json(self)?)?)
+    }
+
     /// Reads the record in a container's room.
     pub(crate) fn read(room: &Dir) -> Result<Record> {
         parse(room, RECORD, &room.read(RECORD)?)
     }
 }
 
-/// `containers/<id>/exit`: how it ended.
+/// How it ended, in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Ending {
+pub(crate) enum Ending {
     Code(u8),
     Signal(u8),
     Unknown,
 }
 
-#[derive(Debug, Serialize, Deserialize)]
-struct Ended {
-    ending: Ending,
-    finished: String,
-}
-
-/// Writes how a container ended.
-pub(crate) fn write_exit(room: &Dir, staging: &Staging, exit: Exit, durable: bool) -> Result<()> {
-    use std::io::Write;
-    let ending = match exit {
-        Exit::Code(code) => Ending::Code(code),
-        Exit::Signal(signal) => Ending::Signal(signal),
-        _ => Ending::Unknown,
-    };
-    let ended = Ended { ending, finished: jiff::Timestamp::now().to_string() };
-    let text = json(&ended)?;
-    if durable {
-        return Ok(staging.write(room, EXIT, &text)?);
+impl From<Exit> for Ending {
+    fn from(exit: Exit) -> Ending {
+        match exit {
+            Exit::Code(code) => Ending::Code(code),
+            Exit::Signal(signal) => Ending::Signal(signal),
+            _ => Ending::Unknown,
+        }
     }
-    let mut file =
-        std::fs::File::from(room.file(EXIT, OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC, 0o600)?);
-    Ok(file.write_all(&text).call(|| format!("write({:?})", room.path_of(EXIT)))?)
 }
 
-/// How a container ended, and when (RFC 3339), if it has and somebody was there to see it.
-pub(crate) fn read_exit(room: &Dir) -> Result<Option<(Exit, String)>> {
-    // Empty: it is being written, or its disk was full.
-    let Some(bytes) = room.read_if_there(EXIT)?.filter(|bytes| !bytes.is_empty()) else { return Ok(None) };
-    let ended: Ended = parse(room, EXIT, &bytes)?;
-    let exit = match ended.ending {
-        Ending::Code(code) => Exit::Code(code),
-        Ending::Signal(signal) => Exit::Signal(signal),
-        Ending::Unknown => Exit::Unknown,
-    };
-    Ok(Some((exit, ended.finished)))
+impl From<Ending> for Exit {
+    fn from(ending: Ending) -> Exit {
+        match ending {
+            Ending::Code(code) => Exit::Code(code),
+            Ending::Signal(signal) => Exit::Signal(signal),
+            Ending::Unknown => Exit::Unknown,
+        }
+    }
+}
+
+/// `containers/<id>/exit`: how its last run ended.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Ended {
+    pub(crate) ending: Ending,
+    /// RFC 3339, UTC; empty where it never ran.
+    #[serde(default)]
+    pub(crate) started: String,
+    pub(crate) finished: String,
+    /// How often it was started again by its policy.
+    #[serde(default)]
+    pub(crate) restarts: u32,
+    /// Why it could not be started.
+    #[serde(default)]
+    pub(crate) error: String,
+    #[serde(default)]
+    pub(crate) health: Option<Health>,
+}
+
+impl Ended {
+    /// Writes how a container ended.
+    pub(crate) fn write(&self, room: &Dir, staging: &Staging, durable: bool) -> Result<()> {
+        use std::io::Write;
+        let text = json(self)?;
+        if durable {
+            return Ok(staging.write(room, EXIT, &text)?);
+        }
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC;
+        let mut file = std::fs::File::from(room.file(EXIT, flags, 0o600)?);
+        Ok(file.write_all(&text).call(|| format!("write({:?})", room.path_of(EXIT)))?)
+    }
+
+    /// How a container ended, if it has and somebody was there to see it.
+    pub(crate) fn read(room: &Dir) -> Result<Option<Ended>> {
+        // Empty: it is being written, or its disk was full.
+        let Some(bytes) = room.read_if_there(EXIT)?.filter(|bytes| !bytes.is_empty()) else {
+            return Ok(None);
+        };
+        parse(room, EXIT, &bytes).map(Some)
+    }
+}
+
+/// It is about to run again.
+pub(crate) fn forget_exit(room: &Dir) -> Result<()> {
+    match room.remove_file(EXIT) {
+        Err(error) if error.kind() != Kind::NotFound => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 pub(crate) fn json(value: &impl Serialize) -> Result<Vec<u8>> {

@@ -2,16 +2,18 @@
 
 use std::path::{Path, PathBuf};
 
+use coracle_build::{ImageConfig, RunConfig};
 use coracle_runtime::{DEFAULT_PATH, docker_spec};
-use oci_spec::image::Config;
 use oci_spec::runtime::{Capabilities, Capability, Root};
 
+use super::health::HealthCheck;
 use super::record::Record;
-use super::spec::ContainerSpec;
+use super::spec::{ContainerSpec, Stdin};
 use super::{check, room};
 use crate::Kind;
 use crate::engine::Inner;
 use crate::error::{Error, Result};
+use crate::signal::signal_number;
 use crate::stack::Mode;
 
 /// The record of a new container.
@@ -28,8 +30,11 @@ pub(crate) fn record(engine: &Inner, spec: &ContainerSpec) -> Result<Record> {
         }
         Err(error) => return Err(error.into()),
     };
-    let empty = Config::default();
-    let config = image.as_ref().and_then(|image| image.config().config().as_ref()).unwrap_or(&empty);
+    let config = match &image {
+        Some(image) => run_config(engine, image)?,
+        None => RunConfig::default(),
+    };
+    let config = &config;
     let args = command(spec, config);
     if args.is_empty() && image.is_some() {
         problems.push("no command: neither the image nor the container has one".into());
@@ -40,11 +45,20 @@ pub(crate) fn record(engine: &Inner, spec: &ContainerSpec) -> Result<Record> {
     let mode = spec.mode();
     problems.extend(check::problems(engine, spec, &mode)?);
     let capabilities = capabilities(spec, &mut problems);
-    let workdir = spec.workdir.clone().or_else(|| config.working_dir().clone()).filter(|dir| !dir.is_empty());
+    let workdir =
+        spec.workdir.clone().or_else(|| Some(config.working_dir.clone())).filter(|dir| !dir.is_empty());
     let workdir = workdir.unwrap_or_else(|| "/".into());
     if !workdir.starts_with('/') || workdir.contains('\0') {
         problems.push(format!("working directory `{}`: not an absolute path", workdir.escape_default()));
     }
+    let health = health(spec, config, &mut problems);
+    let stop_signal = Some(config.stop_signal.as_str()).filter(|name| !name.is_empty()).and_then(|name| {
+        let number = signal_number(name);
+        if number.is_none() {
+            problems.push(format!("the image's stop signal `{name}`: no such signal"));
+        }
+        number
+    });
     let missing = check::missing_networks(engine, &mode)?;
     let Some(image) = image.as_ref().filter(|_| problems.is_empty() && missing.is_empty()) else {
         // Only where nothing else is wrong with it the spec itself may be right.
@@ -93,7 +107,7 @@ pub(crate) fn record(engine: &Inner, spec: &ContainerSpec) -> Result<Record> {
         image_id: image.id().to_string(),
         layers: image.layers().to_vec(),
         spec: oci,
-        user: spec.user.clone().or_else(|| config.user().clone()).unwrap_or_default(),
+        user: spec.user.clone().unwrap_or_else(|| config.user.clone()),
         hostname,
         mounts: spec.mounts.clone(),
         anonymous: anonymous(spec, config),
@@ -102,15 +116,42 @@ pub(crate) fn record(engine: &Inner, spec: &ContainerSpec) -> Result<Record> {
         publish: spec.publish.iter().map(|publish| publish.0.to_string()).collect(),
         labels: spec.labels.iter().cloned().collect(),
         interactive: spec.interactive,
+        open_stdin: spec.open_stdin.is_some(),
+        stdin_once: spec.open_stdin == Some(Stdin::Once),
         attach: spec.attach,
+        restart: spec.restart,
+        health,
+        stop_signal: spec.stop_signal.or(stop_signal),
+        stop_timeout: spec.stop_timeout,
         keep: spec.keep,
         retain: (spec.keep && !spec.remove) || spec.retain,
     })
 }
 
+/// Bytes of an image's configuration; those of real images have some kilobytes.
+const LONGEST_CONFIG: u64 = 8 << 20;
+
+/// How an image says that it is to be run. (OCI's own type has no health check.)
+fn run_config(engine: &Inner, image: &coracle_layers::Image) -> Result<RunConfig> {
+    let blob = engine.store.blobs().read(&image.id().digest(), LONGEST_CONFIG)?;
+    Ok(ImageConfig::from_json(&blob)?.config)
+}
+
+/// The image's health check, or the spec's.
+fn health(spec: &ContainerSpec, config: &RunConfig, problems: &mut Vec<String>) -> Option<HealthCheck> {
+    if let Some(own) = &spec.health {
+        return own.clone();
+    }
+    let check = HealthCheck::from_image(config.healthcheck.as_ref()?, config.shell.as_deref());
+    check.unwrap_or_else(|problem| {
+        problems.push(format!("the image's health check: {problem}"));
+        None
+    })
+}
+
 /// The places of the image's VOLUMEs that the spec mounts nothing at.
-fn anonymous(spec: &ContainerSpec, config: &Config) -> Vec<PathBuf> {
-    let declared = config.volumes().iter().flatten().map(PathBuf::from);
+fn anonymous(spec: &ContainerSpec, config: &RunConfig) -> Vec<PathBuf> {
+    let declared = config.volumes.keys().map(PathBuf::from);
     let declared = declared.filter(|at| at.is_absolute() && at.parent().is_some());
     let mut places: Vec<PathBuf> =
         declared.filter(|at| !spec.mounts.iter().any(|mount| same_place(&mount.at, at))).collect();
@@ -124,20 +165,20 @@ fn same_place(a: &Path, b: &Path) -> bool {
 }
 
 /// Dockerfile reference, "Understand how CMD and ENTRYPOINT interact".
-fn command(spec: &ContainerSpec, config: &Config) -> Vec<String> {
-    let own = config.cmd().clone().unwrap_or_default();
+fn command(spec: &ContainerSpec, config: &RunConfig) -> Vec<String> {
+    let own = config.cmd.clone().unwrap_or_default();
     let (mut args, rest) = match &spec.entrypoint {
         Some(entrypoint) => (entrypoint.clone(), spec.command.clone().unwrap_or_default()),
-        None => (config.entrypoint().clone().unwrap_or_default(), spec.command.clone().unwrap_or(own)),
+        None => (config.entrypoint.clone().unwrap_or_default(), spec.command.clone().unwrap_or(own)),
     };
     args.extend(rest);
     args
 }
 
-fn env(spec: &ContainerSpec, config: &Config, hostname: &str) -> Vec<String> {
+fn env(spec: &ContainerSpec, config: &RunConfig, hostname: &str) -> Vec<String> {
     let mut env: Vec<(String, String)> =
         vec![("PATH".into(), DEFAULT_PATH.into()), ("HOSTNAME".into(), hostname.to_owned())];
-    let given = config.env().iter().flatten().filter_map(|pair| pair.split_once('='));
+    let given = config.env.iter().filter_map(|pair| pair.split_once('='));
     let given = given.map(|(name, value)| (name.to_owned(), value.to_owned()));
     for (name, value) in given.chain(spec.env.iter().cloned()) {
         match env.iter_mut().find(|(known, _)| *known == name) {
@@ -190,9 +231,12 @@ mod tests {
 
     #[test]
     fn the_last_word_counts() {
-        let mut config = Config::default();
-        config.set_env(Some(vec!["PATH=/x".into(), "A=1".into()]));
-        config.set_entrypoint(Some(vec!["e".into()])).set_cmd(Some(vec!["c".into()]));
+        let config = RunConfig {
+            env: vec!["PATH=/x".into(), "A=1".into()],
+            entrypoint: Some(vec!["e".into()]),
+            cmd: Some(vec!["c".into()]),
+            ..RunConfig::default()
+        };
         let spec = ContainerSpec::new("i").env("A", "2").env("B", "3=4");
         assert_eq!(env(&spec, &config, "h"), ["PATH=/x", "HOSTNAME=h", "A=2", "B=3=4"]);
         assert_eq!(command(&spec, &config), ["e", "c"]);

@@ -43,6 +43,7 @@ pub(crate) fn make(engine: &Inner, record: &Record) -> Result<(Dir, Lock)> {
             taken?;
         }
     }
+    record.tell(&engine.state.dir, "create", &[]);
     Ok((room, lock))
 }
 
@@ -54,6 +55,7 @@ pub(crate) fn discard(engine: &Inner, record: &Record) -> Result<()> {
         None => Ok(()),
     };
     state.staging.trash(&state.containers, &record.id)?;
+    record.tell(&engine.state.dir, "destroy", &[]);
     name?;
     if record.anonymous.is_empty() {
         return Ok(());

@@ -2,10 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Ready;
+use super::{HealthCheck, Ready, Restart};
 use crate::Publish;
 use crate::stack::{Attachment, Mode};
 
@@ -36,11 +37,25 @@ pub struct ContainerSpec {
     pub(crate) cap_add: Vec<String>,
     pub(crate) cap_drop: Vec<String>,
     pub(crate) interactive: bool,
+    pub(crate) open_stdin: Option<Stdin>,
+    pub(crate) restart: Restart,
+    pub(crate) health: Option<Option<HealthCheck>>,
+    pub(crate) stop_signal: Option<u8>,
+    pub(crate) stop_timeout: Option<Duration>,
     pub(crate) attach: bool,
     pub(crate) keep: bool,
     pub(crate) retain: bool,
     pub(crate) remove: bool,
     pub(crate) ready: Option<Ready>,
+}
+
+/// How a standard input for those who attach ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stdin {
+    /// With the first one who had it.
+    Once,
+    /// With the container.
+    Always,
 }
 
 /// What a mount shows.
@@ -232,6 +247,56 @@ impl ContainerSpec {
     #[must_use]
     pub fn interactive(mut self) -> ContainerSpec {
         self.interactive = true;
+        self
+    }
+
+    /// Its standard input is a pipe for those who attach to it ([`Container::attach`](crate::Container::attach)). It ends
+    /// when the first one of them closes it.
+    #[must_use]
+    pub fn open_stdin(mut self) -> ContainerSpec {
+        self.open_stdin = Some(Stdin::Once);
+        self
+    }
+
+    /// [`ContainerSpec::open_stdin`], which stays open whoever closes it.
+    #[must_use]
+    pub fn open_stdin_always(mut self) -> ContainerSpec {
+        self.open_stdin = Some(Stdin::Always);
+        self
+    }
+
+    /// What becomes of it when it ends by itself; nothing, unless it is said.
+    #[must_use]
+    pub fn restart(mut self, restart: Restart) -> ContainerSpec {
+        self.restart = restart;
+        self
+    }
+
+    /// How it is asked whether it is well, instead of the image's way.
+    #[must_use]
+    pub fn health(mut self, check: HealthCheck) -> ContainerSpec {
+        self.health = Some(Some(check));
+        self
+    }
+
+    /// It is not asked whether it is well, even if the image says how.
+    #[must_use]
+    pub fn no_health(mut self) -> ContainerSpec {
+        self.health = Some(None);
+        self
+    }
+
+    /// The signal (1 to 64) that asks it to end, instead of the image's or SIGTERM.
+    #[must_use]
+    pub fn stop_signal(mut self, signal: u8) -> ContainerSpec {
+        self.stop_signal = Some(signal);
+        self
+    }
+
+    /// How long [`Container::stop`](crate::Container::stop) waits before it kills; ten seconds unless it is said.
+    #[must_use]
+    pub fn stop_timeout(mut self, patience: Duration) -> ContainerSpec {
+        self.stop_timeout = Some(patience);
         self
     }
 

@@ -3,13 +3,16 @@
 use std::fmt;
 use std::sync::Arc;
 
+use coracle_host::{Dir, Lock};
 use coracle_runtime::{Facts, Plan};
 
-use super::handle::{Container, Owned};
+use super::attach::{self, Streams};
+use super::handle::{Container, Owned, Slot, locked};
 use super::launch::{Stepper, places};
 use super::record::Record;
 use super::spec::ContainerSpec;
-use super::{keep, resolve, room, supervisor};
+use super::supervisor::{self, Manner, Said};
+use super::{keep, resolve, room};
 use crate::Engine;
 use crate::Kind;
 use crate::error::{Doing, Error, Result};
@@ -40,11 +43,23 @@ impl Engine {
         self.start_stepwise(spec, Some(Box::new(step)))
     }
 
+    /// Makes a container without starting it; [`Container::start`] does. It stays until it is removed, whether it has
+    /// run or not.
+    ///
+    /// # Errors
+    /// `Invalid` with everything that is wrong with the spec; `NotFound` for an image or network; `AlreadyExists` for a
+    /// name.
+    pub fn create(&self, spec: &ContainerSpec) -> Result<Container> {
+        let doing = || format!("create a container of `{}`", spec.image);
+        let mut record = resolve::record(&self.0, spec).doing(doing)?;
+        record.retain |= !(spec.keep && spec.remove);
+        let (room, lock) = room::make(&self.0, &record).doing(doing)?;
+        drop(lock);
+        Ok(Container::found(self.clone(), room, Arc::new(record)))
+    }
+
     fn start_stepwise(&self, spec: &ContainerSpec, stepper: Option<Stepper>) -> Result<Container> {
-        let record =
-            resolve::record(&self.0, spec).doing(|| format!("start a container of `{}`", spec.image))?;
-        let container =
-            if record.keep { self.start_kept(&record)? } else { self.start_owned(record, stepper)? };
+        let (container, _) = self.begin(spec, stepper, false)?;
         if let Some(ready) = &spec.ready
             && let Err(error) = ready.wait(&container)
         {
@@ -57,43 +72,98 @@ impl Engine {
         Ok(container)
     }
 
-    fn start_owned(&self, record: Record, stepper: Option<Stepper>) -> Result<Container> {
-        let doing = format!("start container `{}` ({})", record.display_name(), record.image);
-        let (room, lock) = room::make(&self.0, &record).doing(|| &doing)?;
-        let record = Arc::new(record);
-        let (tell, told) = std::sync::mpsc::sync_channel(1);
-        let (engine, supervised, place) = (self.0.clone(), record.clone(), room.clone());
-        // A thread of its own, never one of a pool: the container dies with it.
-        let thread = std::thread::Builder::new().name("coracle-container".into()).spawn(move || {
-            supervisor::run(&engine, &place, &supervised, stepper, |started| {
-                // The starter waits for it, or was ended together with this thread.
-                let _ = tell.send(started);
-            })
-        });
-        let failure = match thread {
-            Ok(thread) => match told.recv() {
-                Ok(Ok(live)) => {
-                    return Ok(Container::owned(self.clone(), room, record, Owned::new(thread, live, lock)));
-                }
-                Ok(Err(error)) => {
-                    // Whatever it held is given back when this returns.
-                    let _ = thread.join();
-                    error
-                }
-                Err(_) => Error::new(Kind::Other, "its supervisor thread ended"),
-            },
-            Err(error) => Error::new(Kind::Exhausted, format!("clone(thread): {error}")),
-        };
-        Err(self.discard(&record, failure.context(doing)))
+    /// Starts a container and gives all of its standard streams: what it writes from its first byte on, and where to
+    /// write what it reads, where the spec says [`open_stdin`](ContainerSpec::open_stdin) or has a terminal.
+    ///
+    /// # Errors
+    /// As of [`Engine::start`].
+    pub fn start_attached(&self, spec: &ContainerSpec) -> Result<(Container, Streams)> {
+        self.begin(spec, None, true)
     }
 
-    fn start_kept(&self, record: &Record) -> Result<Container> {
+    fn begin(
+        &self,
+        spec: &ContainerSpec,
+        stepper: Option<Stepper>,
+        watched: bool,
+    ) -> Result<(Container, Streams)> {
+        let record =
+            resolve::record(&self.0, spec).doing(|| format!("start a container of `{}`", spec.image))?;
+        let record = Arc::new(record);
         let doing = format!("start container `{}` ({})", record.display_name(), record.image);
-        let (room, lock) = room::make(&self.0, record).doing(|| &doing)?;
-        match keep::spawn(&self.0, record, &lock) {
-            Ok(()) => Ok(Container::found(self.clone(), room, Arc::new(record.clone()))),
-            Err(failure) => Err(self.discard(record, failure.context(doing))),
+        let (room, lock) = room::make(&self.0, &record).doing(|| &doing)?;
+        if record.keep {
+            return match keep::spawn(&self.0, &room, &record, &lock, watched) {
+                Ok(streams) => Ok((Container::found(self.clone(), room, record), streams)),
+                Err(failure) => Err(self.discard(&record, failure.context(doing))),
+            };
         }
+        match self.own(&room, record.clone(), lock, stepper, watched) {
+            Ok((owned, streams)) => Ok((Container::owned(self.clone(), room, record, owned), streams)),
+            // Removed before its lock is let go.
+            Err((failure, _lock)) => Err(self.discard(&record, failure.context(doing))),
+        }
+    }
+
+    /// Starts the container of this room on a thread of its own. The lock comes back where that fails.
+    pub(super) fn own(
+        &self,
+        room: &Dir,
+        record: Arc<Record>,
+        lock: Lock,
+        stepper: Option<Stepper>,
+        watched: bool,
+    ) -> Result<(Owned, Streams), (Error, Lock)> {
+        let slot = Slot::default();
+        let (tell, told) = std::sync::mpsc::channel();
+        let (engine, place, shared) = (self.0.clone(), room.clone(), slot.clone());
+        let manner = Manner { stepper, watched };
+        // A thread of its own, never one of a pool: the container dies with it.
+        let thread = std::thread::Builder::new().name("coracle-container".into()).spawn(move || {
+            supervisor::run(&engine, &place, record, manner, |said| {
+                // The starter waits for it, or was ended together with this thread.
+                let word = match said {
+                    Said::Listening => Ok(false),
+                    Said::Started(live) => {
+                        *locked(&shared) = Some(Arc::new(live));
+                        Ok(true)
+                    }
+                    Said::Again(live) => return *locked(&shared) = Some(Arc::new(live)),
+                    Said::Ended => return *locked(&shared) = None,
+                    Said::Failed(error) => Err(error),
+                };
+                let _ = tell.send(word);
+            })
+        });
+        let thread = match thread {
+            Ok(thread) => thread,
+            Err(error) => return Err((Error::new(Kind::Exhausted, format!("clone(thread): {error}")), lock)),
+        };
+        let mut streams = Streams::default();
+        let failure = loop {
+            match told.recv() {
+                Ok(Ok(true)) => break None,
+                Ok(Ok(false)) => match attach::fetch(room, true, false) {
+                    Ok(fetched) => streams = fetched.unwrap_or_default(),
+                    // It waits for us no longer than it must, and is then ended.
+                    Err(error) => break Some(error),
+                },
+                Ok(Err(error)) => break Some(error),
+                Err(_) => break Some(Error::new(Kind::Other, "its supervisor thread ended")),
+            }
+        };
+        if let Some(failure) = failure {
+            // Whatever it held is given back when this returns.
+            drop(told);
+            let _ = thread.join();
+            return Err((failure, lock));
+        }
+        if streams.stdout.is_some() {
+            // It runs; what can't be had now is not there.
+            let input = attach::fetch(room, false, true).ok().flatten();
+            streams.stdin = input.and_then(|streams| streams.stdin);
+        }
+        Ok((Owned::new(thread, slot, lock), streams))
     }
 
     /// Removes what is left of a container that did not start; its failure is told, and this one's beside it.

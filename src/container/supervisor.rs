@@ -1,17 +1,28 @@
 //! One supervisor per container, the same code in a thread (ordinary containers) and in a process (kept ones).
 
-use std::io::Write;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
-use coracle_host::{Dir, Exit, Handoff, PidFd};
-use coracle_runtime::{Log, Pump, Service, Stream, supervise};
-use rustix::event::PollFlags;
+use coracle_host::{Call, Dir, Exit, PidFd};
+use coracle_runtime::{Log, Pump, Service, Stream, idle, supervise};
 use rustix::fs::OFlags;
+use rustix::pipe::{PipeFlags, pipe_with};
 
+use super::attach::{self, Streams};
+use super::desk::{Desk, Served};
 use super::launch::{Launched, Stepper, launch};
-use super::record::{LOG, Record, write_exit};
+use super::prober::Prober;
+use super::record::{self, Ended, LOG, Record};
+use super::restart::BackOff;
 use crate::engine::Inner;
-use crate::error::Result;
+use crate::error::{Error, Result};
+
+/// How long a container that is to be watched from its first byte on waits for who wants to watch.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a supervisor stays for readers that lag behind, after the end.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// What is known of a container that has been started.
 pub(crate) struct Live {
@@ -19,104 +30,240 @@ pub(crate) struct Live {
     pub(crate) root: OwnedFd,
 }
 
-/// Starts the container, says so (or why not) through `started`, and serves it to its end. The calling thread owns
-/// the container: when it ends, in whatever way, the kernel kills the container.
+impl Live {
+    pub(crate) fn try_clone(&self) -> Result<Live> {
+        let root = self.root.try_clone().call(|| "fcntl(container's root, F_DUPFD_CLOEXEC)")?;
+        Ok(Live { pidfd: self.pidfd.try_clone()?, root })
+    }
+}
+
+/// What a supervisor says while it works.
+pub(crate) enum Said {
+    /// It can be asked, and waits for somebody who wants to see the output.
+    Listening,
+    /// The container runs.
+    Started(Live),
+    /// It has been started again.
+    Again(Live),
+    /// It has ended, and may be started again.
+    Ended,
+    /// It could not be started. This is the last word.
+    Failed(Error),
+}
+
+/// How to begin.
+#[derive(Default)]
+pub(crate) struct Manner {
+    pub(crate) stepper: Option<Stepper>,
+    /// Somebody wants to see all of its output.
+    pub(crate) watched: bool,
+}
+
+/// Starts the container, tells what becomes of it, and serves it to its end. The calling thread owns the container:
+/// when it ends, in whatever way, the kernel kills the container.
 pub(crate) fn run(
     engine: &Inner,
     room: &Dir,
-    record: &Record,
-    stepper: Option<Stepper>,
-    started: impl FnOnce(Result<Live>),
+    record: Arc<Record>,
+    manner: Manner,
+    mut tell: impl FnMut(Said),
 ) -> Option<Exit> {
-    let begun = launch(engine, room, record, stepper).and_then(|mut launched| {
-        let pump = pump(room, record, &mut launched)?;
-        let live = Live {
-            pidfd: launched.running.pidfd.try_clone()?,
-            root: launched.root.try_clone().map_err(|error| {
-                coracle_host::Error::new(crate::Kind::Exhausted, format!("fcntl(F_DUPFD_CLOEXEC): {error}"))
-            })?,
-        };
-        Ok((launched, pump, live))
-    });
-    let (launched, pump, live) = match begun {
-        Ok(begun) => begun,
+    let mut supervisor = Supervisor::new(engine, room, record);
+    if manner.watched {
+        if let Err(error) = supervisor.desk.open(room) {
+            tell(Said::Failed(error));
+            return None;
+        }
+        tell(Said::Listening);
+        // Without poll there is no serving; that will be told by the launch.
+        let _ = idle(&mut supervisor.desk, Instant::now() + PATIENCE, |desk| desk.served.is_awaited());
+    }
+    let (launched, live) = match supervisor.start(manner.stepper) {
+        Ok(started) => started,
         Err(error) => {
-            started(Err(error));
+            if supervisor.record.retain {
+                supervisor.write_exit(failed(&error), Some(&error));
+            }
+            tell(Said::Failed(error));
             return None;
         }
     };
-    started(Ok(live));
-    let exit = serve(launched, pump);
-    // A disk that is full now must not keep the container from ending; then it has ended in a way unknown.
-    let _ = write_exit(room, &engine.state.staging, exit, record.retain);
+    tell(Said::Started(live));
+    let exit = supervisor.serve(launched, &mut tell);
+    if let Some(pump) = &mut supervisor.desk.served.pump {
+        pump.linger(Some(LINGER));
+    }
     Some(exit)
 }
 
-fn serve(mut launched: Launched, mut pump: Pump<'_>) -> Exit {
-    let pidfd = launched.running.pidfd.try_clone();
-    let exit = {
-        let mut control = Control {
-            socket: &launched.control,
-            pidfd: launched.running.pidfd.as_fd(),
-            root: launched.root.as_fd(),
-        };
-        let mut services: Vec<&mut dyn Service> = vec![&mut pump, &mut control];
-        if let Some(stack) = &mut launched.stack {
-            services.push(stack);
+/// What is written of one that could not be started: what a shell answers then, else docker's 128.
+fn failed(error: &Error) -> Exit {
+    Exit::Code(error.command_status().unwrap_or(128))
+}
+
+struct Supervisor<'a> {
+    engine: &'a Inner,
+    room: &'a Dir,
+    record: Arc<Record>,
+    desk: Desk,
+    /// Copies the output to this program's own.
+    forwarder: Option<JoinHandle<Result<()>>>,
+}
+
+impl Supervisor<'_> {
+    fn new<'a>(engine: &'a Inner, room: &'a Dir, record: Arc<Record>) -> Supervisor<'a> {
+        let served =
+            Served { input_once: record.stdin_once, terminal: record.terminal(), ..Served::default() };
+        Supervisor { engine, room, record, desk: Desk::new(served), forwarder: None }
+    }
+
+    fn start(&mut self, stepper: Option<Stepper>) -> Result<(Launched, Live)> {
+        record::forget_exit(self.room)?;
+        let mut launched = launch(self.engine, self.room, &self.record, stepper)?;
+        let live = Live { pidfd: launched.running.pidfd.try_clone()?, root: launched.root()? };
+        let mut pump = self.pump(&mut launched)?;
+        let served = &mut self.desk.served;
+        for (stream, pipe) in served.early.drain(..) {
+            pump.tap(stream, pipe)?;
         }
-        supervise(&launched.running.pidfd, &mut services)
+        if self.record.attach {
+            self.forwarder = Some(forwarder(&mut pump, &live)?);
+        }
+        served.pump = Some(pump);
+        served.input = launched.running.stdin.take();
+        served.prober = match &self.record.health {
+            Some(check) => Some(Prober::new(check.clone(), self.record.clone(), live.try_clone()?)),
+            None => None,
+        };
+        served.report.started = jiff::Timestamp::now().to_string();
+        served.report.restarting = false;
+        served.live = Some(live.try_clone()?);
+        self.desk.open(self.room)?;
+        self.record.tell(&self.engine.state.dir, "start", &[]);
+        Ok((launched, live))
+    }
+
+    /// To its end, and through all further starts.
+    fn serve(&mut self, mut launched: Launched, tell: &mut impl FnMut(Said)) -> Exit {
+        let mut back_off = BackOff::default();
+        loop {
+            let begun = Instant::now();
+            let mut exit = self.until_end(&mut launched);
+            let again = |this: &Self, exit| {
+                let count = this.desk.served.report.restarts;
+                !this.desk.served.held && this.record.restart.again(exit, count)
+            };
+            let mut wanted = again(self, exit);
+            self.desk.served.report.restarting = wanted;
+            if wanted {
+                self.desk.served.live = None;
+                tell(Said::Ended);
+            }
+            // What could not be taken down here is named and locked by nobody any more: the next open reclaims it.
+            let _ = launched.release();
+            self.write_exit(exit, None);
+            self.record.tell(&self.engine.state.dir, "die", &[("exitCode", &exit.code().to_string())]);
+            // Until then it counts as running: how it ended is not to be had yet.
+            self.desk.served.live = None;
+            let mut wait = back_off.after(begun.elapsed());
+            loop {
+                if wanted {
+                    let _ = idle(&mut self.desk, Instant::now() + wait, |desk| desk.served.held);
+                    wanted = !self.desk.served.held;
+                }
+                if !wanted {
+                    self.desk.served.report.restarting = false;
+                    return exit;
+                }
+                self.desk.served.report.restarts += 1;
+                if std::mem::take(&mut self.desk.served.reload)
+                    && let Ok(record) = Record::read(self.room)
+                {
+                    self.record = Arc::new(record);
+                }
+                match self.start(None) {
+                    Ok((next, live)) => {
+                        launched = next;
+                        tell(Said::Again(live));
+                        break;
+                    }
+                    Err(error) => {
+                        exit = failed(&error);
+                        self.write_exit(exit, Some(&error));
+                        wanted = again(self, exit);
+                        wait = back_off.after(Duration::ZERO);
+                    }
+                }
+            }
+        }
+    }
+
+    fn until_end(&mut self, launched: &mut Launched) -> Exit {
+        if let Some(prober) = &mut self.desk.served.prober {
+            let (record, state) = (self.record.clone(), self.engine.state.dir.clone());
+            prober.on_change(move |status| {
+                record.tell(&state, &format!("health_status: {status}"), &[]);
+            });
+        }
+        let exit = {
+            let mut services: Vec<&mut dyn Service> = vec![&mut self.desk];
+            if let Some(stack) = &mut launched.stack {
+                services.push(stack);
+            }
+            supervise(&launched.running.pidfd, &mut services)
+        };
+        let exit = exit.unwrap_or_else(|_| {
+            // Without poll there is no serving; then the container must not outlive its supervisor.
+            let _ = launched.running.pidfd.signal(9);
+            launched.running.pidfd.reap().unwrap_or(Exit::Unknown)
+        });
+        self.desk.served.input = None;
+        if let Some(forwarder) = self.forwarder.take() {
+            // All of it is to be seen before the end is told, however long that takes.
+            if let Some(mut pump) = self.desk.served.pump.take() {
+                pump.linger(None);
+            }
+            let _ = forwarder.join();
+        }
+        exit
+    }
+
+    fn write_exit(&mut self, exit: Exit, error: Option<&Error>) {
+        let served = &mut self.desk.served;
+        let ended = Ended {
+            ending: exit.into(),
+            started: served.report.started.clone(),
+            finished: jiff::Timestamp::now().to_string(),
+            restarts: served.report.restarts,
+            error: error.map(ToString::to_string).unwrap_or_default(),
+            health: served.prober.take().map(|prober| prober.health().clone()),
+        };
+        // A disk that is full now must not keep the container from ending; then it has ended in a way unknown.
+        let _ = ended.write(self.room, &self.engine.state.staging, self.record.retain);
+    }
+
+    fn pump(&self, launched: &mut Launched) -> Result<Pump<'static>> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND;
+        let place = self.room.clone();
+        let log = Log::new(move || match place.file(LOG, flags, 0o600) {
+            Ok(file) => Ok(file.into()),
+            Err(error) => Err(std::io::Error::other(error)),
+        });
+        let running = &mut launched.running;
+        Ok(Pump::new(running.stdout.take(), running.stderr.take())?.to_log(log))
+    }
+}
+
+/// A thread that copies all output to this program's own, so that a slow reader of that holds up nothing else.
+fn forwarder(pump: &mut Pump<'_>, live: &Live) -> Result<JoinHandle<Result<()>>> {
+    let mut tap = |stream| -> coracle_host::Result<_> {
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC).call(|| "pipe2()")?;
+        pump.tap(stream, write)?;
+        Ok(Some(std::fs::File::from(read)))
     };
-    let exit = exit.unwrap_or_else(|_| {
-        // Without poll there is no serving; then the container must not outlive its supervisor.
-        pidfd.map_or(Exit::Unknown, |pidfd| {
-            let _ = pidfd.signal(9);
-            pidfd.reap().unwrap_or(Exit::Unknown)
-        })
-    });
-    // What could not be taken down here is named and locked by nobody any more: the next open reclaims it.
-    let _ = launched.release();
-    exit
-}
-
-fn pump(room: &Dir, record: &Record, launched: &mut Launched) -> Result<Pump<'static>> {
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND;
-    let place = room.clone();
-    let log = Log::new(move || match place.file(LOG, flags, 0o600) {
-        Ok(file) => Ok(file.into()),
-        Err(error) => Err(std::io::Error::other(error)),
-    });
-    let pump = Pump::new(launched.running.stdout.take(), launched.running.stderr.take())?.to_log(log);
-    if !record.attach {
-        return Ok(pump);
-    }
-    let pidfd = launched.running.pidfd.try_clone()?;
-    Ok(pump.to(move |stream, bytes| {
-        let written = match stream {
-            Stream::Stdout => std::io::stdout().write_all(bytes).and_then(|()| std::io::stdout().flush()),
-            Stream::Stderr => std::io::stderr().write_all(bytes),
-        };
-        // A program at whose output nobody looks any more is ended by SIGPIPE, and what it runs ends with it. All
-        // else that can fail is no business of the container's.
-        if written.is_err_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe) {
-            let _ = pidfd.signal(9);
-        }
-    }))
-}
-
-/// Hands the pidfd and the root directory to whoever may open the container's room.
-struct Control<'a> {
-    socket: &'a Handoff,
-    pidfd: BorrowedFd<'a>,
-    root: BorrowedFd<'a>,
-}
-
-impl Service for Control<'_> {
-    fn interests(&self) -> Vec<(BorrowedFd<'_>, PollFlags)> {
-        vec![(self.socket.as_fd(), PollFlags::IN)]
-    }
-
-    fn ready(&mut self) {
-        // Out of descriptors: the client times out and says so.
-        let _ = self.socket.serve(&[self.pidfd, self.root]);
-    }
+    let streams =
+        Streams { stdout: tap(Stream::Stdout)?, stderr: tap(Stream::Stderr)?, ..Streams::default() };
+    let pidfd = live.pidfd.try_clone()?;
+    let thread = std::thread::Builder::new().name("coracle-output".into());
+    Ok(thread.spawn(move || attach::forward(streams, &pidfd)).call(|| "clone(thread)")?)
 }

@@ -23,7 +23,7 @@ fn dockerfiles() {
 
         let unknown = "FROM tools\nRUNN echo x\nCOPPY a b\n";
         refuse(unknown, Kind::Invalid, &[&at(2), "RUNN echo x", "did you mean `RUN`?", &at(3), "`COPY`?"]);
-        refuse("FROM tools\nRUN --security=insecure id\n", Kind::Unsupported, &[&at(2), "--security"]);
+        refuse("FROM tools\nRUN --security=insecure id\n", Kind::Denied, &[&at(2), "--security"]);
         refuse("", Kind::Invalid, &["Dockerfile"]);
         refuse("RUN echo x\n", Kind::Invalid, &[&at(1), "FROM"]);
         refuse("FROM nothing/like:this\n", Kind::NotFound, &[&at(1), "nothing/like:this"]);

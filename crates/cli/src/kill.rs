@@ -6,7 +6,6 @@ use coracle::{Container, Engine, Kind, State};
 
 use crate::each::{container, each, each_printing};
 use crate::fail::{Done, Fail};
-use crate::signals;
 
 /// How often is looked whether a container has stopped.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -43,7 +42,7 @@ pub(crate) struct WaitArgs {
 }
 
 fn signal(text: &str) -> Result<u8, String> {
-    signals::number(text).ok_or_else(|| format!("invalid signal: {text}"))
+    coracle::signal_number(text).ok_or_else(|| format!("invalid signal: {text}"))
 }
 
 /// Sends the signal to each. A killed container has ended when this returns.

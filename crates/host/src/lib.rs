@@ -40,7 +40,7 @@ mod tree;
 
 pub use dir::Dir;
 pub use error::{Call, Error, Kind, Result};
-pub use handoff::Handoff;
+pub use handoff::{Answer, Handoff};
 pub use lock::Lock;
 pub use mount::{Mount, Overlay};
 pub use namespace::Namespace;

@@ -42,6 +42,7 @@ mod facts;
 mod log;
 mod mounts;
 mod plan;
+mod pump;
 mod realize;
 #[cfg(test)]
 mod snapshots;
@@ -56,6 +57,7 @@ pub use error::{Error, Result};
 pub use facts::Facts;
 pub use log::{Log, LogEntry, Stream};
 pub use plan::{Attachment, Plan, Step};
+pub use pump::Pump;
 pub use start::{Bundle, Running};
 pub use stdio::Stdio;
-pub use supervise::{Pump, Service, supervise};
+pub use supervise::{Service, idle, supervise};

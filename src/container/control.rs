@@ -1,0 +1,79 @@
+//! What is asked of a container's supervisor, at the socket in its room, and what it answers.
+
+use std::os::fd::OwnedFd;
+
+use coracle_host::{Answer, Dir, Handoff, PidFd};
+use serde::{Deserialize, Serialize};
+
+use super::health::Health;
+use super::record::{CONTROL, json};
+use crate::Kind;
+use crate::error::{Error, Result};
+
+/// A question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Question {
+    /// How are things, and may I have the pidfd and the root directory?
+    Reach,
+    /// What it writes from now on, and the end that it reads from.
+    Attach {
+        /// Pipes with what it writes.
+        output: bool,
+        /// Where to write what it reads: the other end of a pipe, or its terminal.
+        input: bool,
+    },
+    /// It is to be ended: don't start it again.
+    Hold,
+    /// Its record has changed: the new one counts from the next start on.
+    Reload,
+}
+
+/// An answer. The descriptors come in the order of the fields that tell of them.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Report {
+    /// There is a process; with [`Question::Reach`] come its pidfd and its root directory.
+    pub(crate) running: bool,
+    /// It has ended and is about to be started again.
+    pub(crate) restarting: bool,
+    /// Its number, for people.
+    pub(crate) pid: u32,
+    /// When it was started last (RFC 3339).
+    pub(crate) started: String,
+    /// How often it was started again.
+    pub(crate) restarts: u32,
+    pub(crate) health: Option<Health>,
+    /// What came with the answer to [`Question::Attach`].
+    pub(crate) stdout: bool,
+    pub(crate) stderr: bool,
+    pub(crate) stdin: bool,
+}
+
+/// What a supervisor said.
+pub(crate) struct Reached {
+    pub(crate) report: Report,
+    fds: std::vec::IntoIter<OwnedFd>,
+}
+
+impl Reached {
+    /// The next descriptor, if `is_there`.
+    pub(crate) fn take(&mut self, is_there: bool) -> Option<OwnedFd> {
+        if is_there { self.fds.next() } else { None }
+    }
+
+    /// The process and its root directory, of an answer to [`Question::Reach`].
+    pub(crate) fn process(mut self) -> Option<(PidFd, OwnedFd)> {
+        let running = self.report.running;
+        self.take(running).map(PidFd::from_fd).zip(self.take(running))
+    }
+}
+
+/// Asks the supervisor of the container in this room. `None`: it has none (any more).
+pub(crate) fn ask(room: &Dir, question: Question) -> Result<Option<Reached>> {
+    let Some(Answer { text, fds }) = Handoff::ask(room, CONTROL, &json(&question)?)? else { return Ok(None) };
+    let report = serde_json::from_slice(&text).map_err(|error| {
+        let path = room.path_of(CONTROL);
+        Error::new(Kind::Corrupt, format!("the answer of the supervisor at {path:?} can't be read: {error}"))
+    })?;
+    Ok(Some(Reached { report, fds: fds.into_iter() }))
+}
