@@ -5,7 +5,9 @@ use std::ffi::OsString;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::fail::{Done, Fail};
-use crate::{build, dialect, exec, images, kill, logs, network, port, ps, refuse, rm, run, version, volume};
+use crate::{
+    build, dialect, exec, images, inspect, kill, logs, network, port, ps, refuse, rm, run, version, volume,
+};
 
 /// A container engine without a daemon, with docker's command line.
 #[derive(Parser)]
@@ -19,6 +21,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     Run(Box<run::Args>),
     Exec(exec::Args),
+    Inspect(inspect::Args),
     Port(port::Args),
     Ps(ps::Args),
     Build(Box<build::Args>),
@@ -64,6 +67,7 @@ pub(crate) fn dispatch(command: Command) -> Done {
     match command {
         Command::Run(args) => run::run(&args),
         Command::Exec(args) => exec::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
         Command::Port(args) => port::run(&args),
         Command::Ps(args) => ps::run(&args),
         Command::Build(args) => build::run(&args),
@@ -145,7 +149,13 @@ pub(crate) mod tests {
             ("volume create a b", 1, "'coracle volume create' requires at most 1 argument"),
             ("frob", 1, "unknown command: coracle frob"),
             ("network frob", 1, "unknown command: coracle network frob"),
-            ("inspect x", 1, "`coracle inspect` is not supported yet"),
+            ("swarm x", 1, "`coracle swarm` is not supported yet"),
+            ("inspect --type pod x", 125, "unknown type: \"pod\": must be one of "),
+            (
+                "network ls -f driver",
+                125,
+                "invalid argument \"driver\" for \"--filter\" flag: bad format of filter (expected name=value)",
+            ),
             ("network connect x y", 1, "`coracle network connect` is not supported yet"),
         ];
         for (line, status, text) in table {

@@ -2,23 +2,34 @@
 
 use std::net::Ipv4Addr;
 
-use coracle::{Engine, Network, NetworkSpec};
-use serde_json::{Value, json};
+use coracle::{Engine, NetworkSpec};
 
 use crate::each::each;
-use crate::env;
 use crate::fail::{Done, Fail};
-use crate::table::Table;
-use crate::{units, volume};
+use crate::filter::{self, Filters};
+use crate::inspect::network::{ALWAYS, DEFAULT, Found};
+use crate::list::{self, Listing};
+use crate::template::Value;
+use crate::{env, inspect, units};
 
-/// The network that is made when it is first needed.
-const DEFAULT: &str = "bridge";
-
-/// What is always there without being a network of the engine: name, driver, and an id for it (the name's bytes).
-const ALWAYS: [(&str, &str, &str); 2] = [
-    ("host", "host", "686f737400000000000000000000000000000000000000000000000000000000"),
-    ("none", "null", "6e6f6e6500000000000000000000000000000000000000000000000000000000"),
-];
+/// `docker network ls`.
+const LISTING: Listing = Listing {
+    kind: "*network.networkContext",
+    headings: &[
+        ("ID", "NETWORK ID"),
+        ("Name", "NAME"),
+        ("Driver", "DRIVER"),
+        ("Scope", "SCOPE"),
+        ("IPv6", "IPV6"),
+        ("IPv4", "IPV4"),
+        ("Internal", "INTERNAL"),
+        ("Labels", "LABELS"),
+        ("CreatedAt", "CREATED AT"),
+    ],
+    columns: "{{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}",
+    quiet: "{{.ID}}",
+    raw: "network_id: {{.ID}}\nname: {{.Name}}\ndriver: {{.Driver}}\nscope: {{.Scope}}\n",
+};
 
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
@@ -54,12 +65,14 @@ pub(crate) struct CreateArgs {
 /// List networks
 #[derive(clap::Args)]
 pub(crate) struct ListArgs {
+    /// Provide filter values (e.g. "driver=bridge")
+    #[arg(short, long, value_name = "KEY=VALUE", value_parser = filter::pair)]
+    filter: Vec<(String, String)>,
     /// Do not truncate the output
     #[arg(long)]
     no_trunc: bool,
-    /// Only display network IDs
-    #[arg(short, long)]
-    quiet: bool,
+    #[command(flatten)]
+    flags: list::Flags,
 }
 
 /// Remove one or more networks
@@ -75,6 +88,8 @@ pub(crate) struct RemoveArgs {
 /// Display detailed information on one or more networks
 #[derive(clap::Args)]
 pub(crate) struct InspectArgs {
+    #[command(flatten)]
+    format: inspect::Format,
     #[arg(required = true, value_name = "NETWORK")]
     networks: Vec<String>,
 }
@@ -111,42 +126,43 @@ fn create(args: &CreateArgs) -> Done {
 }
 
 fn list(args: &ListArgs) -> Done {
+    let filters =
+        Filters::new(&args.filter, &["driver", "id", "label", "name", "scope", "type", "dangling"])?;
     let engine = Engine::open_default()?;
-    engine.network(&NetworkSpec::new(DEFAULT))?;
-    let networks = engine.networks()?;
-    let of = |network: &Network| (network.name().to_owned(), network.driver(), network.id().to_owned());
-    let mut rows: Vec<(String, &str, String)> = networks.iter().map(of).collect();
-    rows.extend(ALWAYS.map(|(name, driver, id)| (name.to_owned(), driver, id.to_owned())));
-    rows.sort();
-    let mut table = Table::new(&["NETWORK ID", "NAME", "DRIVER", "SCOPE"]);
-    let mut ids = String::new();
-    for (name, driver, id) in rows {
-        let id = units::id(&id, args.no_trunc);
-        ids += &format!("{id}\n");
-        table.row([id.to_owned(), name, driver.to_owned(), "local".to_owned()]);
+    let mut networks = inspect::network::all(&engine)?;
+    networks.sort_by(|a, b| a.name().cmp(b.name()));
+    let mut rows = Vec::new();
+    for network in &networks {
+        let own = !matches!(network.name(), DEFAULT | "host" | "none");
+        let kept = filters.names("name", network.name())?
+            && filters.names("id", network.id())?
+            && filters.exactly("driver", network.driver())
+            && filters.exactly("scope", "local")
+            && filters.exactly("type", if own { "custom" } else { "builtin" })
+            && filters.labels(network.labels())
+            && filters.flag("dangling", || Ok(own && !network.is_used()?))?;
+        if kept {
+            rows.push(row(network, args.no_trunc));
+        }
     }
-    if args.quiet {
-        crate::out::text(ids)?
-    } else {
-        crate::out::text(table)?
-    }
+    crate::out::text(LISTING.render(&args.flags, &rows)?)?;
     Ok(0)
 }
 
-/// The network of that name, id or unambiguous beginning of an id.
-fn find(engine: &Engine, wanted: &str) -> Result<Option<Network>, Fail> {
-    if wanted == DEFAULT {
-        return Ok(Some(engine.network(&NetworkSpec::new(DEFAULT))?));
-    }
-    let networks = engine.networks()?;
-    if let Some(network) = networks.iter().find(|network| network.name() == wanted) {
-        return Ok(Some(network.clone()));
-    }
-    let mut meant = networks.into_iter().filter(|network| network.id().starts_with(wanted));
-    match (meant.next(), meant.next()) {
-        (Some(_), Some(_)) => Err(Fail::new(1, format!("network {wanted} is ambiguous"))),
-        (found, _) => Ok(found.filter(|_| !wanted.is_empty())),
-    }
+fn row(network: &Found, whole: bool) -> Value {
+    let text = |yes: bool| Value::from(if yes { "true" } else { "false" });
+    let real = matches!(network, Found::Own(_));
+    let fields = [
+        ("ID", units::id(network.id(), whole).into()),
+        ("Name", network.name().into()),
+        ("Driver", network.driver().into()),
+        ("Scope", "local".into()),
+        ("IPv4", text(real)),
+        ("IPv6", text(false)),
+        ("Internal", text(network.is_internal())),
+        ("CreatedAt", network.created().map_or_else(String::new, units::date).into()),
+    ];
+    list::row(&LISTING, fields, Some(network.labels()))
 }
 
 fn remove(args: &RemoveArgs) -> Done {
@@ -155,7 +171,7 @@ fn remove(args: &RemoveArgs) -> Done {
         if ALWAYS.iter().any(|(always, ..)| *always == name) {
             return Err(Fail::new(1, format!("{name} is a pre-defined network and cannot be removed")));
         }
-        match find(&engine, name)? {
+        match inspect::network::find(&engine, name)? {
             Some(network) => Ok(engine.remove_network(network.name())?),
             None if args.force => Err(Fail::missing("network", name).with(0)),
             None => Err(Fail::missing("network", name)),
@@ -165,45 +181,8 @@ fn remove(args: &RemoveArgs) -> Done {
 
 fn inspect(args: &InspectArgs) -> Done {
     let engine = Engine::open_default()?;
-    volume::inspect_each(&args.networks, |name| {
-        if let Some((name, driver, id)) = ALWAYS.iter().find(|(always, ..)| *always == name) {
-            return Ok(json!({ "Name": name, "Id": id, "Scope": "local", "Driver": driver }));
-        }
-        let network = find(&engine, name)?.ok_or_else(|| Fail::missing("network", name))?;
-        describe(&network)
+    inspect::each(&args.networks, &args.format, |name| match inspect::network::find(&engine, name)? {
+        Some(network) => inspect::network::describe(&network),
+        None => Err(Fail::missing("network", name)),
     })
-}
-
-/// What docker tells of a network, as far as there is such a thing here.
-fn describe(network: &Network) -> Result<Value, Fail> {
-    let subnet = network.subnet();
-    let bits = subnet.split_once('/').map_or("32", |(_, bits)| bits);
-    let mut containers = serde_json::Map::new();
-    for one in network.attached()? {
-        let name = one.names.first().cloned().unwrap_or_default();
-        let address = format!("{}/{bits}", one.address);
-        containers.insert(one.container, json!({ "Name": name, "IPv4Address": address }));
-    }
-    Ok(json!({
-        "Name": network.name(),
-        "Id": network.id(),
-        "Created": volume::rfc3339(network.created()),
-        "Scope": "local",
-        "Driver": network.driver(),
-        "EnableIPv4": true,
-        "EnableIPv6": false,
-        "IPAM": {
-            "Driver": "default",
-            "Options": {},
-            "Config": [{ "Subnet": subnet, "Gateway": network.gateway().to_string() }],
-        },
-        "Internal": network.is_internal(),
-        "Attachable": false,
-        "Ingress": false,
-        "ConfigFrom": { "Network": "" },
-        "ConfigOnly": false,
-        "Containers": containers,
-        "Options": {},
-        "Labels": network.labels(),
-    }))
 }

@@ -10,7 +10,7 @@ use crate::dialect;
 use crate::fail::Fail;
 
 /// Flags that docker has, this program has not yet, and there is more to say about than that.
-const REASONS: [(&str, &str, &str); 7] = [
+const REASONS: &[(&str, &str, &str)] = &[
     ("run", "-P --publish-all", "publishing all exposed ports is not supported yet; name them with -p"),
     ("run", "-t --tty", "a terminal is not supported yet"),
     ("exec", "-t --tty", "a terminal is not supported yet"),
@@ -25,7 +25,7 @@ const REASONS: [(&str, &str, &str); 7] = [
 ];
 
 /// All other flags that docker has and this program has not yet: a user has not mistyped them.
-const FLAGS: [(&str, &str); 16] = [
+const FLAGS: &[(&str, &str)] = &[
     (
         "run",
         "--annotation -a --attach --blkio-weight --blkio-weight-device --cgroup-parent --cgroupns --cidfile \
@@ -52,8 +52,7 @@ const FLAGS: [(&str, &str); 16] = [
     ("rmi", "--no-prune --platform"),
     ("import", "-c --change -m --message --platform"),
     ("network create", "--config-from --config-only --ingress --ipam-driver --ipam-opt --ipv4 --scope"),
-    ("network ls", "-f --filter --format"),
-    ("network inspect", "-f --format -v --verbose"),
+    ("network inspect", "-v --verbose"),
     ("volume create", "-o --opt --availability --group --scope --sharing --type"),
     ("volume ls", "-f --filter --format --cluster"),
     ("volume inspect", "-f --format"),
@@ -61,11 +60,11 @@ const FLAGS: [(&str, &str); 16] = [
 ];
 
 /// Verbs that docker has and this program has not yet.
-const VERBS: [(&str, &str); 3] = [
+const VERBS: &[(&str, &str)] = &[
     (
         "",
         "attach builder buildx checkpoint commit compose config container context cp create diff events export history \
-         image info inspect load login logout manifest node pause plugin pull push rename restart save search \
+         image info load login logout manifest node pause plugin pull push rename restart save search \
          secret service stack start stats swarm system top trust unpause update",
     ),
     ("network", "connect disconnect prune"),

@@ -35,6 +35,12 @@ pub(crate) fn ago(time: Option<&str>) -> String {
     time.and_then(since).map_or_else(|| "N/A".into(), |long| format!("{long} ago"))
 }
 
+/// A time as Go prints one: `2026-01-02 03:04:05.123456789 +0000 UTC`.
+pub(crate) fn date(time: Timestamp) -> String {
+    let text = time.to_string();
+    format!("{} +0000 UTC", text.trim_end_matches('Z').replace('T', " "))
+}
+
 /// A size in decimal units with three digits: `4.26MB`.
 pub(crate) fn size(bytes: u64) -> String {
     const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];
@@ -136,6 +142,8 @@ mod tests {
 
     #[test]
     fn times_and_ids() {
+        let time: Timestamp = "2026-01-02T03:04:05.12Z".parse().unwrap();
+        assert_eq!(date(time), "2026-01-02 03:04:05.12 +0000 UTC");
         assert_eq!(ago(None), "N/A");
         assert_eq!(ago(Some("yesterday")), "N/A");
         assert_eq!(ago(Some(&Timestamp::now().to_string())), "Less than a second ago");

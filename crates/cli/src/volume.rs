@@ -160,7 +160,7 @@ fn inspect(args: &InspectArgs) -> Done {
     })
 }
 
-fn describe(volume: &Volume) -> Value {
+pub(crate) fn describe(volume: &Volume) -> Value {
     json!({
         "CreatedAt": rfc3339(volume.created()),
         "Driver": volume.driver(),
@@ -173,7 +173,7 @@ fn describe(volume: &Volume) -> Value {
 }
 
 /// Prints what was found as one JSON array, then what failed.
-pub(crate) fn inspect_each(names: &[String], describe: impl Fn(&str) -> Result<Value, Fail>) -> Done {
+fn inspect_each(names: &[String], describe: impl Fn(&str) -> Result<Value, Fail>) -> Done {
     let (mut found, mut failed) = (Vec::new(), Vec::new());
     for name in names {
         match describe(name) {
@@ -187,6 +187,6 @@ pub(crate) fn inspect_each(names: &[String], describe: impl Fn(&str) -> Result<V
 }
 
 /// A time as JSON has it here, to the second.
-pub(crate) fn rfc3339(time: SystemTime) -> String {
+fn rfc3339(time: SystemTime) -> String {
     jiff::Timestamp::try_from(time).map(|time| time.to_string()).unwrap_or_default()
 }

@@ -4,6 +4,7 @@ mod support;
 
 mod exec;
 mod images;
+mod inspect;
 mod life;
 mod messages;
 mod network;

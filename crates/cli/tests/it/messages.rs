@@ -18,9 +18,7 @@ fn help_and_version_go_to_standard_output() {
             cli.fails(125, &["run", "--privileged", "base"])
                 .starts_with("coracle: run --privileged: not supported")
         );
-        assert!(
-            cli.fails(1, &["inspect", "x"]).starts_with("coracle: `coracle inspect` is not supported yet")
-        );
+        assert!(cli.fails(1, &["swarm", "x"]).starts_with("coracle: `coracle swarm` is not supported yet"));
     });
 }
 
