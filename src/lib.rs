@@ -69,7 +69,7 @@ pub use container::{
     Restart, Source, StartPlan, State, Status, Stream, Streams,
 };
 pub use coracle_build::{
-    Allow, BuildSpec, Cancel, Event, HostAddress, Network as StepNetwork, Outcome, Place, Reason, StepReport,
+    Allow, BuildSpec, Cancel, Event, HostAddress, ImageConfig, Network as StepNetwork, Nothing, Outcome, Place, Reason, RunConfig, StepReport,
     Unpacked,
 };
 pub use coracle_host::{Exit, Kind};
@@ -79,7 +79,7 @@ pub use coracle_volume::VolumeSpec;
 pub use engine::Engine;
 pub use error::{Error, Result};
 pub use events::{EngineEvent, Events};
-pub use image::{Image, RemovedImage};
+pub use image::{HistoryEntry, Image, ImportSpec, LoadedImage, RemovedImage};
 pub use network::Network;
 pub use port::{Port, Publish, Published, tcp, udp};
 pub use signal::signal_number;

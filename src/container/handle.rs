@@ -109,6 +109,11 @@ impl Container {
         &self.record.image
     }
 
+    /// The id of its image.
+    pub fn image_id(&self) -> &str {
+        &self.record.image_id
+    }
+
     /// When it was made, in RFC 3339.
     pub fn created(&self) -> &str {
         &self.record.created

@@ -92,6 +92,20 @@ impl Blobs {
         Ok(bytes)
     }
 
+    /// Moves a file of a directory of ours under its digest, durably. The caller hashed what is in it.
+    pub(crate) fn adopt(&self, dir: &Dir, name: &str, digest: &Digest) -> Result<()> {
+        if self.has(digest)? {
+            return Ok(());
+        }
+        let file = dir.file(name, OFlags::RDONLY, 0)?;
+        rustix::fs::fsync(&file).call(|| format!("fsync({:?})", dir.path_of(name)))?;
+        match dir.rename_new(name, &self.dir, digest.hex()) {
+            Err(error) if error.kind() == Kind::AlreadyExists => Ok(()),
+            Err(error) => Err(error.into()),
+            Ok(()) => Ok(self.dir.sync()?),
+        }
+    }
+
     /// Puts a file under its digest, durably. The caller hashed what it wrote.
     pub(crate) fn publish(&self, file: StagedFile, digest: &Digest) -> Result<()> {
         if self.has(digest)? {

@@ -1,24 +1,31 @@
 //! Images: a config, a manifest and the layers that they list (OCI image-spec, config.md and manifest.md).
 
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
 use coracle_host::Kind;
-use oci_spec::image::{ImageConfiguration, ImageManifest, ImageManifestBuilder, MediaType, RootFsBuilder};
+use oci_spec::image::{
+    Descriptor, ImageConfiguration, ImageManifest, ImageManifestBuilder, MediaType, RootFsBuilder,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::blobs::Blob;
 use crate::names::{Record, descriptor};
-use crate::{ChainId, Context, DiffId, Digest, Error, ImageId, Reference, Result, Store, json};
+use crate::{ChainId, Context, DiffId, Digest, Error, ImageId, Layer, Reference, Result, Store, json};
 
 /// Most bytes of a manifest or config, as registries have it.
-const MOST_JSON: u64 = 4 << 20;
+pub(crate) const MOST_JSON: u64 = 4 << 20;
 
 /// An image of the store.
 #[derive(Clone, Debug)]
 pub struct Image {
     id: ImageId,
     manifest: Blob,
+    document: Arc<[u8]>,
     config: ImageConfiguration,
     layers: Vec<ChainId>,
     names: Vec<Reference>,
+    named: Option<SystemTime>,
     size: u64,
 }
 
@@ -33,9 +40,19 @@ impl Image {
         self.manifest.digest
     }
 
+    pub(crate) fn manifest_blob(&self) -> Blob {
+        self.manifest
+    }
+
     /// How to run it, and how it was made.
     pub fn config(&self) -> &ImageConfiguration {
         &self.config
+    }
+
+    /// The config as it is stored, with what the OCI types have no field for (docker's health check, shell and
+    /// triggers). Its digest is the image's id.
+    pub fn document(&self) -> &[u8] {
+        &self.document
     }
 
     /// Its layers, the lowest first.
@@ -46,6 +63,11 @@ impl Image {
     /// Its names, sorted.
     pub fn names(&self) -> &[Reference] {
         &self.names
+    }
+
+    /// When it was last given one of its names.
+    pub fn named(&self) -> Option<SystemTime> {
+        self.named
     }
 
     /// Bytes of its layers' plain tars.
@@ -72,7 +94,7 @@ impl Store {
     /// not what they were.
     pub fn image(&self, text: &str) -> Result<Option<Image>> {
         match self.record(text)? {
-            Some(record) => self.load(&record).context(|| format!("image {text:?}")).map(Some),
+            Some(record) => self.image_of(&record).context(|| format!("image {text:?}")).map(Some),
             None => Ok(None),
         }
     }
@@ -83,7 +105,9 @@ impl Store {
     /// As of [`Store::image`].
     pub fn list(&self) -> Result<Vec<Image>> {
         let records = self.records_of_ids("")?;
-        records.iter().map(|record| self.load(record).context(|| format!("image {}", record.image))).collect()
+        let names = self.records_of_names()?;
+        let image = |record: &Record| self.read(record, &names).context(|| format!("image {}", record.image));
+        records.iter().map(image).collect()
     }
 
     /// Makes an image of `layers` (the lowest first; see [`Store::chain`]) and stores it without a name. `config` is an
@@ -107,21 +131,29 @@ impl Store {
         config["rootfs"] = serde_json::to_value(rootfs).map_err(document)?;
         ImageConfiguration::deserialize(&config).map_err(document)?;
         let stored = self.blobs.write(&mut json::canonical(&config)?.as_slice())?;
-        let mut listed = Vec::with_capacity(stack.len());
-        for layer in &stack {
-            listed.push(descriptor(layer.media_type().clone(), layer.blob())?);
-        }
-        let manifest = ImageManifestBuilder::default()
-            .schema_version(2u32)
-            .media_type(MediaType::ImageManifest)
-            .config(descriptor(MediaType::ImageConfig, stored)?)
-            .layers(listed)
-            .build()
-            .map_err(wrong)?;
-        let manifest = self.blobs.write(&mut json::canonical(&manifest)?.as_slice())?;
-        let record = Record::new(None, stored.digest.into(), manifest);
+        self.put_image(stored, &stack, None)
+    }
+
+    /// Stores an image of a stored config without a name. `manifest` is taken as it is where it lists just these blobs; else
+    /// one is made.
+    pub(crate) fn put_image(&self, config: Blob, stack: &[Layer], manifest: Option<&[u8]>) -> Result<Image> {
+        let given = manifest.filter(|bytes| {
+            let listed = serde_json::from_slice::<ImageManifest>(bytes).ok();
+            listed.is_some_and(|listed| {
+                let own = |of: Blob| (of.digest.to_string(), of.size);
+                let theirs = |of: &Descriptor| (of.digest().to_string(), of.size());
+                theirs(listed.config()) == own(config)
+                    && listed.layers().iter().map(theirs).eq(stack.iter().map(|layer| own(layer.blob())))
+            })
+        });
+        let bytes = match given {
+            Some(bytes) => bytes.to_vec(),
+            None => json::canonical(&manifest_of(config, stack)?)?,
+        };
+        let manifest = self.blobs.write(&mut bytes.as_slice())?;
+        let record = Record::new(None, config.digest.into(), manifest);
         self.put_record(&record)?;
-        self.load(&record)
+        self.image_of(&record)
     }
 
     /// Gives an image a name, taking it from the image that had it.
@@ -154,9 +186,11 @@ impl Store {
 
     /// Removes a name and, with its last name, the image; or an image by id with its names, as `docker rmi` does.
     ///
+    /// An id stands for all names of its image; of several they are only taken with `force`.
+    ///
     /// # Errors
-    /// `NotFound`; `InUse` for an id whose image has names in several repositories: then say which name is meant.
-    pub fn remove(&self, text: &str) -> Result<Removed> {
+    /// `NotFound`; `InUse` for an id whose image has several names.
+    pub fn remove(&self, text: &str, force: bool) -> Result<Removed> {
         let _lock = self.names_lock()?;
         let record = self.record(text)?.ok_or_else(|| no_image(text))?;
         let named: Vec<Record> =
@@ -166,11 +200,9 @@ impl Store {
             None => (named.iter().collect(), Vec::new()),
         };
         let names = parse_names(&gone)?;
-        let mut repositories: Vec<String> = names.iter().map(Reference::repository).collect();
-        repositories.dedup();
-        if record.name.is_none() && repositories.len() > 1 {
+        if record.name.is_none() && names.len() > 1 && !force {
             let names: Vec<String> = names.iter().map(Reference::familiar).collect();
-            let text = format!("image {text:?} has names in several repositories: {}", names.join(", "));
+            let text = format!("image {text:?} has several names: {}", names.join(", "));
             return Err(Error::new(Kind::InUse, text));
         }
         for record in &gone {
@@ -223,14 +255,16 @@ impl Store {
         Ok(self.records_of_names()?.into_iter().find(matches))
     }
 
-    fn load(&self, record: &Record) -> Result<Image> {
+    pub(crate) fn image_of(&self, record: &Record) -> Result<Image> {
+        self.read(record, &self.records_of_names()?)
+    }
+
+    fn read(&self, record: &Record, names: &[Record]) -> Result<Image> {
         let manifest: ImageManifest = json::parse(&self.blobs.read(&record.manifest, MOST_JSON)?, || {
             format!("manifest {}", record.manifest)
         })?;
-        let config: ImageConfiguration =
-            json::parse(&self.blobs.read(&record.image.digest(), MOST_JSON)?, || {
-                format!("config {}", record.image)
-            })?;
+        let document = self.blobs.read(&record.image.digest(), MOST_JSON)?;
+        let config: ImageConfiguration = json::parse(&document, || format!("config {}", record.image))?;
         let diffs: Vec<DiffId> =
             config.rootfs().diff_ids().iter().map(|id| id.parse()).collect::<Result<_>>()?;
         let layers = ChainId::chain(&diffs);
@@ -238,12 +272,34 @@ impl Store {
         for (id, listed) in layers.iter().zip(manifest.layers()) {
             size += self.layer(id)?.map_or(listed.size(), |layer| layer.size());
         }
-        let named: Vec<Record> =
-            self.records_of_names()?.into_iter().filter(|other| other.image == record.image).collect();
-        let names = parse_names(&named.iter().collect::<Vec<_>>())?;
-        let manifest = Blob { digest: record.manifest, size: record.manifest_size };
-        Ok(Image { id: record.image, manifest, config, layers, names, size })
+        let named: Vec<&Record> = names.iter().filter(|other| other.image == record.image).collect();
+        let at = named.iter().map(|record| record.updated).max();
+        Ok(Image {
+            id: record.image,
+            manifest: Blob { digest: record.manifest, size: record.manifest_size },
+            document: document.into(),
+            config,
+            layers,
+            names: parse_names(&named)?,
+            named: at.map(|secs| SystemTime::UNIX_EPOCH + Duration::from_secs(secs)),
+            size,
+        })
     }
+}
+
+/// The manifest of a config and the layers under it (manifest.md).
+fn manifest_of(config: Blob, stack: &[Layer]) -> Result<ImageManifest> {
+    let mut listed = Vec::with_capacity(stack.len());
+    for layer in stack {
+        listed.push(descriptor(layer.media_type().clone(), layer.blob())?);
+    }
+    ImageManifestBuilder::default()
+        .schema_version(2u32)
+        .media_type(MediaType::ImageManifest)
+        .config(descriptor(MediaType::ImageConfig, config)?)
+        .layers(listed)
+        .build()
+        .map_err(|error| Error::invalid(format!("commit image: {error}")))
 }
 
 fn parse_names(records: &[&Record]) -> Result<Vec<Reference>> {

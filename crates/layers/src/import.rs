@@ -5,7 +5,8 @@ use std::io::Read;
 use oci_spec::image::{Arch, Config, HistoryBuilder, ImageConfiguration, ImageConfigurationBuilder, Os};
 
 use crate::apply::Trust;
-use crate::{ChainId, Context, Error, Image, Result, Store};
+use crate::layer::{Keep, Taken};
+use crate::{ChainId, Context, Error, Image, Layer, Result, Store};
 
 /// What an imported image's config says.
 #[derive(Clone, Debug, Default)]
@@ -54,9 +55,18 @@ impl Store {
     /// # Errors
     /// `Invalid` and `Corrupt`, naming the entry; `Exhausted` when the disk is full. Nothing is left then.
     pub fn import(&self, tar: impl Read, options: &ImportOptions) -> Result<Image> {
-        let keep = self.staging.file()?;
-        let layer = self.take_in(None, tar, Some(keep), Trust::Import).context(|| "import image")?;
+        let layer = self.import_layer(tar).context(|| "import image")?;
         self.commit_one(layer.chain_id(), options, "import")
+    }
+
+    /// The layer of [`Store::import`], for a config of the caller's own; see [`Store::commit`].
+    ///
+    /// # Errors
+    /// As of [`Store::import`].
+    pub fn import_layer(&self, tar: impl Read) -> Result<Layer> {
+        let keep = Keep::Copy(self.staging.file()?);
+        let taken = Taken { tar, keep, trust: Trust::Import, expect: None, expect_blob: None };
+        self.take_in(None, taken)
     }
 
     pub(crate) fn commit_one(&self, layer: ChainId, options: &ImportOptions, how: &str) -> Result<Image> {
@@ -90,7 +100,7 @@ pub fn host_config() -> Result<ImageConfiguration> {
 }
 
 /// This host's architecture in Go's words, as image configs have it.
-fn host_architecture() -> Result<Arch> {
+pub(crate) fn host_architecture() -> Result<Arch> {
     Ok(match std::env::consts::ARCH {
         "x86_64" => Arch::Amd64,
         "aarch64" => Arch::ARM64,

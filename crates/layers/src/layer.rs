@@ -91,6 +91,27 @@ pub(crate) struct Held {
     pub locks: Vec<Lock>,
 }
 
+/// The archive of a layer on its way in.
+pub(crate) struct Taken<'a, R> {
+    pub tar: R,
+    pub keep: Keep<'a>,
+    pub trust: Trust,
+    /// What it has to unpack from.
+    pub expect: Option<DiffId>,
+    /// What its bytes, as they come, have to be.
+    pub expect_blob: Option<Digest>,
+}
+
+/// Where the archive's bytes, as they come, are kept as a blob.
+pub(crate) enum Keep<'a> {
+    /// They are copied into this file.
+    Copy(StagedFile),
+    /// They come from this file of a directory of ours, which becomes the blob.
+    Move(&'a Dir, &'a str),
+    /// They come from a blob of the store.
+    Stored,
+}
+
 impl Store {
     /// The layer with this chain id.
     ///
@@ -141,8 +162,9 @@ impl Store {
     /// `Invalid` and `Corrupt`, naming the entry, for an archive that is refused or broken; `NotFound` for a missing
     /// parent; `Exhausted` when the disk is full.
     pub fn add_layer_from_tar(&self, parent: Option<&ChainId>, tar: impl Read) -> Result<Layer> {
-        let keep = self.staging.file()?;
-        self.take_in(parent, tar, Some(keep), Trust::Layer).context(|| "add layer")
+        let keep = Keep::Copy(self.staging.file()?);
+        self.take_in(parent, Taken { tar, keep, trust: Trust::Layer, expect: None, expect_blob: None })
+            .context(|| "add layer")
     }
 
     /// A layer from a blob of the store; else as of [`Store::add_layer_from_tar`].
@@ -150,8 +172,12 @@ impl Store {
     /// # Errors
     /// As of [`Store::add_layer_from_tar`]; `Corrupt` where the blob isn't what its digest says.
     pub fn add_layer_from_blob(&self, parent: Option<&ChainId>, blob: &Digest) -> Result<Layer> {
-        let reader = self.blobs.open(blob)?;
-        self.take_in(parent, reader, None, Trust::Layer).context(|| format!("add layer from blob {blob}"))
+        let tar = self.blobs.open(blob)?;
+        self.take_in(
+            parent,
+            Taken { tar, keep: Keep::Stored, trust: Trust::Layer, expect: None, expect_blob: None },
+        )
+        .context(|| format!("add layer from blob {blob}"))
     }
 
     /// A layer from an overlay's upper directory, the entry `name` of `dir`, which must be on the store's file system
@@ -210,17 +236,17 @@ impl Store {
     }
 
     /// Unpacks what comes in and publishes it.
-    pub(crate) fn take_in(
-        &self,
-        parent: Option<&ChainId>,
-        from: impl Read,
-        keep: Option<StagedFile>,
-        trust: Trust,
-    ) -> Result<Layer> {
+    pub(crate) fn take_in(&self, parent: Option<&ChainId>, taken: Taken<'_, impl Read>) -> Result<Layer> {
+        let Taken { tar, keep, trust, expect, expect_blob } = taken;
         let below = self.hold(parent)?;
         let staged = self.staging.dir()?;
         let tree = staged.dir().make_new(HOME, 0o700)?.make_new(FS, 0o755)?;
-        let mut archive = Archive::new(Incoming::new(from, keep)?);
+        let (copy, moved) = match keep {
+            Keep::Copy(file) => (Some(file), None),
+            Keep::Move(dir, name) => (None, Some((dir, name))),
+            Keep::Stored => (None, None),
+        };
+        let mut archive = Archive::new(Incoming::new(tar, copy)?);
         if trust == Trust::Import {
             archive = archive.whole();
         }
@@ -228,6 +254,12 @@ impl Store {
         archive.drain()?;
         let Arrived { compression, blob, blob_size, tar, tar_size, kept } = archive.into_inner().finish()?;
         let diff_id = DiffId::from(tar);
+        if let Some(expect) = expect.filter(|expect| *expect != diff_id) {
+            return Err(Error::corrupt(format!("its diff id is {diff_id}, where {expect} is expected")));
+        }
+        if let Some(expect) = expect_blob.filter(|expect| *expect != blob) {
+            return Err(Error::corrupt(format!("its digest is {blob}, where {expect} is expected")));
+        }
         let layer = Layer {
             chain_id: ChainId::next(parent, &diff_id),
             diff_id,
@@ -237,10 +269,13 @@ impl Store {
             blob_size,
             size: tar_size,
         };
-        match self.layer(&layer.chain_id)? {
-            Some(known) => Ok(known),
-            None => self.publish(&staged, kept, layer),
+        if let Some(known) = self.layer(&layer.chain_id)? {
+            return Ok(known);
         }
+        if let Some((dir, name)) = moved {
+            self.blobs.adopt(dir, name, &blob)?;
+        }
+        self.publish(&staged, kept, layer)
     }
 
     /// Puts the filled [`HOME`] of a staged directory under its chain id: durable first, the blob before the tree,

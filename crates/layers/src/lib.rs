@@ -55,6 +55,7 @@
 #![forbid(unsafe_code)]
 
 mod apply;
+mod archive;
 mod blobs;
 mod capture;
 mod compression;
@@ -74,6 +75,7 @@ mod xattr;
 
 pub use coracle_host as host;
 
+pub use archive::Loaded;
 pub use blobs::{Blob, BlobReader, BlobWriter, Blobs};
 pub use capture::{Capture, CapturePlan};
 pub use digest::{ChainId, DiffId, Digest, ImageId};

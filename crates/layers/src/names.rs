@@ -16,8 +16,8 @@ const ID: char = '@';
 
 const INDEX: &str = "index.json";
 
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
-const IMAGE_NAME: &str = "io.containerd.image.name";
+pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
+pub(crate) const IMAGE_NAME: &str = "io.containerd.image.name";
 
 /// What a file of `images/` says.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -46,13 +46,16 @@ impl Record {
 
     fn descriptor(&self, name: &str) -> Result<Descriptor> {
         let reference: Reference = name.parse()?;
-        let annotations =
-            [(REF_NAME.to_owned(), reference.familiar()), (IMAGE_NAME.to_owned(), reference.to_string())];
         let blob = Blob { digest: self.manifest, size: self.manifest_size };
-        let mut descriptor = descriptor(MediaType::ImageManifest, blob)?;
-        descriptor.set_annotations(Some(annotations.into_iter().collect()));
-        Ok(descriptor)
+        Ok(annotate(descriptor(MediaType::ImageManifest, blob)?, &reference))
     }
+}
+
+/// Says which name a manifest goes by, for skopeo and its like and for containerd.
+pub(crate) fn annotate(mut descriptor: Descriptor, name: &Reference) -> Descriptor {
+    let annotations = [(REF_NAME.to_owned(), name.familiar()), (IMAGE_NAME.to_owned(), name.to_string())];
+    descriptor.set_annotations(Some(annotations.into_iter().collect()));
+    descriptor
 }
 
 /// A blob as manifests and indexes list it (descriptor.md).

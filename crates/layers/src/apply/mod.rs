@@ -15,7 +15,7 @@ use rustix::io::Errno;
 
 pub(crate) use attributes::set_time;
 pub(crate) use lower::{Attributes, is_whiteout, root as root_attributes};
-pub(crate) use name::{Trust, is_reserved};
+pub(crate) use name::{Trust, components, is_reserved};
 
 use crate::tar::{Archive, Entry, What, show};
 use crate::xattr::{is_overlay, os};

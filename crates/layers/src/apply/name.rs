@@ -34,7 +34,7 @@ pub(super) enum Target<'a> {
 }
 
 /// The components of a name: without empty ones and `.`; `..` is refused, since no honest writer needs it.
-pub(super) fn components<'a>(path: &'a [u8], trust: Trust, what: &str) -> Result<Vec<&'a [u8]>> {
+pub(crate) fn components<'a>(path: &'a [u8], trust: Trust, what: &str) -> Result<Vec<&'a [u8]>> {
     if trust == Trust::Import && path.starts_with(b"/") {
         return Err(Error::invalid(format!("{what} is absolute")));
     }

@@ -116,18 +116,18 @@ fn names_come_and_go() {
         assert_eq!(listed()[1], ("a:2".to_owned(), second));
         assert_eq!(store.image("a:2").unwrap().unwrap().id(), two.id());
 
-        let error = store.remove(&one.id().to_string()).unwrap_err();
+        let error = store.remove(&one.id().to_string(), false).unwrap_err();
         assert_eq!(error.kind(), Kind::InUse);
         assert!(error.to_string().contains("a:1, example.org/b:latest"), "{error}");
-        let removed = store.remove("example.org/b").unwrap();
+        let removed = store.remove("example.org/b", false).unwrap();
         assert_eq!(removed, Removed { untagged: vec![name("example.org/b")], deleted: None });
-        let removed = store.remove(&one.id().hex()[..12]).unwrap();
+        let removed = store.remove(&one.id().hex()[..12], false).unwrap();
         assert_eq!(removed, Removed { untagged: vec![name("a:1")], deleted: Some(one.id()) });
         assert!(store.image(&one.id().to_string()).unwrap().is_none());
         store.untag(&name("a:2")).unwrap();
         assert_eq!(store.list().unwrap().len(), 1);
         assert!(store.list().unwrap()[0].names().is_empty() && listed().is_empty());
-        for error in [store.untag(&name("a:2")).unwrap_err(), store.remove("a:2").unwrap_err()] {
+        for error in [store.untag(&name("a:2")).unwrap_err(), store.remove("a:2", false).unwrap_err()] {
             assert_eq!(error.kind(), Kind::NotFound);
             assert!(error.to_string().contains("a:2"), "{error}");
         }

@@ -1,5 +1,7 @@
 //! The store on a real file system, as root of a private host.
 
+mod archive;
+mod archive_oracle;
 mod capture;
 mod fuzz;
 mod hostile;

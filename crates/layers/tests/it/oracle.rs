@@ -10,7 +10,7 @@ use crate::tree::{assert_same, fill};
 use crate::{attach, store};
 
 /// Whether `program` is there; without it the test is a named skip.
-fn has(host: &Host, program: &str) -> bool {
+pub fn has(host: &Host, program: &str) -> bool {
     let found = Command::new(program).arg("--version").output().is_ok();
     if !found {
         skip(host.test(), &format!("{program} is not installed"));
@@ -19,14 +19,14 @@ fn has(host: &Host, program: &str) -> bool {
 }
 
 #[track_caller]
-fn ok(output: std::io::Result<Output>) -> String {
+pub fn ok(output: std::io::Result<Output>) -> String {
     let output = output.unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// A store with the image `acc-base:1`: a captured shell, and a layer of everything that changes something.
-fn prepare(host: &Host) -> (coracle_layers::Store, coracle_layers::Image) {
+pub fn prepare(host: &Host) -> (coracle_layers::Store, coracle_layers::Image) {
     let store = store(&host.dir().join("state"));
     let base = store.capture(&Capture::new().program("/bin/sh").plan().unwrap()).unwrap();
     let dir = coracle_host::Dir::open(host.dir()).unwrap();

@@ -1,0 +1,129 @@
+//! What an archive's index or manifest lists: which images, of which members, under which names. Touches nothing.
+
+use oci_spec::image::{Arch, Descriptor, ImageIndex, ImageManifest, MediaType, Os};
+
+use super::members::{Members, absent};
+use super::{INDEX, LAYOUT, Listed, MANIFEST};
+use crate::import::host_architecture;
+use crate::names::{IMAGE_NAME, REF_NAME};
+use crate::{Digest, Error, Reference, Result, json};
+
+/// Indexes in indexes.
+const DEEPEST: usize = 4;
+
+/// An image of an archive, not yet in the store.
+pub(super) struct Pending {
+    pub config: Vec<u8>,
+    /// The members that are its layers, the lowest first.
+    pub layers: Vec<String>,
+    /// The manifest's bytes, where the archive is an image layout.
+    pub manifest: Option<Vec<u8>>,
+    pub names: Vec<Reference>,
+}
+
+/// All images of an archive. A layout's index counts before docker's manifest, which only has names then.
+pub(super) fn images(members: &Members) -> Result<Vec<Pending>> {
+    let listed: Option<Vec<Listed>> = members.json(MANIFEST)?;
+    let index: Option<ImageIndex> = match members.json::<serde_json::Value>(LAYOUT)? {
+        None => None,
+        Some(layout) => match layout["imageLayoutVersion"].as_str() {
+            Some("1.0.0") => members.json(INDEX)?,
+            other => return Err(Error::unsupported(format!("image layout version {other:?}"))),
+        },
+    };
+    let mut images: Vec<Pending> = Vec::new();
+    if let Some(index) = index {
+        for descriptor in index.manifests() {
+            let names = names_of(descriptor);
+            let Some((config, layers, manifest)) = manifest(members, descriptor, DEEPEST)? else { continue };
+            match images.iter_mut().find(|known| known.manifest.as_ref() == Some(&manifest)) {
+                Some(known) => known.names.extend(names),
+                None => images.push(Pending { config, layers, manifest: Some(manifest), names }),
+            }
+        }
+    }
+    let complete = !images.is_empty();
+    for one in listed.iter().flatten() {
+        let config = members.read(&clean(&one.config))?.ok_or_else(|| absent(&one.config))?;
+        let tags = one.repo_tags.iter().flatten().map(|tag| tag.parse());
+        let names: Vec<Reference> = tags.collect::<Result<_>>()?;
+        match images.iter_mut().find(|known| known.config == config) {
+            Some(known) if known.names.is_empty() => known.names = names,
+            Some(known) if !complete => known.names.extend(names),
+            Some(_) => {}
+            None => {
+                let layers = one.layers.iter().flatten().map(|path| clean(path)).collect();
+                images.push(Pending { config, layers, manifest: None, names });
+            }
+        }
+    }
+    if images.is_empty() {
+        let text = match listed.is_some() || members.open(LAYOUT)?.is_some() {
+            true => "there is no image for this machine in it".to_owned(),
+            false => format!("no archive of images: neither {MANIFEST} nor {LAYOUT} is in it"),
+        };
+        return Err(Error::invalid(text));
+    }
+    for image in &mut images {
+        image.names.sort();
+        image.names.dedup();
+    }
+    Ok(images)
+}
+
+type Found = (Vec<u8>, Vec<String>, Vec<u8>);
+
+/// Config, layers and bytes of the manifest that a descriptor means on this machine. `None`: it is no image for it.
+fn manifest(members: &Members, descriptor: &Descriptor, deepest: usize) -> Result<Option<Found>> {
+    let digest: Digest = descriptor.digest().to_string().parse()?;
+    let Some(bytes) = members.blob(&digest)? else { return Err(absent(&digest.to_string())) };
+    let listed = |text: &Descriptor| -> Result<Digest> { text.digest().to_string().parse() };
+    // By what it holds: writers are careless with the media types of nested documents.
+    let document: serde_json::Value = json::parse(&bytes, || digest.to_string())?;
+    if document.get("manifests").is_some() {
+        let index: ImageIndex = json::parse(&bytes, || format!("index {digest}"))?;
+        let deeper = deepest.checked_sub(1).ok_or_else(|| Error::invalid("indexes in indexes in indexes"))?;
+        for one in index.manifests().iter().filter(|one| is_ours(one)) {
+            // An archive may have the blobs of some platforms only.
+            let there = members.open(&format!("blobs/sha256/{}", listed(one)?.hex()))?.is_some();
+            if there && let Some(found) = manifest(members, one, deeper)? {
+                return Ok(Some(found));
+            }
+        }
+        return Ok(None);
+    }
+    let parsed: ImageManifest = json::parse(&bytes, || format!("manifest {digest}"))?;
+    if let MediaType::Other(kind) = parsed.config().media_type()
+        && kind != "application/vnd.docker.container.image.v1+json"
+    {
+        return Err(Error::unsupported(format!("manifest {digest}: is of {kind}, not of an image")));
+    }
+    let config = listed(parsed.config())?;
+    let config = members.blob(&config)?.ok_or_else(|| absent(&config.to_string()))?;
+    let layers = parsed.layers().iter().map(|layer| Ok(format!("blobs/sha256/{}", listed(layer)?.hex())));
+    Ok(Some((config, layers.collect::<Result<_>>()?, bytes)))
+}
+
+/// Whether a manifest of an index is an image for this machine; attestations say that they are for none.
+fn is_ours(descriptor: &Descriptor) -> bool {
+    let Some(platform) = descriptor.platform() else { return true };
+    let known = |arch: &Arch| host_architecture().is_ok_and(|own| own == *arch);
+    *platform.os() == Os::Linux && known(platform.architecture())
+}
+
+/// A name in full, or one whose tag is said; a tag alone (as skopeo writes it) names nothing here.
+fn names_of(descriptor: &Descriptor) -> Vec<Reference> {
+    let Some(notes) = descriptor.annotations() else { return Vec::new() };
+    let full = notes.get(IMAGE_NAME).and_then(|name| name.parse().ok());
+    let familiar = || {
+        let name = notes.get(REF_NAME).filter(|name| name.contains(['/', ':']))?;
+        name.parse().ok()
+    };
+    let name: Option<Reference> = full.or_else(familiar);
+    name.into_iter().filter(|name| name.digest().is_none()).collect()
+}
+
+/// Docker's manifest names members as they are, others with `./` before it.
+fn clean(path: &str) -> String {
+    path.split('/').filter(|part| !part.is_empty() && *part != ".").collect::<Vec<_>>().join("/")
+}

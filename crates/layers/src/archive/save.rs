@@ -1,0 +1,104 @@
+//! Writing images into an archive.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Read, Write};
+
+use coracle_host::Kind;
+use oci_spec::image::{Descriptor, ImageIndexBuilder, ImageManifest, MediaType};
+use serde_json::json;
+
+use super::{INDEX, LAYOUT, Listed, MANIFEST, REPOSITORIES};
+use crate::image::MOST_JSON;
+use crate::names::{annotate, descriptor};
+use crate::tar::{Entry, What, Writer};
+use crate::{Context, Digest, Error, Image, Reference, Result, Store, json};
+
+impl Store {
+    /// Writes images into one tar, each under these of its names (none are fine), every blob once. The tar is an OCI image
+    /// layout and a docker archive at once, and the same images make the same bytes. It is written as it is made: after
+    /// a failure `out` has got a part of it.
+    ///
+    /// # Errors
+    /// What writing fails with; `NotFound` and `Corrupt` for an image whose blobs are not what they were.
+    pub fn save(&self, images: &[(Image, Vec<Reference>)], out: impl Write) -> Result<()> {
+        self.write_archive(images, out).context(|| "save images")
+    }
+
+    fn write_archive(&self, images: &[(Image, Vec<Reference>)], out: impl Write) -> Result<()> {
+        let mut writer = Writer::new(out);
+        let mut manifests: Vec<Descriptor> = Vec::new();
+        let mut listed = Vec::new();
+        let mut repositories: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+        let mut written = BTreeSet::new();
+        for name in ["blobs/", "blobs/sha256/"] {
+            writer.add(&Entry::new(name, What::Dir, 0o755), &mut io::empty())?;
+        }
+        for (image, names) in images {
+            let manifest = self.blobs().read(&image.manifest(), MOST_JSON)?;
+            let parsed: ImageManifest = json::parse(&manifest, || format!("manifest {}", image.manifest()))?;
+            let layers = digests(&parsed)?;
+            for digest in layers.iter().chain([&image.id().digest(), &image.manifest()]) {
+                if written.insert(*digest) {
+                    self.write_blob(&mut writer, digest)?;
+                }
+            }
+            let blob = image.manifest_blob();
+            let of = descriptor(MediaType::ImageManifest, blob)?;
+            match names.as_slice() {
+                [] => manifests.push(of),
+                names => manifests.extend(names.iter().map(|name| annotate(of.clone(), name))),
+            }
+            let top = layers.last().map(Digest::hex).unwrap_or_default();
+            for name in names {
+                if let Some((repository, tag)) = name.familiar().rsplit_once(':') {
+                    repositories
+                        .entry(repository.to_owned())
+                        .or_default()
+                        .insert(tag.to_owned(), top.clone());
+                }
+            }
+            listed.push(Listed {
+                config: member(&image.id().digest()),
+                repo_tags: (!names.is_empty()).then(|| names.iter().map(Reference::familiar).collect()),
+                layers: Some(layers.iter().map(member).collect()),
+            });
+        }
+        let index = ImageIndexBuilder::default()
+            .schema_version(2u32)
+            .media_type(MediaType::ImageIndex)
+            .manifests(manifests)
+            .build()
+            .map_err(|error| Error::invalid(format!("{INDEX}: {error}")))?;
+        let mut small = |name: &str, bytes: Vec<u8>| {
+            let entry = Entry::new(name, What::File { size: bytes.len() as u64 }, 0o644);
+            writer.add(&entry, &mut bytes.as_slice())
+        };
+        small(INDEX, json::canonical(&index)?)?;
+        small(MANIFEST, json::canonical(&listed)?)?;
+        small(LAYOUT, json::canonical(&json!({ "imageLayoutVersion": "1.0.0" }))?)?;
+        small(REPOSITORIES, json::canonical(&repositories)?)?;
+        let mut out = writer.finish()?;
+        Ok(coracle_host::Call::call(out.flush(), || "write(tar)")?)
+    }
+
+    /// The reader verifies: a damaged blob fails here, and doesn't travel.
+    fn write_blob<W: Write>(&self, writer: &mut Writer<W>, digest: &Digest) -> Result<()> {
+        let mut reader = self.blobs().open(digest)?;
+        let size = reader.blob().size;
+        writer.add(&Entry::new(member(digest), What::File { size }, 0o644), &mut reader)?;
+        // Only the read that finds the end compares the digests.
+        match reader.read(&mut [0]).map_err(|error| Error::reading(&format!("blob {digest}"), &error))? {
+            0 => Ok(()),
+            _ => Err(Error::new(Kind::InUse, format!("blob {digest} grew while it was read"))),
+        }
+    }
+}
+
+/// Where a blob is in the archive.
+fn member(digest: &Digest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
+}
+
+fn digests(manifest: &ImageManifest) -> Result<Vec<Digest>> {
+    manifest.layers().iter().map(|layer| layer.digest().to_string().parse()).collect()
+}
