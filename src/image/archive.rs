@@ -45,7 +45,8 @@ impl Engine {
 
     /// The images that a text means when they are saved, each with the name that it goes by.
     fn meant(&self, text: &str) -> Result<Vec<(coracle_layers::Image, Option<Reference>)>> {
-        let reference: Option<Reference> = text.parse().ok().filter(|name: &Reference| name.digest().is_none());
+        let reference: Option<Reference> =
+            text.parse().ok().filter(|name: &Reference| name.digest().is_none());
         if let Some(name) = reference.filter(|_| !has_tag(text)) {
             let repository = name.repository();
             let all = self.0.store.list()?;
@@ -60,9 +61,8 @@ impl Engine {
             }
         }
         let image = self.0.store.image(text).doing(|| "save images")?;
-        let image = image.ok_or_else(|| {
-            Error::new(Kind::NotFound, format!("save images: no such image: {text}"))
-        })?;
+        let image =
+            image.ok_or_else(|| Error::new(Kind::NotFound, format!("save images: no such image: {text}")))?;
         // An id may look like a name; then it is none of this image's.
         let name = text.parse().ok().filter(|name| image.names().contains(name));
         Ok(vec![(image, name)])

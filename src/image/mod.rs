@@ -215,7 +215,6 @@ impl Image {
     pub fn tag(&self, name: &str) -> Result<Image> {
         self.engine.tag(self, name)
     }
-
 }
 
 /// An image is taken by its id: what it is, whatever becomes of its name.
@@ -224,4 +223,3 @@ impl From<&Image> for String {
         image.id()
     }
 }
-

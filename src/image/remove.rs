@@ -79,7 +79,8 @@ impl Engine {
             container.state().is_ok_and(|state| matches!(state, State::Running | State::Starting))
         };
         let by = users.iter().find(running);
-        let conflict = conflict(name.is_some(), image.stored.names().len(), by.is_some(), !users.is_empty(), force);
+        let conflict =
+            conflict(name.is_some(), image.stored.names().len(), by.is_some(), !users.is_empty(), force);
         if let Some(conflict) = conflict {
             let user = by.or(users.first()).map_or("", |container| &container.id()[..12]);
             return Err(Error::new(Kind::InUse, sentence(conflict, text, &id[7..19], user)));
