@@ -32,11 +32,23 @@ pub(crate) enum Command {
     Wait(kill::WaitArgs),
     Rm(rm::Args),
     Rmi(images::RemoveArgs),
+    Image(ImageArgs),
+    History(images::HistoryArgs),
     Import(images::ImportArgs),
+    Load(images::LoadArgs),
+    Save(images::SaveArgs),
     Tag(images::TagArgs),
     Network(NetworkArgs),
     Volume(VolumeArgs),
     Version(version::Args),
+}
+
+/// Manage images
+#[derive(Args)]
+#[command(arg_required_else_help = true)]
+pub(crate) struct ImageArgs {
+    #[command(subcommand)]
+    pub(crate) command: images::Command,
 }
 
 /// Manage networks
@@ -78,7 +90,11 @@ pub(crate) fn dispatch(command: Command) -> Done {
         Command::Wait(args) => kill::wait(&args),
         Command::Rm(args) => rm::run(&args),
         Command::Rmi(args) => images::remove(&args),
+        Command::Image(args) => images::run(&args.command),
+        Command::History(args) => images::history(&args),
         Command::Import(args) => images::import(&args),
+        Command::Load(args) => images::load(&args),
+        Command::Save(args) => images::save(&args),
         Command::Tag(args) => images::tag(&args),
         Command::Network(args) => network::run(&args.command),
         Command::Volume(args) => volume::run(&args.command),

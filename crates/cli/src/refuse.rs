@@ -46,29 +46,39 @@ const FLAGS: &[(&str, &str)] = &[
          --cpu-period --cpu-quota --cpuset-cpus --cpuset-mems -m --memory --memory-swap -o --output --platform \
          --provenance --pull --push --sbom --security-opt --shm-size --squash --ulimit",
     ),
-    ("images", "--digests -f --filter --format --tree"),
+    ("images", "--format --tree"),
     ("logs", "--details --since --until"),
     ("rm", "-l --link"),
-    ("rmi", "--no-prune --platform"),
-    ("import", "-c --change -m --message --platform"),
+    ("rmi", "--platform"),
+    ("import", "--platform"),
     ("network create", "--config-from --config-only --ingress --ipam-driver --ipam-opt --ipv4 --scope"),
     ("network inspect", "-v --verbose"),
     ("volume create", "-o --opt --availability --group --scope --sharing --type"),
     ("volume ls", "-f --filter --format --cluster"),
     ("volume inspect", "-f --format"),
     ("volume prune", "--filter"),
+    ("history", "--format --platform"),
+    ("save", "--platform"),
+    ("load", "--platform"),
+    ("image ls", "--format --tree"),
+    ("image rm", "--platform"),
+    ("image import", "--platform"),
+    ("image history", "--format --platform"),
+    ("image save", "--platform"),
+    ("image load", "--platform"),
 ];
 
 /// Verbs that docker has and this program has not yet.
 const VERBS: &[(&str, &str)] = &[
     (
         "",
-        "attach builder buildx checkpoint commit compose config container context cp create diff events export history \
-         image info load login logout manifest node pause plugin pull push rename restart save search \
+        "attach builder buildx checkpoint commit compose config container context cp create diff events export \
+         info login logout manifest node pause plugin pull push rename restart search \
          secret service stack start stats swarm system top trust unpause update",
     ),
     ("network", "connect disconnect prune"),
     ("volume", "update"),
+    ("image", "build inspect pull push"),
 ];
 
 /// What to print for what clap could not make sense of, and the status that docker ends with then: 125 for flags, 1
@@ -174,10 +184,12 @@ fn has(words: &str, word: &str) -> bool {
 fn wrong_count(verb: &str) -> Fail {
     let wants = match verb {
         "exec" => "at least 2 arguments",
-        "tag" => "2 arguments",
-        "logs" | "network create" | "build" => "1 argument",
-        "volume create" | "images" => "at most 1 argument",
-        "ps" | "network ls" | "volume ls" | "version" => "no arguments",
+        "tag" | "image tag" => "2 arguments",
+        "logs" | "network create" | "build" | "history" | "image history" => "1 argument",
+        "volume create" | "images" | "image ls" => "at most 1 argument",
+        "ps" | "network ls" | "volume ls" | "version" | "load" | "image load" | "image prune" => {
+            "no arguments"
+        }
         _ => "at least 1 argument",
     };
     let does = if wants == "no arguments" { "accepts" } else { "requires" };

@@ -78,7 +78,7 @@ fn images_are_listed_named_and_removed() {
         let id = id.trim();
         assert_eq!(cells(&cli.ok(&["images", "base:nosuch"])).len(), 1);
 
-        assert!(cli.fails(1, &["rmi", &table[1][2]]).contains("several repositories"));
+        assert!(cli.fails(1, &["rmi", &table[1][2]]).contains("is referenced in multiple repositories"));
         assert_eq!(cli.ok(&["rmi", "base"]), "Untagged: base:latest\n");
         let removed = cli.ok(&["rmi", id]);
         assert_eq!(removed, format!("Untagged: reg.example:5000/team/base:1\nDeleted: {id}\n"));

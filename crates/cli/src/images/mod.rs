@@ -1,0 +1,68 @@
+//! Everything about images: `coracle image …`, and the verbs that are short for those.
+
+mod archive;
+mod filter;
+mod history;
+mod import;
+mod list;
+mod prune;
+mod remove;
+
+use coracle::{Engine, Image};
+
+use crate::fail::{Done, Fail};
+
+pub(crate) use archive::{LoadArgs, SaveArgs, load, save};
+pub(crate) use history::{HistoryArgs, history};
+pub(crate) use import::{ImportArgs, import};
+pub(crate) use list::{ListArgs, list};
+pub(crate) use prune::{PruneArgs, prune};
+pub(crate) use remove::{RemoveArgs, remove};
+
+/// The verbs of `coracle image`.
+#[derive(clap::Subcommand)]
+pub(crate) enum Command {
+    History(HistoryArgs),
+    Import(ImportArgs),
+    Load(LoadArgs),
+    #[command(alias = "list")]
+    Ls(ListArgs),
+    Prune(PruneArgs),
+    #[command(alias = "remove")]
+    Rm(RemoveArgs),
+    Save(SaveArgs),
+    Tag(TagArgs),
+}
+
+/// Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE
+#[derive(clap::Args)]
+pub(crate) struct TagArgs {
+    #[arg(value_name = "SOURCE_IMAGE[:TAG]")]
+    source: String,
+    #[arg(value_name = "TARGET_IMAGE[:TAG]")]
+    target: String,
+}
+
+pub(crate) fn run(command: &Command) -> Done {
+    match command {
+        Command::History(args) => history(args),
+        Command::Import(args) => import(args),
+        Command::Load(args) => load(args),
+        Command::Ls(args) => list(args),
+        Command::Prune(args) => prune(args),
+        Command::Rm(args) => remove(args),
+        Command::Save(args) => save(args),
+        Command::Tag(args) => tag(args),
+    }
+}
+
+/// Gives an image one more name.
+pub(crate) fn tag(args: &TagArgs) -> Done {
+    find(&Engine::open_default()?, &args.source)?.tag(&args.target)?;
+    Ok(0)
+}
+
+/// The image of that name or id.
+pub(crate) fn find(engine: &Engine, name: &str) -> Result<Image, Fail> {
+    engine.image(name)?.ok_or_else(|| Fail::missing("image", name))
+}

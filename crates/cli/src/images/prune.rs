@@ -1,0 +1,53 @@
+//! `coracle image prune`.
+
+use coracle::Engine;
+
+use super::filter::Filters;
+use super::remove::lines;
+use crate::fail::Done;
+
+/// Remove unused images
+#[derive(clap::Args)]
+pub(crate) struct PruneArgs {
+    /// Remove all unused images, not just dangling ones
+    #[arg(short, long)]
+    all: bool,
+    /// Provide filter values (e.g. "until=<timestamp>")
+    #[arg(long, value_name = "filter")]
+    filter: Vec<String>,
+    /// Do not prompt for confirmation
+    #[arg(short, long)]
+    force: bool,
+}
+
+/// Removes images that no container is of; without `--all` only those without a name.
+pub(crate) fn prune(args: &PruneArgs) -> Done {
+    let filters = Filters::parse_prune(&args.filter)?;
+    let all = args.all || filters.dangling() == Some(false);
+    if !args.force && !agreed(all)? {
+        return Ok(0);
+    }
+    let removed = Engine::open_default()?
+        .prune_images(|image| filters.takes(image) && (all || image.names().is_empty()))?;
+    if !removed.is_empty() {
+        let lines: Vec<String> = removed.iter().flat_map(|one| lines(one, "untagged", "deleted")).collect();
+        crate::out::line(format_args!("Deleted Images:\n{}\n", lines.join("\n")))?;
+    }
+    // Blobs and layers are not collected yet, so nothing is freed yet.
+    crate::out::line("Total reclaimed space: 0B")?;
+    Ok(0)
+}
+
+/// Asks first, as docker does; no answer is a no.
+fn agreed(all: bool) -> std::io::Result<bool> {
+    let which = match all {
+        true => "all images without at least one container associated to them",
+        false => "all dangling images",
+    };
+    crate::out::text(format_args!(
+        "WARNING! This will remove {which}.\nAre you sure you want to continue? [y/N] "
+    ))?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
