@@ -69,8 +69,8 @@ pub use container::{
     Restart, Source, StartPlan, State, Status, Stream, Streams,
 };
 pub use coracle_build::{
-    Allow, BuildSpec, Cancel, Event, HostAddress, ImageConfig, Network as StepNetwork, Nothing, Outcome, Place, Reason, RunConfig, StepReport,
-    Unpacked,
+    Allow, BuildSpec, Cancel, Event, HostAddress, ImageConfig, Network as StepNetwork, Nothing, Outcome,
+    Place, Reason, RunConfig, StepReport, Unpacked,
 };
 pub use coracle_host::{Exit, Kind};
 pub use coracle_layers::Capture;
