@@ -75,9 +75,7 @@ impl Engine {
         let id = image.id();
         let users: Vec<Container> =
             self.containers()?.into_iter().filter(|container| container.image_id() == id).collect();
-        let running = |container: &&Container| {
-            container.state().is_ok_and(|state| matches!(state, State::Running | State::Starting))
-        };
+        let running = |container: &&Container| container.state().is_ok_and(State::is_alive);
         let by = users.iter().find(running);
         let conflict =
             conflict(name.is_some(), image.stored.names().len(), by.is_some(), !users.is_empty(), force);
