@@ -26,6 +26,7 @@
 
 #![deny(unsafe_code)]
 
+mod bpf;
 mod dir;
 mod error;
 mod handoff;
@@ -38,6 +39,7 @@ mod root;
 mod staging;
 mod tree;
 
+pub use bpf::DeviceFilter;
 pub use dir::Dir;
 pub use error::{Call, Error, Kind, Result};
 pub use handoff::{Answer, Handoff};

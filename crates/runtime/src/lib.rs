@@ -32,6 +32,7 @@
 
 mod attach;
 mod borrow;
+pub mod cgroup;
 mod check;
 mod command;
 mod defaults;

@@ -1,5 +1,6 @@
 //! Containers on a real kernel, each test in a private host.
 
+mod cgroup;
 mod crowd;
 mod death;
 mod exec;

@@ -1,0 +1,264 @@
+//! A plan is performed.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+
+use coracle_host::{Call, DeviceFilter, Kind};
+use rustix::io::Errno;
+
+use super::op::{Manner, Op, Write};
+use super::{Cgroup, Plan, read};
+use crate::error::{Doing, Error, Problem, Result};
+
+/// How often the parent is made again when somebody removes it in between.
+const TRIES: usize = 16;
+
+impl Plan {
+    /// Makes the group. It is removed when the value is dropped and nothing is in it; see [`Cgroup::leave`].
+    ///
+    /// # Errors
+    /// `AlreadyExists` where there is a group of this name: find it, and remove it if its owner is dead. `InUse` where a
+    /// group above holds processes, which version 2 doesn't let it give controllers on. Otherwise as of the write that the
+    /// kernel refused, with the setting named. Nothing is left then.
+    pub fn make(&self) -> Result<Cgroup> {
+        self.perform(false)
+    }
+
+    /// The group, made where it is not there. What was there before is not removed with the value.
+    ///
+    /// # Errors
+    /// As of [`make`](Self::make), but that it may be there.
+    pub fn open(&self) -> Result<Cgroup> {
+        self.perform(true)
+    }
+
+    fn perform(&self, existing: bool) -> Result<Cgroup> {
+        let mut made = Made::of(self);
+        self.act(existing, &mut made)?;
+        let ours = made.stay() == self.groups.len();
+        Ok(Cgroup::made(self, ours))
+    }
+
+    /// Performs the list. `made` gets the groups that were not there before.
+    pub(super) fn act(&self, existing: bool, made: &mut Made) -> Result<()> {
+        let mut again: Vec<&Write> = Vec::new();
+        let mut above: Vec<&Op> = Vec::new();
+        for op in &self.ops {
+            match op {
+                Op::Make { parent: true, .. } | Op::Enable { .. } => above.push(op),
+                Op::Inherit { dir } if !made.dirs.contains(dir) => above.push(op),
+                Op::Make { parent: false, dir } => {
+                    if make_last(&above, dir).doing(|| self.doing())? {
+                        made.dirs.push(dir.clone());
+                    } else if !existing {
+                        let error = coracle_host::Error::os(format!("mkdir({dir:?})"), Errno::EXIST);
+                        return Err(Error::host(self.doing(), error));
+                    }
+                    above.clear();
+                }
+                Op::Inherit { dir } => inherit(dir).doing(|| self.doing())?,
+                Op::Below { file, limit, setting } => below(file, *limit, setting)?,
+                Op::Filter { dir, program, .. } => {
+                    let bytes: Vec<[u8; 8]> = program.iter().map(|insn| insn.bytes()).collect();
+                    let filter = DeviceFilter::load(&bytes);
+                    filter.and_then(|filter| filter.attach(dir)).doing(|| doing("devices"))?;
+                }
+                Op::Write(write) => {
+                    prepare(&above).doing(|| self.doing())?;
+                    above.clear();
+                    match set(write) {
+                        Err((_, Some(Errno::INVAL))) if write.manner == Manner::Again => again.push(write),
+                        other => other.map_err(|(error, _)| error)?,
+                    }
+                }
+            }
+        }
+        prepare(&above).doing(|| self.doing())?;
+        again.into_iter().try_for_each(|write| set(write).map_err(|(error, _)| error))
+    }
+
+    fn doing(&self) -> String {
+        format!("make the control group {}", self.place)
+    }
+}
+
+/// Makes a group's own directory, and what is above where that is not there. Those may go at any time: our own parent is
+/// removed with the last group in it. Whether the directory is new.
+fn make_last(above: &[&Op], dir: &Path) -> coracle_host::Result<bool> {
+    // Where nothing is to be seen to above, the parent is most often there already.
+    let mut sure = above.iter().all(|op| matches!(op, Op::Make { .. }));
+    for _ in 0..TRIES {
+        let done = if sure { Ok(()) } else { prepare(above) };
+        match done.and_then(|()| make(dir)) {
+            Err(error) if error.errno() == Some(Errno::NOENT) => sure = false,
+            other => return other,
+        }
+    }
+    make(dir)
+}
+
+fn prepare(above: &[&Op]) -> coracle_host::Result<()> {
+    for op in above {
+        match op {
+            Op::Make { dir, .. } => drop(make(dir)?),
+            Op::Enable { dir, controllers } => enable(dir, controllers)?,
+            Op::Inherit { dir } => inherit(dir)?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Groups that were just made, and go again where what follows fails, with the parents that are ours alone.
+pub(super) struct Made {
+    dirs: Vec<PathBuf>,
+    parents: Vec<PathBuf>,
+}
+
+impl Made {
+    pub(super) fn of(plan: &Plan) -> Made {
+        let ours = plan.groups.iter().filter(|_| plan.place.parent_is_ours());
+        let parents = ours.filter_map(|group| group.dir.parent()).map(Path::to_owned).collect();
+        Made { dirs: Vec::new(), parents }
+    }
+
+    /// They stay. How many there are.
+    pub(super) fn stay(mut self) -> usize {
+        self.parents.clear();
+        std::mem::take(&mut self.dirs).len()
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        for dir in self.dirs.iter().chain(&self.parents) {
+            let _ = fs::remove_dir(dir);
+        }
+    }
+}
+
+fn doing(setting: &str) -> String {
+    format!("apply linux.resources.{setting}")
+}
+
+/// Whether it is new.
+fn make(dir: &Path) -> coracle_host::Result<bool> {
+    match fs::create_dir(dir) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(false),
+        Err(error) => Err(error).call(|| format!("mkdir({dir:?})")),
+    }
+}
+
+/// Writes to a file that must be there: one write(2), as the kernel parses each by itself.
+pub(super) fn write(path: &Path, value: &str) -> coracle_host::Result<()> {
+    let file = File::options().write(true).open(path);
+    file.and_then(|mut file| file.write_all(value.as_bytes())).call(|| format!("write({path:?}, {value:?})"))
+}
+
+fn enable(dir: &Path, controllers: &[String]) -> coracle_host::Result<()> {
+    let file = dir.join("cgroup.subtree_control");
+    let given = read::text(&file)?;
+    let missing = controllers.iter().filter(|name| !given.split_whitespace().any(|given| given == *name));
+    let value: Vec<String> = missing.map(|name| format!("+{name}")).collect();
+    if value.is_empty() {
+        return Ok(());
+    }
+    let Err(error) = write(&file, &value.join(" ")) else { return Ok(()) };
+    let why = match error.errno() {
+        Some(Errno::BUSY) => {
+            let there = read::optional(&dir.join("cgroup.procs"))?.unwrap_or_default();
+            let there: Vec<&str> = there.lines().take(8).collect();
+            format!(
+                "{error}: cgroup v2 gives controllers on only below a group without processes; {} holds {} ({}): move \
+                 them to a group of their own below it",
+                dir.display(),
+                if there.len() == 8 { "many" } else { "some" },
+                there.join(", ")
+            )
+        }
+        _ => return Err(error),
+    };
+    Err(coracle_host::Error::new(Kind::InUse, why))
+}
+
+/// The two that a process needs to be taken in.
+fn inherit(dir: &Path) -> coracle_host::Result<()> {
+    let Some(above) = dir.parent() else { return Ok(()) };
+    for file in ["cpuset.cpus", "cpuset.mems"] {
+        if read::text(&dir.join(file))?.trim().is_empty() {
+            write(&dir.join(file), read::text(&above.join(file))?.trim())?;
+        }
+    }
+    Ok(())
+}
+
+fn below(file: &Path, limit: u64, setting: &str) -> Result<()> {
+    let used = read::number(file).doing(|| doing(setting))?.unwrap_or(u64::MAX);
+    if used < limit {
+        return Ok(());
+    }
+    let text =
+        format!("linux.resources.{setting}: {used} bytes are in use, not less than the new limit of {limit}");
+    Err(Error::problems(vec![Problem { kind: Kind::InUse, text }]))
+}
+
+/// Also the number of the error, for who may try again.
+fn set(write: &Write) -> Result<(), (Error, Option<Errno>)> {
+    for (file, value) in &write.choices {
+        let path = write.dir.join(file);
+        match self::write(&path, value) {
+            Ok(()) => return Ok(()),
+            Err(error) if error.errno() == Some(Errno::NOENT) && !path.exists() => {}
+            Err(error) => {
+                let errno = error.errno();
+                let error =
+                    match hint(file).filter(|_| matches!(errno, Some(Errno::OPNOTSUPP | Errno::INVAL))) {
+                        Some(hint) => coracle_host::Error::new(error.kind(), format!("{error} ({hint})")),
+                        None => error,
+                    };
+                return Err((Error::host(doing(&write.setting), error), errno));
+            }
+        }
+    }
+    if write.manner == Manner::IfThere {
+        return Ok(());
+    }
+    let files: Vec<&str> = write.choices.iter().map(|(file, _)| &**file).collect();
+    let how =
+        files.iter().find_map(|file| hint(file)).unwrap_or("the kernel is too old, or built without it");
+    let text = format!(
+        "linux.resources.{}: the controller `{}` of this host has no {}: {how}",
+        write.setting,
+        write.controller,
+        files.join(" or ")
+    );
+    Err((Error::problems(vec![Problem { kind: Kind::Unsupported, text }]), None))
+}
+
+/// How to get a file, or have its values taken.
+fn hint(file: &str) -> Option<&'static str> {
+    Some(match file {
+        "memory.memsw.limit_in_bytes" | "memory.swap.max" => {
+            "swap is not accounted: boot with `swapaccount=1`"
+        }
+        "memory.kmem.limit_in_bytes" => "the kernel has no such limit since 5.16",
+        "io.weight" | "io.bfq.weight" => {
+            "weights need the iocost controller (CONFIG_BLK_CGROUP_IOCOST) or the scheduler BFQ on the disk"
+        }
+        "blkio.weight" | "blkio.bfq.weight" | "blkio.weight_device" | "blkio.bfq.weight_device" => {
+            "weights need the scheduler BFQ on the disk"
+        }
+        "blkio.leaf_weight" | "blkio.leaf_weight_device" => {
+            "leaf weights went with the scheduler CFQ in Linux 5.0"
+        }
+        "cpu.rt_runtime_us" | "cpu.rt_period_us" => {
+            "the kernel needs CONFIG_RT_GROUP_SCHED, and the groups above must have realtime to give"
+        }
+        "cpu.idle" => "since Linux 5.15",
+        "cpu.cfs_burst_us" | "cpu.max.burst" => "since Linux 5.14; a burst can't be more than the quota",
+        "cpu.max" | "cpu.cfs_quota_us" => "the kernel needs CONFIG_CFS_BANDWIDTH",
+        _ => return None,
+    })
+}

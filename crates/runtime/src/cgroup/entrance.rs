@@ -1,0 +1,64 @@
+//! How a process gets in.
+
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use coracle_host::Call;
+
+use super::{Cgroup, Version};
+use crate::error::{Doing, Result};
+
+/// The open doors of a group: needed while a process is started, and not longer.
+#[derive(Debug)]
+pub struct Entrance {
+    tasks: Vec<OwnedFd>,
+    unified: Option<(OwnedFd, OwnedFd)>,
+}
+
+impl Cgroup {
+    /// Opens the files through which a process enters the group.
+    ///
+    /// # Errors
+    /// As of open(2): `NotFound` where it was removed, `Denied`.
+    pub fn entrance(&self) -> Result<Entrance> {
+        let mut entrance = Entrance { tasks: Vec::new(), unified: None };
+        for group in &self.groups {
+            let open = |name: &str, write: bool| {
+                let path = group.dir.join(name);
+                let file = File::options().read(!write).write(write).open(&path);
+                file.map(OwnedFd::from).call(|| format!("open({path:?})"))
+            };
+            let doing = || format!("open the control group {}", self.place);
+            match group.hierarchy.version {
+                Version::V1 => entrance.tasks.push(open("tasks", true).doing(doing)?),
+                Version::V2 => {
+                    let dir = open(".", false).doing(doing)?;
+                    entrance.unified = Some((dir, open("cgroup.procs", true).doing(doing)?));
+                }
+            }
+        }
+        Ok(entrance)
+    }
+}
+
+impl Entrance {
+    /// `tasks` of each hierarchy of version 1: a child that writes `0` there moves itself, and only itself.
+    ///
+    /// That is the quick way. Writing a process to `cgroup.procs` takes a lock on all processes of the machine, and waits
+    /// for RCU before it gets it. Measured on Linux 6.18 with two processors, for one hierarchy: 0.004 to 0.04 ms for `tasks`,
+    /// 12 ms for `cgroup.procs`.
+    pub fn joins(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.tasks.iter().map(AsFd::as_fd)
+    }
+
+    /// The directory of version 2, for `CLONE_INTO_CGROUP` of clone3(2): the child is born there, which costs nothing.
+    pub fn into_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.unified.as_ref().map(|(dir, _)| dir.as_fd())
+    }
+
+    /// `cgroup.procs` of version 2, to write `0` to where there is no clone3(2): 12 ms, see [`joins`](Self::joins). Version 2
+    /// has no quick way for a process that is there (`cgroup.threads` is for threads of one process).
+    pub fn late_join(&self) -> Option<BorrowedFd<'_>> {
+        self.unified.as_ref().map(|(_, procs)| procs.as_fd())
+    }
+}

@@ -1,0 +1,100 @@
+//! Control groups on a real kernel: on what the machine has, and where that is of both versions also on version 2 alone.
+
+mod devices;
+mod figures;
+mod life;
+mod limits;
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use coracle_runtime::cgroup::{Cgroup, Extent, Hierarchies, Hierarchy, Place, Plan, Version};
+use oci_spec::runtime::LinuxResources;
+
+/// What this machine has, each kind by itself. The test's own process makes room where version 2 wants it.
+fn kinds(test: impl Fn(&Hierarchies)) {
+    let all = Hierarchies::of_this_host().unwrap();
+    let unified: Hierarchies =
+        all.iter().filter(|hierarchy| hierarchy.version() == Version::V2).cloned().collect();
+    let _room = Room::make(&unified);
+    test(&all);
+    if unified.iter().count() > 0 && unified != all {
+        test(&unified);
+    }
+}
+
+/// A leaf for the test's own process: a group of version 2 that gives controllers on holds none.
+struct Room(Option<PathBuf>);
+
+impl Room {
+    fn make(unified: &Hierarchies) -> Room {
+        let Some(top) = unified.iter().next().map(Hierarchy::point) else { return Room(None) };
+        let room = top.join("room");
+        fs::create_dir(&room).unwrap();
+        fs::write(room.join("cgroup.procs"), "0").unwrap();
+        Room(Some(room))
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        if let Some(room) = &self.0 {
+            let top = room.parent().unwrap();
+            // What was given on by the test keeps the process from coming back.
+            let given = fs::read_to_string(top.join("cgroup.subtree_control")).unwrap();
+            for name in given.split_whitespace() {
+                fs::write(top.join("cgroup.subtree_control"), format!("-{name}")).unwrap();
+            }
+            fs::write(top.join("cgroup.procs"), "0").unwrap();
+            fs::remove_dir(room).unwrap();
+        }
+    }
+}
+
+fn resources(json: &str) -> LinuxResources {
+    serde_json::from_str(json).unwrap()
+}
+
+#[track_caller]
+fn make(host: &Hierarchies, name: &str, json: &str) -> Cgroup {
+    let place = Place::new(name).unwrap();
+    Plan::new(&place, &resources(json), host, Extent::Standard).unwrap().make().unwrap()
+}
+
+/// A shell script that enters the group before it begins.
+fn spawn(group: &Cgroup, script: &str) -> Child {
+    let entrance = group.entrance().unwrap();
+    let doors = entrance.joins().chain(entrance.late_join());
+    let doors: Vec<OwnedFd> = doors.map(|door| door.try_clone_to_owned().unwrap()).collect();
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", script]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let enter = move || {
+        let mut doors = doors.iter();
+        doors.try_for_each(|door| rustix::io::write(door, b"0").map(drop)).map_err(std::io::Error::from)
+    };
+    // SAFETY: between fork and exec there are only write(2)s to descriptors that the closure owns.
+    unsafe { command.pre_exec(enter) };
+    command.spawn().unwrap()
+}
+
+/// One line of what it says.
+fn heard(child: &Child) -> String {
+    let stdout = rustix::io::fcntl_dupfd_cloexec(child.stdout.as_ref().unwrap(), 3).unwrap();
+    crate::support::line(&stdout)
+}
+
+/// Kills what is in the group, reaps the child, and removes the group.
+fn end(group: Cgroup, mut child: Child) {
+    group.kill().unwrap();
+    child.wait().unwrap();
+    group.remove().unwrap();
+}
+
+fn dir(group: &Cgroup, controller: &str) -> Option<PathBuf> {
+    let all = group.directories();
+    let mut of = all.filter(|(hierarchy, _)| hierarchy.controllers().iter().any(|name| name == controller));
+    of.next().map(|(_, dir)| dir.to_owned())
+}
