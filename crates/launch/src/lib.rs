@@ -8,9 +8,8 @@
 //! A failure is [`Failure`]: which operation, which errno, eight bytes on a socket. The parent, which still has
 //! the plan, makes the sentence.
 //!
-//! The three things that matter: [`Op`], the list; [`start`], the clone; [`Memory`], whether the child
-//! borrows the parent's memory (fast at every size of the parent) or gets its own (safe where others can look
-//! into it).
+//! The three things that matter: [`Op`], the list; [`start`], the clone; [`Call`] and [`write_image`], what the child
+//! executes before the container's program, which must find no trace of the parent.
 //!
 //! # Should I be using this crate?
 //!
@@ -19,12 +18,14 @@
 #![no_std]
 #![warn(clippy::undocumented_unsafe_blocks)]
 
+mod image;
 mod op;
 mod perform;
 mod report;
 mod signals;
 mod start;
 
+pub use image::{Call, image_size, write_image};
 pub use op::{Identity, Op, Strings};
 pub use report::Failure;
-pub use start::{Memory, Namespaces, STACK_SIZE, Started, start};
+pub use start::{Namespaces, STACK_SIZE, Started, start};

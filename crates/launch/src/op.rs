@@ -5,7 +5,7 @@ use core::ffi::{CStr, c_char};
 use rustix::fd::BorrowedFd;
 use rustix::mount::MountFlags;
 use rustix::process::{Gid, Uid};
-use rustix::thread::{CapabilitySet, LinkNameSpaceType};
+use rustix::thread::{CapabilitySet, LinkNameSpaceType, ThreadNameSpaceType};
 
 /// One operation of a child. Each is one system call or the few that always go together; none decides
 /// anything but to stop at the first error.
@@ -20,8 +20,6 @@ pub enum Op<'a> {
         /// The process id of the parent, as the host's proc shows it.
         parent: u32,
     },
-    /// Nobody may look into this process's memory (`PR_SET_DUMPABLE` 0).
-    Undumpable,
     /// Close one descriptor of this process: the other end of what it awaits, whose end it could not see otherwise.
     Close(BorrowedFd<'a>),
     /// Say by one byte on this socket that everything before is done, and wait for one byte; that the other end is
@@ -29,10 +27,10 @@ pub enum Op<'a> {
     Await(BorrowedFd<'a>),
     /// Join namespaces of the process that the pidfd refers to, or the one that a namespace fd refers to (setns(2)).
     Join(BorrowedFd<'a>, LinkNameSpaceType),
+    /// Join several namespaces of the process that the pidfd refers to, all or none (setns(2)).
+    JoinAll(BorrowedFd<'a>, ThreadNameSpaceType),
     /// Bring the loopback interface of the network namespace up (netdevice(7), `SIOCSIFFLAGS`).
     LoopbackUp,
-    /// Go on in a second child, in the pid namespace that was joined; the parent becomes its parent too.
-    Again,
     /// Nothing mounted from here on reaches other mount namespaces, and nothing theirs us (`MS_REC|MS_PRIVATE` on `/`).
     MakePrivate,
     /// Attach a detached mount over `/` and make its root the current directory (move_mount(2)).
@@ -88,24 +86,31 @@ pub enum Op<'a> {
     NoNewPrivs,
     /// chdir(2).
     ChangeDir(&'a CStr),
-    /// Take these as standard input, output and error. Each must be 3 or higher.
-    Stdio([BorrowedFd<'a>; 3]),
-    /// Close every descriptor from this number on but `keep` and the one for reports (close_range(2)). What is looked up
-    /// by name later, a working directory or an interpreter, must not find the parent's files below `/proc/self/fd`.
+    /// Take these as descriptors 0, 1, 2 and so on, open over exec. Each must have a number that is none of these.
+    Descriptors(&'a [BorrowedFd<'a>]),
+    /// Close every descriptor from this number on but those in `keep` and the one for reports (close_range(2)). What is
+    /// looked up by name later, a working directory or an interpreter, must not find the parent's files below
+    /// `/proc/self/fd`.
     CloseFrom {
         /// The lowest.
         first: u32,
         /// What later operations still need.
-        keep: Option<BorrowedFd<'a>>,
+        keep: &'a [BorrowedFd<'a>],
     },
-    /// Default signal dispositions, empty mask, then execve(2) of the first candidate that can be executed, as execvp(3)
-    /// goes on after `ENOENT`, `ENOTDIR` and `EACCES`.
+    /// Default signal dispositions, empty mask, then execve(2) of a program that [`write_image`](crate::write_image) made.
+    /// What it does from there on is in the image.
     Exec {
-        /// Paths, in order.
-        candidates: &'a [&'a CStr],
-        /// The arguments, the program's name first.
+        /// The image, an executable file.
+        image: BorrowedFd<'a>,
+        /// The number that the image expects its descriptor for reports at. Nothing that is open at it or at the next ones
+        /// is passed on.
+        report: u32,
+        /// What the image's calls use: these are put at the numbers behind `report`, in order. Those that they have here, and
+        /// the image's, must be higher than all of these.
+        keep: &'a [BorrowedFd<'a>],
+        /// The arguments of the program that the image executes, its name first.
         argv: Strings<'a>,
-        /// The environment, as `NAME=value`.
+        /// Its environment, as `NAME=value`.
         envp: Strings<'a>,
     },
 }

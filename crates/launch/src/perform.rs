@@ -10,46 +10,33 @@ use rustix::mount::{
     MountFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags, mount, mount_bind, mount_change,
     move_mount, unmount,
 };
-use rustix::process::{
-    DumpableBehavior, Signal, fchdir, pivot_root, set_dumpable_behavior, set_parent_process_death_signal,
-    setsid, umask,
-};
+use rustix::process::{Signal, fchdir, pivot_root, set_parent_process_death_signal, setsid, umask};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capability_is_in_bounding_set, clear_ambient_capability_set,
-    configure_capability_in_ambient_set, move_into_link_name_space, remove_capability_from_bounding_set,
-    set_capabilities, set_keep_capabilities, set_no_new_privs, set_thread_groups, set_thread_res_gid,
-    set_thread_res_uid,
+    configure_capability_in_ambient_set, move_into_link_name_space, move_into_thread_name_spaces,
+    remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities, set_no_new_privs,
+    set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 
-use crate::report::{above_streams, send_again};
-use crate::{Failure, Identity, Op, Strings, signals, start};
+use crate::report::{above_streams, pair, send_program};
+use crate::{Failure, Identity, Op, Strings, signals};
 
 /// A list being performed.
 pub(crate) struct Performer<'a> {
     ops: &'a [Op<'a>],
     next: usize,
     reports: BorrowedFd<'a>,
-    second_stack: &'a mut [u8],
     /// This process's `stat` in the host's proc, which also after the pivot tells who the parent is. Never dropped: in
     /// memory that is the parent's too, the number would be taken for one of the parent's descriptors.
     stat: Option<ManuallyDrop<OwnedFd>>,
 }
 
 impl<'a> Performer<'a> {
-    pub(crate) fn new(
-        ops: &'a [Op<'a>],
-        reports: BorrowedFd<'a>,
-        second_stack: &'a mut [u8],
-    ) -> Performer<'a> {
-        Performer { ops, next: 0, reports, second_stack, stat: None }
+    pub(crate) fn new(ops: &'a [Op<'a>], reports: BorrowedFd<'a>) -> Performer<'a> {
+        Performer { ops, next: 0, reports, stat: None }
     }
 
-    /// The rest of the list, for a second child. Its process is another, so its `stat` is too.
-    pub(crate) fn reborrow(&mut self) -> Performer<'a> {
-        Performer { ops: self.ops, next: self.next, reports: self.reports, second_stack: &mut [], stat: None }
-    }
-
-    /// Performs the list. Returns only when an operation failed (and was reported) or a second child goes on.
+    /// Performs the list. Returns only when an operation failed (and was reported) or the parent is gone.
     pub(crate) fn perform(&mut self) {
         while let Some(op) = self.ops.get(self.next) {
             let step = self.next as u32;
@@ -65,7 +52,6 @@ impl<'a> Performer<'a> {
     fn one(&mut self, op: &Op<'a>) -> Result<Go, Errno> {
         match *op {
             Op::DieWithParent { parent } => self.die_with(parent)?,
-            Op::Undumpable => set_dumpable_behavior(DumpableBehavior::NotDumpable)?,
             // SAFETY: nothing in this process uses the descriptor again; the parent's, in its own table, stays.
             Op::Close(fd) => unsafe { rustix::io::close(fd.as_raw_fd()) },
             Op::Await(fd) => match await_turn(fd) {
@@ -74,16 +60,8 @@ impl<'a> Performer<'a> {
                 Err(errno) => return Err(errno),
             },
             Op::Join(fd, which) => move_into_link_name_space(fd, Some(which))?,
+            Op::JoinAll(pidfd, which) => move_into_thread_name_spaces(pidfd, which)?,
             Op::LoopbackUp => loopback_up()?,
-            Op::Again => {
-                let stack = mem::take(&mut self.second_stack);
-                let second = start::again(self, stack)?;
-                if let Err(errno) = send_again(self.reports, second.as_fd()) {
-                    let _ = rustix::process::pidfd_send_signal(&second, Signal::KILL);
-                    return Err(errno);
-                }
-                return Ok(Go::Stop);
-            }
             Op::MakePrivate => {
                 mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
             }
@@ -122,21 +100,47 @@ impl<'a> Performer<'a> {
             }
             Op::NoNewPrivs => set_no_new_privs(true)?,
             Op::ChangeDir(path) => rustix::process::chdir(path)?,
-            Op::Stdio([input, output, error]) => {
-                rustix::stdio::dup2_stdin(input)?;
-                rustix::stdio::dup2_stdout(output)?;
-                rustix::stdio::dup2_stderr(error)?;
+            Op::Descriptors(fds) => {
+                for (number, fd) in (0..).zip(fds) {
+                    place(*fd, number)?;
+                }
             }
             Op::CloseFrom { first, keep } => {
                 self.stat = None; // closed with the others
-                close_from(first, [Some(self.reports), keep])?;
+                close_from(first, self.reports, keep)?;
             }
-            Op::Exec { candidates, argv, envp } => {
-                signals::reset();
-                return Err(execute(candidates, argv, envp));
+            Op::Exec { image, report, keep, argv, envp } => {
+                self.hand_over(image, report, keep, argv, envp)?;
             }
         }
         Ok(Go::On)
+    }
+
+    /// The image reports on a socket that is made here, so that its other end is closed when it executes the program or
+    /// ends, and not when some child of the parent that inherited it does.
+    fn hand_over(
+        &mut self,
+        image: BorrowedFd<'_>,
+        report: u32,
+        keep: &[BorrowedFd<'_>],
+        argv: Strings<'_>,
+        envp: Strings<'_>,
+    ) -> Result<(), Errno> {
+        let (ours, write) = pair(rustix::net::SocketFlags::empty())?;
+        send_program(self.reports, ours.as_fd())?;
+        // Out of the way of what the image has there.
+        let above = report as i32 + keep.len() as i32 + 1;
+        let high = |fd: BorrowedFd<'_>| rustix::io::fcntl_dupfd_cloexec(fd, above);
+        let reports = ManuallyDrop::new(high(self.reports)?);
+        let write = high(write.as_fd())?;
+        // SAFETY: the descriptor stays open until this process executes or ends.
+        self.reports = unsafe { BorrowedFd::borrow_raw(reports.as_raw_fd()) };
+        place(write.as_fd(), report)?;
+        for (number, fd) in (report + 1..).zip(keep) {
+            place(*fd, number)?;
+        }
+        signals::reset();
+        Err(execute(image, argv, envp))
     }
 
     fn die_with(&mut self, parent: u32) -> Result<(), Errno> {
@@ -237,12 +241,19 @@ fn loopback_up() -> Result<(), Errno> {
     }
 }
 
-/// Closes in this process's own table (no CLONE_FILES) all from `first` on but `keep`.
-fn close_from(first: u32, keep: [Option<BorrowedFd<'_>>; 2]) -> Result<(), Errno> {
-    let kept = keep.map(|fd| fd.and_then(|fd| u32::try_from(fd.as_raw_fd()).ok()));
+/// dup3(2) to a number that is not its own, open over exec.
+fn place(fd: BorrowedFd<'_>, number: u32) -> Result<(), Errno> {
+    // SAFETY: integers; whatever the number is in the parent's table, in this process's own it is replaced for good.
+    let result = unsafe { libc::syscall(libc::SYS_dup3, fd.as_raw_fd(), number, 0) };
+    if result < 0 { Err(last_errno()) } else { Ok(()) }
+}
+
+/// Closes in this process's own table (no CLONE_FILES) all from `first` on but `reports` and `keep`.
+fn close_from(first: u32, reports: BorrowedFd<'_>, keep: &[BorrowedFd<'_>]) -> Result<(), Errno> {
     let mut from = first;
     loop {
-        let next = kept.into_iter().flatten().filter(|fd| *fd >= from).min();
+        let kept = keep.iter().chain([&reports]).filter_map(|fd| u32::try_from(fd.as_raw_fd()).ok());
+        let next = kept.filter(|fd| *fd >= from).min();
         let last = next.map_or(u32::MAX, |fd| fd.wrapping_sub(1));
         if next != Some(from) {
             // SAFETY: three integers; whoever owns these descriptors does so in the parent's table, not in this one.
@@ -267,18 +278,20 @@ pub(crate) fn last_errno() -> Errno {
     Errno::from_raw_os_error(unsafe { *location })
 }
 
-fn execute(candidates: &[&CStr], argv: Strings<'_>, envp: Strings<'_>) -> Errno {
-    let mut answer = Errno::NOENT;
-    for path in candidates {
-        // SAFETY: the path is NUL-terminated, and `Strings` are null-terminated arrays of such strings, alive.
-        unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
-        match last_errno() {
-            Errno::NOENT | Errno::NOTDIR => {}
-            Errno::ACCESS => answer = Errno::ACCESS,
-            errno => return errno,
-        }
-    }
-    answer
+/// execveat(2) of an open file.
+fn execute(program: BorrowedFd<'_>, argv: Strings<'_>, envp: Strings<'_>) -> Errno {
+    // SAFETY: the path is NUL-terminated and empty, and `Strings` are null-terminated arrays of such strings, alive.
+    unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            program.as_raw_fd(),
+            c"".as_ptr(),
+            argv.as_ptr(),
+            envp.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    last_errno()
 }
 
 #[cfg(test)]
@@ -295,12 +308,10 @@ mod tests {
         let fds = [500, 501, 503, 510].map(high);
         let alive = || fds.each_ref().map(|fd| rustix::io::fcntl_getfd(fd).is_ok());
         assert_eq!(alive(), [true; 4]);
-        close_from(500, [Some(fds[2].as_fd()), Some(fds[0].as_fd())]).unwrap();
+        close_from(500, fds[2].as_fd(), &[fds[0].as_fd()]).unwrap();
         assert_eq!(alive(), [true, false, true, false]);
-        close_from(500, [None, Some(fds[0].as_fd())]).unwrap();
+        close_from(500, fds[0].as_fd(), &[]).unwrap();
         assert_eq!(alive(), [true, false, false, false]);
-        close_from(500, [None, None]).unwrap();
-        assert_eq!(alive(), [false; 4]);
         let _ = fds.map(mem::forget);
     }
 

@@ -1,4 +1,4 @@
-//! What a child tells its parent: eight bytes at a time, or the pidfd of a second child.
+//! What a child tells its parent: eight bytes of a failure, or one byte and perhaps a descriptor.
 
 use core::mem::MaybeUninit;
 
@@ -23,16 +23,26 @@ pub struct Failure {
 pub(crate) enum Report {
     /// An operation failed; the child has ended.
     Failed(Failure),
-    /// [`crate::Op::Again`] made this second child.
+    /// [`crate::Call::Again`] made this second child.
     Again(OwnedFd),
+    /// [`crate::Op::Exec`]: the image tells here what becomes of it.
+    Program(OwnedFd),
+    /// [`crate::Call::DieWithParent`] wants its answer.
+    Armed,
+    /// [`crate::Call::Await`] waits.
+    Waiting,
 }
 
 /// The parent's end, and the child's. Neither is a standard stream's number, where [`crate::Op::Stdio`] would put
 /// something else.
 pub(crate) fn channel() -> Result<(OwnedFd, OwnedFd), Errno> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let (parent, child) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+    let (parent, child) = pair(SocketFlags::NONBLOCK)?;
     Ok((parent, above_streams(child)?))
+}
+
+/// Two ends, of packets.
+pub(crate) fn pair(flags: SocketFlags) -> Result<(OwnedFd, OwnedFd), Errno> {
+    socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags | SocketFlags::CLOEXEC, None)
 }
 
 /// The same, numbered 3 or higher.
@@ -42,6 +52,13 @@ pub(crate) fn above_streams(fd: OwnedFd) -> Result<OwnedFd, Errno> {
 }
 
 impl Failure {
+    fn from_bytes([a, b, c, d, e, f, g, h]: [u8; 8]) -> Failure {
+        Failure {
+            step: u32::from_ne_bytes([a, b, c, d]),
+            errno: Errno::from_raw_os_error(i32::from_ne_bytes([e, f, g, h])),
+        }
+    }
+
     pub(crate) fn send(self, to: BorrowedFd<'_>) {
         let mut bytes = [0u8; 8];
         bytes[..4].copy_from_slice(&self.step.to_ne_bytes());
@@ -51,16 +68,25 @@ impl Failure {
     }
 }
 
-/// Hands over the second child, whose number might be somebody else's when the parent reads it.
-pub(crate) fn send_again(to: BorrowedFd<'_>, second: BorrowedFd<'_>) -> Result<(), Errno> {
+/// A message of one byte and the pidfd of a second child, whose number might be somebody else's when the parent reads it.
+const AGAIN: u8 = b'!';
+/// A message of one byte and the descriptor where the image reports.
+const PROGRAM: u8 = b'>';
+/// A message of one byte: the process has arranged to be killed with its parent, and wants to hear that it lives.
+pub(crate) const ARMED: u8 = b'.';
+/// A message of one byte: the process is at its gate.
+pub(crate) const WAITING: u8 = b'?';
+
+/// Hands the descriptor where the image reports over to the parent.
+pub(crate) fn send_program(to: BorrowedFd<'_>, fd: BorrowedFd<'_>) -> Result<(), Errno> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    let fds = [second];
+    let fds = [fd];
     control.push(SendAncillaryMessage::ScmRights(&fds));
-    sendmsg(to, &[IoSlice::new(b"!")], &mut control, SendFlags::NOSIGNAL).map(drop)
+    sendmsg(to, &[IoSlice::new(&[PROGRAM])], &mut control, SendFlags::NOSIGNAL).map(drop)
 }
 
-/// Reads one message, without waiting. `None`: there is none.
+/// Reads one message. `None`: there is none, and where the socket blocks nor will there be.
 ///
 /// # Errors
 /// As of recvmsg(2), but `EAGAIN`; `EIO` for a message that is none of ours.
@@ -76,18 +102,18 @@ pub(crate) fn receive(from: BorrowedFd<'_>) -> Result<Option<Report>, Errno> {
             other => break other?.bytes,
         }
     };
-    let second = control.drain().find_map(|message| match message {
+    let fd = control.drain().find_map(|message| match message {
         RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
         _ => None,
     });
-    let [a, b, c, d, e, f, g, h] = bytes;
-    match (read, second) {
+    let [a, ..] = bytes;
+    match (read, fd) {
         (0, None) => Ok(None),
-        (1, Some(second)) => Ok(Some(Report::Again(second))),
-        (8, None) => Ok(Some(Report::Failed(Failure {
-            step: u32::from_ne_bytes([a, b, c, d]),
-            errno: Errno::from_raw_os_error(i32::from_ne_bytes([e, f, g, h])),
-        }))),
+        (1, Some(fd)) if a == AGAIN => Ok(Some(Report::Again(fd))),
+        (1, Some(fd)) if a == PROGRAM => Ok(Some(Report::Program(fd))),
+        (1, None) if a == ARMED => Ok(Some(Report::Armed)),
+        (1, None) if a == WAITING => Ok(Some(Report::Waiting)),
+        (8, None) => Ok(Some(Report::Failed(Failure::from_bytes(bytes)))),
         _ => Err(Errno::IO),
     }
 }
@@ -103,10 +129,10 @@ mod tests {
         let failure = Failure { step: 7, errno: Errno::NOTDIR };
         failure.send(theirs.as_fd());
         let file = rustix::fs::memfd_create("second", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
-        send_again(theirs.as_fd(), file.as_fd()).unwrap();
+        send_program(theirs.as_fd(), file.as_fd()).unwrap();
         let Some(Report::Failed(heard)) = receive(ours.as_fd()).unwrap() else { panic!() };
         assert_eq!(heard, failure);
-        let Some(Report::Again(fd)) = receive(ours.as_fd()).unwrap() else { panic!() };
+        let Some(Report::Program(fd)) = receive(ours.as_fd()).unwrap() else { panic!() };
         let number = |fd: &OwnedFd| rustix::fs::fstat(fd).unwrap().st_ino;
         assert_eq!(number(&fd), number(&file));
         assert!(rustix::io::fcntl_getfd(&fd).unwrap().contains(rustix::io::FdFlags::CLOEXEC));

@@ -47,12 +47,15 @@ pub(crate) fn exec(process: &Process) -> Result<Step> {
         return Err(Error::invalid("process.args: no command given"));
     };
     let path = env.iter().rev().find_map(|pair| pair.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH);
-    let candidates = if name.contains('/') {
+    let mut candidates: Vec<String> = if name.contains('/') {
         vec![name.clone()]
     } else {
         let dirs = path.split(':').filter(|dir| !dir.is_empty());
         dirs.map(|dir| format!("{}/{name}", dir.trim_end_matches('/'))).collect()
     };
+    if candidates.is_empty() {
+        candidates.push(String::new()); // which is nowhere
+    }
     Ok(Step::Exec { candidates, args, env })
 }
 

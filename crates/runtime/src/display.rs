@@ -3,7 +3,6 @@
 use std::fmt;
 
 use rustix::mount::MountFlags;
-use rustix::thread::LinkNameSpaceType;
 
 use crate::{Attachment, Plan, Step};
 
@@ -20,12 +19,14 @@ impl fmt::Display for Plan {
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Step::DieWithParent { .. } => f.write_str("die with parent (SIGKILL)"),
+            Step::DieWithParent => f.write_str("die with parent (SIGKILL)"),
             Step::Undumpable => f.write_str("undumpable"),
             Step::JoinNet => f.write_str("join network namespace"),
             Step::LoopbackUp => f.write_str("loopback up"),
             Step::AttachGiven { what, at } => write!(f, "attach {what} at .{}", at.display()),
-            Step::Join(which) => write!(f, "join {} namespace", word(*which)),
+            Step::JoinContainer => f.write_str("join the container's namespaces"),
+            Step::Detach => f.write_str("go on in sealed memory"),
+            Step::Session => f.write_str("begin a session"),
             Step::Again => f.write_str("go on in a second process"),
             Step::MakePrivate => f.write_str("make / private"),
             Step::AttachRoot => f.write_str("attach root"),
@@ -90,19 +91,6 @@ impl fmt::Display for Attachment {
 fn listed(f: &mut fmt::Formatter<'_>, flags: &[String], options: &[String]) -> fmt::Result {
     let words: Vec<&str> = flags.iter().chain(options).map(String::as_str).collect();
     if words.is_empty() { Ok(()) } else { write!(f, " {}", words.join(",")) }
-}
-
-fn word(which: LinkNameSpaceType) -> &'static str {
-    match which {
-        LinkNameSpaceType::Mount => "mount",
-        LinkNameSpaceType::ControlGroup => "cgroup",
-        LinkNameSpaceType::HostNameAndNISDomainName => "uts",
-        LinkNameSpaceType::InterProcessCommunication => "ipc",
-        LinkNameSpaceType::User => "user",
-        LinkNameSpaceType::ProcessID => "pid",
-        LinkNameSpaceType::Network => "network",
-        _ => "other",
-    }
 }
 
 fn flag_words(flags: MountFlags) -> Vec<&'static str> {

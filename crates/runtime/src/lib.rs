@@ -40,6 +40,7 @@ mod device;
 mod display;
 mod error;
 mod facts;
+mod image;
 mod log;
 mod mounts;
 mod plan;

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use coracle_host::{Call, Dir, Mount, Root};
-use coracle_launch::{Identity, Op, Strings};
+use coracle_launch::{Identity, Op};
 use rustix::fs::{FileType, Gid, Mode, OFlags, Uid};
 use rustix::mount::MountFlags;
 
@@ -80,10 +80,7 @@ pub(crate) fn parts(steps: &[Step], root: Option<&Mount>, given: Vec<Mount>) -> 
 /// The operation that a step and its part are, where they are one by themselves.
 pub(crate) fn op<'a>(step: &'a Step, part: &'a Part) -> Option<Op<'a>> {
     Some(match (step, part) {
-        (Step::DieWithParent { parent }, _) => Op::DieWithParent { parent: *parent },
-        (Step::Undumpable, _) => Op::Undumpable,
         (Step::LoopbackUp, _) => Op::LoopbackUp,
-        (Step::Again, _) => Op::Again,
         (Step::MakePrivate, _) => Op::MakePrivate,
         (_, Part::Attach { mount, at }) => Op::Attach(mount.as_fd(), at.as_fd()),
         (_, Part::Mount { fstype, at, flags, data }) => {
@@ -109,20 +106,8 @@ pub(crate) fn op<'a>(step: &'a Step, part: &'a Part) -> Option<Op<'a>> {
             ambient: *ambient,
         },
         (Step::NoNewPrivs, _) => Op::NoNewPrivs,
-        _ => return None, // those that need the bundle: JoinNet, Join, AttachRoot, EnterRoot, Stdio, CloseFrom, Exec
+        _ => return None, // those that need the bundle or are the image's
     })
-}
-
-/// The exec operation; `space` is for its pointers.
-pub(crate) fn exec_op<'a>(
-    candidates: &'a [&'a std::ffi::CStr],
-    argv: Option<Strings<'a>>,
-    envp: Option<Strings<'a>>,
-) -> Result<Op<'a>> {
-    match (argv, envp) {
-        (Some(argv), Some(envp)) => Ok(Op::Exec { candidates, argv, envp }),
-        _ => Err(Error::invalid("the command has more arguments than room was made for")),
-    }
 }
 
 /// Where mounts go: every place is looked up inside the root, or inside the mount that covers it.

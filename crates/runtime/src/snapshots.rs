@@ -73,7 +73,8 @@ fn dockers_defaults() {
 36  die with parent (SIGKILL)
 37  close from 3
 38  chdir /
-39  exec redis-server --save
+39  go on in sealed memory
+40  exec redis-server --save
 "
     );
 }
@@ -111,7 +112,7 @@ fn what_else_can_be_asked_for() {
     // The parent-death signal is set again after what clears it, and while proc still is the host's to look at.
     assert!(at("ids 999") < words.rfind("die with parent").unwrap());
     assert!(words.rfind("die with parent").unwrap() < at("close from"));
-    assert!(at("close from") < at("chdir") && at("chdir") < at("  exec"));
+    assert!(at("close from") < at("chdir") && at("chdir") < at("go on") && at("go on") < at("  exec"));
     assert!(at("bound to") < at("ids 999") && at("ids 999") < at("keep 14"));
 }
 
@@ -194,25 +195,22 @@ fn a_further_process() {
     let plan = Plan::exec(spec().process().as_ref().unwrap(), &Facts::assumed(&[])).unwrap();
     assert_eq!(
         plan.to_string(),
-        " 0  undumpable
- 1  die with parent (SIGKILL)
- 2  join cgroup namespace
- 3  join ipc namespace
- 4  join uts namespace
- 5  join network namespace
- 6  join pid namespace
- 7  go on in a second process
- 8  die with parent (SIGKILL)
- 9  join mount namespace
-10  umask 0022
-11  standard input, output, error
-12  bound to 14 capabilities
-13  ids 0:0
-14  keep 14 capabilities
-15  die with parent (SIGKILL)
-16  close from 3
-17  chdir /
-18  exec redis-server --save
+        " 0  die with parent (SIGKILL)
+ 1  join the container's namespaces
+ 2  umask 0022
+ 3  standard input, output, error
+ 4  bound to 14 capabilities
+ 5  ids 0:0
+ 6  keep 14 capabilities
+ 7  die with parent (SIGKILL)
+ 8  close from 3
+ 9  chdir /
+10  go on in sealed memory
+11  undumpable
+12  go on in a second process
+13  begin a session
+14  die with parent (SIGKILL)
+15  exec redis-server --save
 "
     );
 }

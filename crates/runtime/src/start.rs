@@ -5,15 +5,15 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::ptr;
 
 use coracle_host::{Call, Kind, Mount, Namespace, PidFd};
-use coracle_launch::{Memory, Namespaces, Op, STACK_SIZE, Started, Strings};
-use rustix::thread::LinkNameSpaceType;
+use coracle_launch::{Namespaces, Op, STACK_SIZE, Started, Strings};
+use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType};
 
 use crate::borrow::Borrow;
 use crate::error::{Doing, Error, Result};
 use crate::realize::{self, Part};
 use crate::stdio::{self, Streams};
 use crate::step::{Gate, Stepper};
-use crate::{Plan, Stdio, Step};
+use crate::{Plan, Stdio, Step, image};
 
 /// The kernel objects that a container is made of. They are used up by the start; what the container doesn't
 /// keep is gone with it.
@@ -101,25 +101,35 @@ impl Plan {
         stepper: Option<Stepper>,
     ) -> Result<Running> {
         let (uid, gid) = self.owner();
-        let Streams { child, ours: [stdin, stdout, stderr] } =
+        let Streams { child: streams, ours: [stdin, stdout, stderr] } =
             stdio::open(stdio, uid, gid).doing(|| "open standard streams")?;
         let strings = Lists::of(parts);
         let (mut argv, mut envp) = (strings.space(&strings.args), strings.space(&strings.env));
-        let (argv, envp) = (Strings::new(&strings.args, &mut argv), Strings::new(&strings.env, &mut envp));
+        let (Some(argv), Some(envp)) =
+            (Strings::new(&strings.args, &mut argv), Strings::new(&strings.env, &mut envp))
+        else {
+            return Err(Error::invalid("the command has more arguments than room was made for"));
+        };
         let gate = stepper.is_some().then(Gate::new).transpose().doing(|| "prepare the launch")?;
+        let detach = self.steps.iter().position(|step| *step == Step::Detach).unwrap_or_default();
+        let calls = image::calls(&self.steps, parts, detach + 1);
+        let image = image::make(&calls).doing(|| "prepare the launch")?;
+        let child = streams.each_ref().map(AsFd::as_fd);
+        let keep: Vec<_> = gate.iter().map(Gate::child).chain([image.as_fd()]).collect();
         let mut ops = Vec::with_capacity(self.steps.len());
         let mut origin = Vec::with_capacity(self.steps.len());
         if let Some(gate) = &gate {
             ops.push(gate.close());
             origin.push(0);
         }
-        for (index, (step, part)) in self.steps.iter().zip(parts).enumerate() {
+        for (index, (step, part)) in self.steps[..=detach].iter().zip(parts).enumerate() {
             let op = match step {
-                Step::Exec { .. } => Some(realize::exec_op(&strings.candidates, argv, envp)?),
-                Step::Stdio => Some(Op::Stdio([child[0].as_fd(), child[1].as_fd(), child[2].as_fd()])),
-                Step::CloseFrom(first) => {
-                    Some(Op::CloseFrom { first: *first, keep: gate.as_ref().map(Gate::child) })
+                Step::DieWithParent => Some(Op::DieWithParent { parent: self.parent }),
+                Step::Detach => {
+                    Some(Op::Exec { image: image.as_fd(), report: image::REPORT, keep: &[], argv, envp })
                 }
+                Step::Stdio => Some(Op::Descriptors(&child)),
+                Step::CloseFrom(first) => Some(Op::CloseFrom { first: *first, keep: &keep }),
                 _ => here.op(step).or_else(|| realize::op(step, part)),
             };
             let op = match op {
@@ -134,12 +144,12 @@ impl Plan {
             ops.push(op);
             origin.push(index);
         }
-        let launch = || launch(&ops, namespaces, self.memory);
+        let launch = || launch(&ops, namespaces);
         let started = match (&gate, stepper) {
             (Some(gate), Some(stepper)) => gate.while_stepping(stepper, launch),
             _ => launch(),
         };
-        drop(child);
+        drop(streams);
         let started = started.call(|| "clone()").doing(|| "start the process")?;
         let pidfd = self.outcome(started, &origin)?;
         Ok(Running { pidfd, stdin, stdout, stderr })
@@ -164,8 +174,13 @@ impl Plan {
             }
         };
         let Some(failure) = started.failure else { return Ok(pidfd) };
+        // It has ended, or is about to; and should somebody else have spoken in its name, it has not.
+        pidfd.signal(9).doing(|| "end the process that failed to start")?;
         pidfd.reap().doing(|| "reap the process that failed to start")?;
-        let index = origin.get(failure.step as usize).copied().unwrap_or_default();
+        let index = match failure.step.checked_sub(image::FIRST) {
+            Some(step) => step as usize,
+            None => origin.get(failure.step as usize).copied().unwrap_or_default(),
+        };
         let step = self.steps.get(index).map_or_else(String::new, Step::to_string);
         let exec = matches!(self.steps.get(index), Some(Step::Exec { .. }));
         let source = coracle_host::Error::os(step, failure.errno);
@@ -180,13 +195,21 @@ struct Here<'a> {
     pidfd: Option<&'a PidFd>,
 }
 
+/// Every namespace that a container has for certain; where it shares one with us, joining that changes nothing.
+const ALL: ThreadNameSpaceType = ThreadNameSpaceType::MOUNT
+    .union(ThreadNameSpaceType::CONTROL_GROUP)
+    .union(ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME)
+    .union(ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION)
+    .union(ThreadNameSpaceType::PROCESS_ID)
+    .union(ThreadNameSpaceType::NETWORK);
+
 impl Here<'_> {
     fn op(&self, step: &Step) -> Option<Op<'_>> {
         match (step, &self.root) {
             (Step::AttachRoot, Some((mount, _))) => Some(Op::AttachRoot(mount.as_fd())),
             (Step::EnterRoot, Some((_, dir))) => Some(Op::Enter(*dir)),
             (Step::JoinNet, _) => self.net.map(|net| Op::Join(net.as_fd(), LinkNameSpaceType::Network)),
-            (Step::Join(which), _) => self.pidfd.map(|pidfd| Op::Join(pidfd.as_fd(), *which)),
+            (Step::JoinContainer, _) => self.pidfd.map(|pidfd| Op::JoinAll(pidfd.as_fd(), ALL)),
             _ => None,
         }
     }
@@ -194,17 +217,15 @@ impl Here<'_> {
 
 /// The strings of the exec step, in the forms that its operation borrows.
 struct Lists<'a> {
-    candidates: Vec<&'a CStr>,
     args: Vec<&'a CStr>,
     env: Vec<&'a CStr>,
 }
 
 impl<'a> Lists<'a> {
     fn of(parts: &'a [Part]) -> Lists<'a> {
-        let mut lists = Lists { candidates: Vec::new(), args: Vec::new(), env: Vec::new() };
+        let mut lists = Lists { args: Vec::new(), env: Vec::new() };
         for part in parts {
-            if let Part::Exec { candidates, args, env } = part {
-                lists.candidates = candidates.iter().map(|text| text.as_c_str()).collect();
+            if let Part::Exec { args, env, .. } = part {
                 lists.args = args.iter().map(|text| text.as_c_str()).collect();
                 lists.env = env.iter().map(|text| text.as_c_str()).collect();
             }
@@ -217,9 +238,9 @@ impl<'a> Lists<'a> {
     }
 }
 
-fn launch(ops: &[Op<'_>], namespaces: Namespaces, memory: Memory) -> rustix::io::Result<Started> {
-    let _borrow = (memory == Memory::Shared).then(Borrow::new);
-    coracle_launch::start(ops, namespaces, memory, &mut vec![0; STACK_SIZE])
+fn launch(ops: &[Op<'_>], namespaces: Namespaces) -> rustix::io::Result<Started> {
+    let _borrow = Borrow::new();
+    coracle_launch::start(ops, namespaces, &mut vec![0; STACK_SIZE])
 }
 
 fn ended(container: &PidFd) -> bool {

@@ -66,8 +66,17 @@ fn one(stdio: Stdio, number: usize, uid: u32, gid: u32) -> Result<(OwnedFd, Opti
 
 /// The same, numbered 3 or higher.
 pub(crate) fn high(fd: OwnedFd) -> Result<OwnedFd> {
+    above(fd, 3)
+}
+
+/// The same, with this number or a higher one.
+pub(crate) fn above(fd: OwnedFd, lowest: u32) -> Result<OwnedFd> {
     use std::os::fd::AsRawFd;
-    if fd.as_raw_fd() > 2 { Ok(fd) } else { dup_high(fd.as_fd()) }
+    let lowest = lowest as i32;
+    if fd.as_raw_fd() >= lowest {
+        return Ok(fd);
+    }
+    fcntl_dupfd_cloexec(fd, lowest).call(|| "fcntl(F_DUPFD_CLOEXEC)")
 }
 
 fn dup_high(fd: BorrowedFd<'_>) -> Result<OwnedFd> {

@@ -107,7 +107,7 @@ fn a_failing_step_is_named() {
         let error = start(host.dir(), &spec).unwrap_err();
         let text = format!(
             "launch step {} of {steps}: chdir /none: No such file or directory (os error 2)",
-            steps - 1
+            steps - 2
         );
         assert_eq!(
             (error.to_string(), error.kind(), error.command_status()),
@@ -182,7 +182,7 @@ fn a_bundle_that_does_not_fit_its_plan() {
             Plan::exec(script("true").process().as_ref().unwrap(), &coracle_runtime::Facts::of_this_host())
                 .unwrap();
         let error = exec.start(support::bundle(host.dir())).unwrap_err();
-        assert_eq!(error.to_string(), "nothing was given for the step `join cgroup namespace`");
+        assert_eq!(error.to_string(), "nothing was given for the step `join the container's namespaces`");
         let surplus = Bundle { mounts: vec![Mount::tmpfs(&[]).unwrap()], ..support::bundle(host.dir()) };
         let error = plan(&script("true")).start(surplus).unwrap_err();
         assert_eq!(error.to_string(), "the plan has no place for the bundle's mount tmpfs");

@@ -3,6 +3,7 @@
 mod cgroup;
 mod crowd;
 mod death;
+mod exe;
 mod exec;
 mod failures;
 mod manners;

@@ -2,160 +2,25 @@
 
 use std::path::PathBuf;
 
-use coracle_launch::{Memory, Namespaces};
+use coracle_launch::Namespaces;
 use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
-use rustix::mount::MountFlags;
-use rustix::thread::{CapabilitySet, LinkNameSpaceType};
 
 use crate::error::{Error, Result};
 use crate::{Facts, check, command, mounts};
+
+mod step;
+
+pub use step::{Attachment, Step};
 
 /// What one process will do between its clone and its program: a value that can be printed, compared and
 /// performed. It holds no kernel objects yet.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     pub(crate) namespaces: Namespaces,
-    pub(crate) memory: Memory,
+    /// The starting process, as its own proc shows it.
+    pub(crate) parent: u32,
     pub(crate) new_net: bool,
     pub(crate) steps: Vec<Step>,
-}
-
-/// One step of a plan. `Display` says it in words.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum Step {
-    /// Be killed when the thread that started it ends.
-    DieWithParent {
-        /// The starting process.
-        parent: u32,
-    },
-    /// Refuse to be traced or looked into.
-    Undumpable,
-    /// Join the network namespace that the bundle brings, or get a new one.
-    JoinNet,
-    /// Bring the loopback interface up.
-    LoopbackUp,
-    /// Join one namespace of the container.
-    Join(LinkNameSpaceType),
-    /// Go on in a second process, inside the pid namespace joined.
-    Again,
-    /// Keep mounts from travelling between here and the host.
-    MakePrivate,
-    /// Put the bundle's root in place.
-    AttachRoot,
-    /// Put a mount that the parent made in place.
-    Attach {
-        /// What it is.
-        source: Attachment,
-        /// Where, in the container.
-        at: PathBuf,
-    },
-    /// Put a mount that the bundle brings in place.
-    AttachGiven {
-        /// What it is, in words.
-        what: String,
-        /// Where, in the container.
-        at: PathBuf,
-    },
-    /// Mount a file system that must be mounted from within its namespaces.
-    Mount {
-        /// Its type.
-        fstype: String,
-        /// Where, in the container.
-        at: PathBuf,
-        /// Its flags.
-        flags: MountFlags,
-        /// Its options.
-        data: String,
-    },
-    /// Make the new root the current directory.
-    EnterRoot,
-    /// Hide a file of proc or sysfs.
-    MaskFile(String),
-    /// Hide a directory of proc or sysfs.
-    MaskDir(String),
-    /// Make a path of proc or sysfs read-only.
-    ReadOnly(String),
-    /// Make the new root the root, and let go of the host's.
-    Pivot,
-    /// Make the root read-only.
-    RootReadOnly,
-    /// Set the host name.
-    HostName(String),
-    /// Set the NIS domain name.
-    DomainName(String),
-    /// Set the file mode creation mask.
-    Umask(u32),
-    /// Bound what any later program can have.
-    Bound(CapabilitySet),
-    /// Become a user.
-    Ids {
-        /// The user id.
-        uid: u32,
-        /// The group id.
-        gid: u32,
-        /// The supplementary groups.
-        groups: Vec<u32>,
-    },
-    /// Set the capabilities.
-    Capabilities {
-        /// The effective set.
-        effective: CapabilitySet,
-        /// The permitted set.
-        permitted: CapabilitySet,
-        /// The inheritable set.
-        inheritable: CapabilitySet,
-        /// The ambient set.
-        ambient: CapabilitySet,
-    },
-    /// Never gain rights by exec.
-    NoNewPrivs,
-    /// Go to the working directory.
-    ChangeDir(PathBuf),
-    /// Take the bundle's standard input, output and error.
-    Stdio,
-    /// Close everything else.
-    CloseFrom(u32),
-    /// Become the program.
-    Exec {
-        /// Where it is looked for, in order.
-        candidates: Vec<String>,
-        /// Its arguments, its name first.
-        args: Vec<String>,
-        /// Its environment.
-        env: Vec<String>,
-    },
-}
-
-/// A mount that the parent makes and the child only puts in place.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Attachment {
-    /// A tmpfs.
-    Tmpfs {
-        /// Its options, as `key=value`.
-        options: Vec<String>,
-        /// Its flags.
-        flags: Vec<String>,
-        /// Whether it gets the device nodes and links that a container's `/dev` has.
-        devices: bool,
-    },
-    /// A devpts instance of its own.
-    DevPts {
-        /// Its options, as `key=value`.
-        options: Vec<String>,
-        /// Its flags.
-        flags: Vec<String>,
-    },
-    /// A directory or file of the host.
-    Bind {
-        /// Where on the host.
-        source: PathBuf,
-        /// With what is mounted below it.
-        recursive: bool,
-        /// Not writable, nor anything below it.
-        read_only: bool,
-    },
 }
 
 impl Plan {
@@ -177,7 +42,7 @@ impl Plan {
             return Err(Error::problems(problems));
         };
         let (namespaces, new_net) = namespaces(spec);
-        let mut steps = vec![Step::DieWithParent { parent: facts.parent() }];
+        let mut steps = vec![Step::DieWithParent];
         if new_net {
             steps.extend([Step::JoinNet, Step::LoopbackUp]);
         }
@@ -192,8 +57,9 @@ impl Plan {
         }
         steps.extend(spec.hostname().clone().map(Step::HostName));
         steps.extend(spec.domainname().clone().map(Step::DomainName));
-        steps.extend(process_steps(process, facts)?);
-        Ok(Plan { namespaces, memory: Memory::Shared, new_net, steps })
+        steps.extend(process_steps(process));
+        steps.extend([Step::Detach, command::exec(process)?]);
+        Ok(Plan { namespaces, parent: facts.parent(), new_net, steps })
     }
 
     /// Adds a mount that the bundle will bring: the bundle's mounts are taken in the order of these calls. Places that
@@ -214,9 +80,9 @@ impl Plan {
         Ok(())
     }
 
-    /// Plans a further process in a running container, which joins all its namespaces. It copies the starting program's
-    /// memory instead of sharing it, forbids to be looked into, and enters the container's mounts last: until it
-    /// executes its program, nothing in the container gets hold of anything of the host through it.
+    /// Plans a further process in a running container, which joins all its namespaces. Until it has left the
+    /// starting program's memory and let go of everything of the host, it is in no pid namespace of the container's:
+    /// nothing there can see it.
     ///
     /// # Errors
     /// Everything in `process` that is wrong or not supported.
@@ -225,20 +91,12 @@ impl Plan {
         if !problems.is_empty() {
             return Err(Error::problems(problems));
         }
-        let parent = facts.parent();
-        use LinkNameSpaceType as Type;
-        let mut steps = vec![Step::Undumpable, Step::DieWithParent { parent }];
-        let joins = [
-            Type::ControlGroup,
-            Type::InterProcessCommunication,
-            Type::HostNameAndNISDomainName,
-            Type::Network,
-            Type::ProcessID,
-        ];
-        steps.extend(joins.map(Step::Join));
-        steps.extend([Step::Again, Step::DieWithParent { parent }, Step::Join(Type::Mount)]);
-        steps.extend(process_steps(process, facts)?);
-        Ok(Plan { namespaces: Namespaces::NONE, memory: Memory::Own, new_net: false, steps })
+        let mut steps = vec![Step::DieWithParent, Step::JoinContainer];
+        steps.extend(process_steps(process));
+        // Here the container's processes begin to see it.
+        steps.extend([Step::Detach, Step::Undumpable, Step::Again, Step::Session, Step::DieWithParent]);
+        steps.push(command::exec(process)?);
+        Ok(Plan { namespaces: Namespaces::NONE, parent: facts.parent(), new_net: false, steps })
     }
 
     /// The steps, in order.
@@ -280,8 +138,8 @@ fn walls(spec: &Spec, mounted: &[Step], facts: &Facts) -> Vec<Step> {
     masked.chain(read_only).collect()
 }
 
-/// From a set-up container to the program.
-fn process_steps(process: &Process, facts: &Facts) -> Result<Vec<Step>> {
+/// From a set-up container to what is left to do before its program.
+fn process_steps(process: &Process) -> Vec<Step> {
     let user = process.user();
     let groups = user.additional_gids().clone().unwrap_or_default();
     let mut sets = command::capabilities(process.capabilities().as_ref());
@@ -301,7 +159,7 @@ fn process_steps(process: &Process, facts: &Facts) -> Result<Vec<Step>> {
             inheritable: sets.inheritable,
             ambient: sets.ambient,
         },
-        Step::DieWithParent { parent: facts.parent() },
+        Step::DieWithParent,
     ];
     if no_new_privileges {
         steps.push(Step::NoNewPrivs);
@@ -309,6 +167,5 @@ fn process_steps(process: &Process, facts: &Facts) -> Result<Vec<Step>> {
     // First, so that neither the directory nor the program can be one of ours, below /proc/self/fd.
     steps.push(Step::CloseFrom(3));
     steps.push(Step::ChangeDir(process.cwd().clone()));
-    steps.push(command::exec(process)?);
-    Ok(steps)
+    steps
 }

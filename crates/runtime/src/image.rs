@@ -1,0 +1,80 @@
+//! What a process executes before its program, as a file that nobody can write to.
+
+use std::os::fd::OwnedFd;
+
+use coracle_host::{Call as _, Result};
+use coracle_launch::{Call, image_size, write_image};
+use rustix::fs::{MemfdFlags, Mode, SealFlags, fchmod, fcntl_add_seals, memfd_create};
+use rustix::io::Errno;
+
+use crate::Step;
+use crate::realize::Part;
+use crate::stdio::above;
+
+/// The number at which a process reports what becomes of its last steps: the first behind its standard streams.
+pub(crate) const REPORT: u32 = 3;
+/// Steps that are the image's are reported with numbers from here.
+pub(crate) const FIRST: u32 = 1 << 31;
+
+/// The calls of the image: what all steps from `detach` on are.
+pub(crate) fn calls<'a>(steps: &[Step], parts: &'a [Part], detach: usize) -> Vec<(u32, Call<'a>)> {
+    let mut calls = Vec::new();
+    for (index, (step, part)) in (FIRST..).zip(steps.iter().zip(parts)).skip(detach) {
+        let call = match (step, part) {
+            (Step::Undumpable, _) => Call::Undumpable,
+            (Step::Again, _) => Call::Again,
+            (Step::Session, _) => Call::Session,
+            (Step::DieWithParent, _) => Call::DieWithParent,
+            (_, Part::Exec { candidates, .. }) => {
+                calls.extend(candidates.iter().map(|path| (index, Call::Exec(path))));
+                continue;
+            }
+            _ => continue, // a plan has no other steps there
+        };
+        calls.push((index, call));
+    }
+    calls
+}
+
+/// A file in memory that makes these calls, each with the step that its failure is reported as. It is made anew for each process: what root in a container may do to its own is nothing to the others.
+pub(crate) fn make(calls: &[(u32, Call<'_>)]) -> Result<OwnedFd> {
+    let mut bytes = vec![0; image_size(calls)];
+    let size = write_image(REPORT, calls, &mut bytes).unwrap_or_default();
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let file = match memfd_create("coracle", flags | MemfdFlags::EXEC) {
+        Err(Errno::INVAL) => memfd_create("coracle", flags), // before 6.3 every one could be executed
+        other => other,
+    };
+    let file = file.call(|| "memfd_create(MFD_EXEC)")?;
+    let mut rest = &bytes[..size];
+    while !rest.is_empty() {
+        let written = rustix::io::retry_on_intr(|| rustix::io::write(&file, rest)).call(|| "write(memfd)")?;
+        rest = &rest[written..];
+    }
+    fchmod(&file, Mode::from_raw_mode(0o111)).call(|| "fchmod(memfd, 0111)")?;
+    let seals = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
+    match fcntl_add_seals(&file, seals | SealFlags::EXEC) {
+        Err(Errno::INVAL) => fcntl_add_seals(&file, seals),
+        other => other,
+    }
+    .call(|| "fcntl(memfd, F_ADD_SEALS)")?;
+    // Above all numbers that mean something to the image.
+    above(file, REPORT + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_can_change_it() {
+        let image = make(&[(0, Call::Exec(c"/none"))]).unwrap();
+        let size = rustix::fs::fstat(&image).unwrap().st_size as u64;
+        assert!(size < 4096, "{size}");
+        assert_eq!(rustix::io::pwrite(&image, b"x", 0), Err(Errno::PERM));
+        assert_eq!(rustix::fs::ftruncate(&image, 0), Err(Errno::PERM));
+        assert_eq!(rustix::fs::ftruncate(&image, size + 1), Err(Errno::PERM));
+        assert_eq!(fcntl_add_seals(&image, SealFlags::empty()), Err(Errno::PERM));
+        assert_eq!(rustix::fs::fstat(&image).unwrap().st_mode & 0o7777, 0o111);
+    }
+}

@@ -1,0 +1,146 @@
+//! What a plan is made of.
+
+use std::path::PathBuf;
+
+use rustix::mount::MountFlags;
+use rustix::thread::CapabilitySet;
+
+/// One step of a plan. `Display` says it in words.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Step {
+    /// Be killed when the thread that started it ends.
+    DieWithParent,
+    /// Join the network namespace that the bundle brings, or get a new one.
+    JoinNet,
+    /// Bring the loopback interface up.
+    LoopbackUp,
+    /// Join all namespaces of the container.
+    JoinContainer,
+    /// Keep mounts from travelling between here and the host.
+    MakePrivate,
+    /// Put the bundle's root in place.
+    AttachRoot,
+    /// Put a mount that the parent made in place.
+    Attach {
+        /// What it is.
+        source: Attachment,
+        /// Where, in the container.
+        at: PathBuf,
+    },
+    /// Put a mount that the bundle brings in place.
+    AttachGiven {
+        /// What it is, in words.
+        what: String,
+        /// Where, in the container.
+        at: PathBuf,
+    },
+    /// Mount a file system that must be mounted from within its namespaces.
+    Mount {
+        /// Its type.
+        fstype: String,
+        /// Where, in the container.
+        at: PathBuf,
+        /// Its flags.
+        flags: MountFlags,
+        /// Its options.
+        data: String,
+    },
+    /// Make the new root the current directory.
+    EnterRoot,
+    /// Hide a file of proc or sysfs.
+    MaskFile(String),
+    /// Hide a directory of proc or sysfs.
+    MaskDir(String),
+    /// Make a path of proc or sysfs read-only.
+    ReadOnly(String),
+    /// Make the new root the root, and let go of the host's.
+    Pivot,
+    /// Make the root read-only.
+    RootReadOnly,
+    /// Set the host name.
+    HostName(String),
+    /// Set the NIS domain name.
+    DomainName(String),
+    /// Set the file mode creation mask.
+    Umask(u32),
+    /// Bound what any later program can have.
+    Bound(CapabilitySet),
+    /// Become a user.
+    Ids {
+        /// The user id.
+        uid: u32,
+        /// The group id.
+        gid: u32,
+        /// The supplementary groups.
+        groups: Vec<u32>,
+    },
+    /// Set the capabilities.
+    Capabilities {
+        /// The effective set.
+        effective: CapabilitySet,
+        /// The permitted set.
+        permitted: CapabilitySet,
+        /// The inheritable set.
+        inheritable: CapabilitySet,
+        /// The ambient set.
+        ambient: CapabilitySet,
+    },
+    /// Never gain rights by exec.
+    NoNewPrivs,
+    /// Go to the working directory.
+    ChangeDir(PathBuf),
+    /// Take the bundle's standard input, output and error.
+    Stdio,
+    /// Close everything else.
+    CloseFrom(u32),
+    /// Go on in a small program in sealed memory, which does the steps from here on: nothing of the starting program is
+    /// left.
+    Detach,
+    /// Refuse to be traced or looked into.
+    Undumpable,
+    /// Go on in a second process, inside the pid namespace joined.
+    Again,
+    /// Begin a session.
+    Session,
+    /// Become the program.
+    Exec {
+        /// Where it is looked for, in order.
+        candidates: Vec<String>,
+        /// Its arguments, its name first.
+        args: Vec<String>,
+        /// Its environment.
+        env: Vec<String>,
+    },
+}
+
+/// A mount that the parent makes and the child only puts in place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Attachment {
+    /// A tmpfs.
+    Tmpfs {
+        /// Its options, as `key=value`.
+        options: Vec<String>,
+        /// Its flags.
+        flags: Vec<String>,
+        /// Whether it gets the device nodes and links that a container's `/dev` has.
+        devices: bool,
+    },
+    /// A devpts instance of its own.
+    DevPts {
+        /// Its options, as `key=value`.
+        options: Vec<String>,
+        /// Its flags.
+        flags: Vec<String>,
+    },
+    /// A directory or file of the host.
+    Bind {
+        /// Where on the host.
+        source: PathBuf,
+        /// With what is mounted below it.
+        recursive: bool,
+        /// Not writable, nor anything below it.
+        read_only: bool,
+    },
+}
