@@ -73,9 +73,9 @@ impl Network {
         self.0.id()
     }
 
-    /// What carries it: `bridge`.
-    pub fn driver(&self) -> &'static str {
-        self.0.driver().as_str()
+    /// What carries it: `bridge`, `macvlan`.
+    pub fn driver(&self) -> &str {
+        self.0.driver()
     }
 
     /// Its subnet in CIDR notation.

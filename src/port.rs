@@ -1,7 +1,7 @@
 //! Ports: of containers, and of the host that lead to them.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 
 use coracle_net::ports::{self, Protocol};
 
@@ -79,7 +79,7 @@ pub struct Published(pub(crate) ports::Published);
 impl Published {
     /// Where on the host.
     pub fn host(&self) -> SocketAddr {
-        SocketAddr::new(IpAddr::V4(self.0.host), self.0.host_port)
+        SocketAddr::new(self.0.host, self.0.host_port)
     }
 
     /// Where in the container.

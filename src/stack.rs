@@ -100,8 +100,8 @@ impl Stack {
     }
 
     /// Its addresses, in the order of its networks.
-    pub(crate) fn addresses(&self) -> Vec<Ipv4Addr> {
-        self.endpoints.iter().map(Endpoint::address).collect()
+    pub(crate) fn addresses(&self) -> Vec<IpAddr> {
+        self.endpoints.iter().flat_map(Endpoint::addresses).collect()
     }
 
     /// Leaves all networks.
@@ -147,8 +147,7 @@ pub(crate) fn files(
     extra: &[(String, IpAddr)],
 ) -> Result<Vec<Mount>> {
     let host = host_resolv_conf();
-    let own: Vec<IpAddr> =
-        stack.map(Stack::addresses).unwrap_or_default().into_iter().map(IpAddr::V4).collect();
+    let own = stack.map(Stack::addresses).unwrap_or_default();
     let resolv_conf = match mode {
         Mode::Networks(_) => files::resolv_conf(&host),
         Mode::Host | Mode::None => host,

@@ -1,7 +1,7 @@
 //! Does what plans say.
 
 use std::collections::HashMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
@@ -10,11 +10,12 @@ use rustix::io::Errno;
 
 use crate::error::Doing;
 use crate::facts;
+use crate::netlink::link::PortFlag;
 use crate::netlink::{Request, Socket, link};
 use crate::nft::{Removal, Table};
-use crate::plan::{Op, Place, Plan, Sysctl};
+use crate::plan::{Op, Place, Plan, Sysctl, Target};
 use crate::ports::Published;
-use crate::{Error, Kind, Result, Subnet};
+use crate::{Error, Kind, Mac, Result, Subnet};
 
 /// Performs a plan. Operations in the joining namespace happen on a thread that goes there; all others in the
 /// network namespace of the calling thread.
@@ -37,10 +38,15 @@ fn no_namespace() -> Error {
     Error::new(Kind::Invalid, "the plan needs the namespace that joins")
 }
 
-/// Whether a link is there and up, and its MTU if so.
-pub(crate) fn ready(name: &str) -> Result<Option<u32>> {
-    let found = Actor::open()?.find(name)?;
+/// Whether a network's bridge is there and up, and its MTU if so.
+pub(crate) fn ready(name: &str, gateway: Ipv4Addr) -> Result<Option<u32>> {
+    let found = link(name)?.filter(|link| link.mac == Some(Mac::of(gateway)));
     Ok(found.filter(|link| link.up).map(|link| link.mtu))
+}
+
+/// A link, if it is there.
+pub(crate) fn link(name: &str) -> Result<Option<link::Link>> {
+    Actor::open()?.find(name)
 }
 
 /// How long a link may take to come up; a millisecond is usual.
@@ -71,28 +77,36 @@ impl Actor {
 
     fn op(&mut self, op: &Op, netns: Option<BorrowedFd<'_>>) -> Result<()> {
         match op {
-            Op::Admit { bridge, nat, uplinks } => Table::open()?.admit(bridge, *nat, uplinks.as_deref()),
-            Op::Expel { bridge, subnet } => with_table(|table| table.expel(bridge, *subnet)),
-            Op::Hairpin { link } => {
-                let index = self.index(link)?;
-                self.pending.push(link::hairpin(index, link));
-                Ok(())
-            }
+            Op::Admit { bridge, walls, uplinks } => Table::open()?.admit(bridge, *walls, uplinks),
+            Op::Expel { bridge, subnets } => with_table(|table| table.expel(bridge, subnets)),
+            Op::Hairpin { link } => self.set_port(link, PortFlag::Hairpin),
+            Op::Isolate { link } => self.set_port(link, PortFlag::Isolated),
             Op::Remember { uplinks } => Table::open()?.add_uplinks(uplinks),
-            Op::Open { ports, address } => Table::open()?.open_ports(ports, *address),
+            Op::Open { ports, target } => Table::open()?.open_ports(ports, *target),
             Op::Dismantle => with_table(dismantle),
-            Op::Bridge { name, mac, mtu } => {
-                tolerate(self.socket.one(link::new_bridge(name, *mac, *mtu)).map(drop), Errno::EXIST)
+            Op::Driver { name } => {
+                Err(Error::new(Kind::Unsupported, format!("driver `{name}` does what it does by itself")))
             }
+            Op::Bridge { name, mac, mtu } => self.bridge(name, *mac, *mtu),
             Op::Address { on, address, prefix } => {
                 let index = self.index(on)?;
                 self.pending.push(link::add_address(index, on, *address, *prefix));
                 Ok(())
             }
-            Op::Alone { subnet, on } => self.alone(*subnet, on),
+            Op::Alone { subnets, on } => self.alone(subnets, on),
             Op::Set { key, on, value } => {
                 self.flush()?;
                 set(on, *key, *value)
+            }
+            Op::Vlan { name, parent, number, group } => {
+                let parent = self.index(parent)?;
+                let made = self.socket.one(link::new_vlan(name, parent, *number, *group));
+                tolerate(made.map(drop), Errno::EXIST)
+            }
+            Op::Macvlan { name, parent, mode, mac, mtu } => {
+                let parent = self.index(parent)?;
+                let netns = netns.ok_or_else(no_namespace)?;
+                self.socket.one(link::new_macvlan(name, parent, *mode, *mac, *mtu, netns)).map(drop)
             }
             Op::Up { link } => {
                 self.pending.push(link::up(link));
@@ -113,10 +127,33 @@ impl Actor {
                 Some(found) => self.delete_ports(found.index),
                 None => Ok(()),
             },
+            Op::DeleteOwn { link, group } => match self.find(link)? {
+                Some(found) if found.group == *group => {
+                    tolerate(self.socket.one(link::delete(link)).map(drop), Errno::NODEV)
+                }
+                _ => Ok(()),
+            },
             Op::Delete { link } => {
                 self.flush()?;
                 tolerate(self.socket.one(link::delete(link)).map(drop), Errno::NODEV)
             }
+        }
+    }
+
+    fn set_port(&mut self, link: &str, flag: PortFlag) -> Result<()> {
+        let index = self.index(link)?;
+        self.pending.push(link::set_port(index, link, flag));
+        Ok(())
+    }
+
+    /// One that is there was made by someone with the same plan, or, by its hardware address, is somebody else's.
+    fn bridge(&mut self, name: &str, mac: Mac, mtu: u32) -> Result<()> {
+        match self.socket.one(link::new_bridge(name, mac, mtu)) {
+            Err(error) if error.errno() == Some(Errno::EXIST) => match self.find(name)? {
+                Some(found) if found.mac != Some(mac) => Err(error),
+                _ => Ok(()),
+            },
+            done => done.map(drop),
         }
     }
 
@@ -145,14 +182,14 @@ impl Actor {
 
     /// Two states on one host can't see each other's idle networks. Each looks after it has added its address, so
     /// that of two at once at least one sees the other.
-    fn alone(&mut self, subnet: Subnet, on: &str) -> Result<()> {
+    fn alone(&mut self, subnets: &[Subnet], on: &str) -> Result<()> {
         let own = self.index(on)?;
         let addresses = self.socket.dump(link::addresses())?;
-        let other = addresses
-            .iter()
-            .filter_map(link::read_address)
-            .find(|(index, taken)| *index != own && taken.overlaps(&subnet));
-        let Some((index, taken)) = other else { return Ok(()) };
+        let other = addresses.iter().filter_map(link::read_address).find_map(|(index, taken)| {
+            let subnet = subnets.iter().find(|subnet| index != own && taken.overlaps(subnet))?;
+            Some((index, taken, *subnet))
+        });
+        let Some((index, taken, subnet)) = other else { return Ok(()) };
         let links = self.socket.dump(link::links())?;
         let name = links.iter().filter_map(link::read_link).find(|link| link.index == index);
         let name = name.map_or_else(|| format!("link {index}"), |link| link.name);
@@ -218,11 +255,12 @@ fn tolerate(result: Result<()>, errno: Errno) -> Result<()> {
     }
 }
 
-/// The bridges of all states on this host, as links and as the table's elements.
+/// The links of this host that may be those of networks, of any state, and the bridges in the table.
 pub(crate) fn leftovers() -> Result<Vec<String>> {
     let links = Socket::route()?.dump(link::links())?;
-    let links = links.iter().filter_map(link::read_link).map(|link| link.name);
-    let mut names: Vec<String> = links.filter(|name| name.starts_with("cor-")).collect();
+    let links = links.iter().filter_map(link::read_link);
+    let ours = links.filter(|link| link.group != 0 || link.name.starts_with("cor-"));
+    let mut names: Vec<String> = ours.map(|link| link.name).collect();
     with_table(|table| {
         names.extend(table.bridges()?);
         Ok(())
@@ -248,11 +286,16 @@ pub(crate) fn dismantle_if_empty() -> Result<()> {
 }
 
 /// Closes what was published at an address, by the caller or, if not `exclusive`, by somebody who is no more.
-pub(crate) fn close_ports(ports: &[Published], address: Ipv4Addr, exclusive: bool) -> Result<()> {
+pub(crate) fn close_ports(
+    ports: &[Published],
+    ipv4: Ipv4Addr,
+    ipv6: Option<Ipv6Addr>,
+    exclusive: bool,
+) -> Result<()> {
     if ports.is_empty() {
         return Ok(());
     }
-    with_table(|table| table.close_ports(ports, address, exclusive))
+    with_table(|table| table.close_ports(ports, Target { ipv4, ipv6 }, exclusive))
 }
 
 /// Where there is no nf_tables, nothing of ours is in it.
@@ -274,13 +317,20 @@ fn dismantle(table: &Table) -> Result<()> {
     if !table.exists()? || table.dismantle()? == Removal::InUse {
         return Ok(());
     }
-    let uplinks = if facts::ip_forward()? { Vec::new() } else { table.uplinks()? };
-    for uplink in &uplinks {
-        set(uplink, Sysctl::Forwarding, 0)?;
+    let ours = table.switched()?;
+    let mut switches = Vec::new();
+    if !facts::ip_forward()? {
+        switches.extend(ours.ipv4.into_iter().flatten().map(|on| (on, Sysctl::Forwarding)));
+    }
+    if !facts::ip6_forward()? {
+        switches.extend(ours.ipv6.into_iter().flatten().map(|on| (on, Sysctl::ForceForwarding)));
+    }
+    for (on, key) in &switches {
+        set(on, *key, 0)?;
     }
     if table.remove()? == Removal::InUse {
-        for uplink in &uplinks {
-            set(uplink, Sysctl::Forwarding, 1)?;
+        for (on, key) in &switches {
+            set(on, *key, 1)?;
         }
     }
     Ok(())
@@ -292,8 +342,9 @@ fn set(interface: &str, key: Sysctl, value: u8) -> Result<()> {
     match std::fs::write(&path, value.to_string()).call(|| format!("write({path:?}, {value})")) {
         // Written when it must be: a /proc that can't be written to is fine if it says the right thing.
         Err(error) if error.kind() == Kind::Denied && facts::read(&path)? == (value != 0) => Ok(()),
-        // The interface is gone, and its switch with it.
+        // The interface is gone, and its switch with it; or the kernel has no IPv6 that could be switched off.
         Err(error) if value == 0 && error.errno() == Some(Errno::NOENT) => Ok(()),
+        Err(error) if key == Sysctl::DisableIpv6 && error.errno() == Some(Errno::NOENT) => Ok(()),
         result => Ok(result?),
     }
 }

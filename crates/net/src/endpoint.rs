@@ -1,13 +1,15 @@
 //! A place on a network, had as long as its value lives.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::fd::AsFd;
 
-use coracle_host::Lock;
+use coracle_host::{Lock, Namespace};
 
+use crate::error::Doing;
 use crate::hold::Held;
 use crate::lease::{Holder, Lease};
 use crate::ports::Published;
-use crate::{Error, Join, Mac, Network, Result, act, plan};
+use crate::{Error, Join, Kind, Mac, Network, Result, Seat, act, plan, spec};
 
 /// A network namespace's place on a network: its lease, its link, its names.
 ///
@@ -18,9 +20,9 @@ use crate::{Error, Join, Mac, Network, Result, act, plan};
 #[derive(Debug)]
 pub struct Endpoint {
     network: Network,
-    interface: String,
-    names: Vec<String>,
-    address: Ipv4Addr,
+    seat: Seat,
+    netns: Namespace,
+    holder: Holder,
     ports: Vec<Held>,
     held: Option<(Lease, Lock)>,
 }
@@ -30,21 +32,28 @@ impl Endpoint {
         network: Network,
         presence: Lock,
         lease: Lease,
-        ports: Vec<Held>,
+        (ports, routed): (Vec<Held>, Vec<Published>),
+        seat: Seat,
         join: &Join<'_>,
-    ) -> Endpoint {
-        Endpoint {
-            ports,
-            network,
-            interface: join.interface.clone(),
+    ) -> Result<Endpoint> {
+        let published = ports.iter().flat_map(|held| held.published.iter().copied()).chain(routed);
+        let holder = Holder {
+            container: join.container.clone(),
             names: join.names.clone(),
-            address: lease.address,
-            held: Some((lease, presence)),
-        }
+            ports: published.collect(),
+            ipv6: seat.ipv6,
+            mac: (seat.mac != Mac::of(seat.address)).then_some(seat.mac),
+        };
+        let netns = Namespace::try_from(join.netns)?;
+        Ok(Endpoint { network, seat, netns, holder, ports, held: Some((lease, presence)) })
     }
 
-    pub(crate) fn publish(&self, holder: &Holder) -> Result<()> {
-        self.held.as_ref().map_or(Ok(()), |(lease, _)| lease.publish(holder))
+    pub(crate) fn make_known(&self) -> Result<()> {
+        self.held.as_ref().map_or(Ok(()), |(lease, _)| lease.publish(&self.holder))
+    }
+
+    pub(crate) fn seat(&self) -> &Seat {
+        &self.seat
     }
 
     /// The network.
@@ -52,45 +61,91 @@ impl Endpoint {
         &self.network
     }
 
-    /// Its address there.
+    /// Its IPv4 address there.
     pub fn address(&self) -> Ipv4Addr {
-        self.address
+        self.seat.address
     }
 
-    /// The length of the subnet's prefix in bits.
+    /// Its IPv6 address there, where the network has IPv6.
+    pub fn ipv6(&self) -> Option<Ipv6Addr> {
+        self.seat.ipv6
+    }
+
+    /// All its addresses, that of IPv4 first.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        [Some(IpAddr::V4(self.seat.address)), self.seat.ipv6.map(IpAddr::V6)].into_iter().flatten().collect()
+    }
+
+    /// The length of the IPv4 subnet's prefix in bits.
     pub fn prefix_len(&self) -> u8 {
-        self.network.subnet().prefix_len()
+        self.network.pool_of(self.seat.address).map_or(32, |pool| pool.subnet.prefix_len())
     }
 
-    /// The host's address on the network, where the default route leads.
+    /// The length of the IPv6 subnet's prefix in bits.
+    pub fn ipv6_prefix_len(&self) -> Option<u8> {
+        Some(self.network.pool_of(self.seat.ipv6?)?.subnet.prefix_len())
+    }
+
+    /// Where the IPv4 default route leads: the host's address on a bridge, the router's on a macvlan.
     pub fn gateway(&self) -> Ipv4Addr {
-        self.network.gateway()
+        match self.network.pool_of(self.seat.address).map(|pool| pool.gateway) {
+            Some(IpAddr::V4(gateway)) => gateway,
+            _ => self.network.gateway(),
+        }
+    }
+
+    /// Where the IPv6 default route leads.
+    pub fn ipv6_gateway(&self) -> Option<Ipv6Addr> {
+        match self.network.pool_of(self.seat.ipv6?)?.gateway {
+            IpAddr::V6(gateway) => Some(gateway),
+            IpAddr::V4(_) => None,
+        }
     }
 
     /// Its hardware address.
     pub fn mac(&self) -> Mac {
-        Mac::of(self.address)
+        self.seat.mac
     }
 
     /// The name of the interface inside.
     pub fn interface(&self) -> &str {
-        &self.interface
+        &self.seat.interface
     }
 
-    /// The name of the interface's other end, on the host.
+    /// The name of the interface's other end, on the host, where the network is a bridge.
     pub fn host_interface(&self) -> String {
-        plan::veth_name(self.network.id(), self.address)
+        plan::veth_name(self.network.id(), self.seat.address)
     }
 
     /// The names that it is found by.
     pub fn names(&self) -> &[String] {
-        &self.names
+        &self.holder.names
     }
 
-    /// The ports of the host that lead to it, in the order they were asked for. What was left open is filled in:
-    /// `0.0.0.0` for no address, and the port that was free.
+    /// Other names from now on, in place of all that it has; see [`Join::names`]. A name in both is found all the time.
+    ///
+    /// # Errors
+    /// `Invalid` for what is no name; else as of writing the lease.
+    pub fn rename<S: Into<String>>(&mut self, names: impl IntoIterator<Item = S>) -> Result<()> {
+        let names: Vec<String> = names.into_iter().map(Into::into).collect();
+        let phrase = || format!("rename `{}` on network `{}`", self.holder.container, self.network.name());
+        let problems = spec::names_problems(&names);
+        if !problems.is_empty() {
+            return Err(Error::new(Kind::Invalid, problems.join("; "))).doing(phrase);
+        }
+        let renamed = Holder { names, ..self.holder.clone() };
+        if let Some((lease, _)) = &self.held {
+            lease.rename(&self.holder, &renamed).doing(phrase)?;
+        }
+        self.holder = renamed;
+        Ok(())
+    }
+
+    /// The ports of the host that lead to it: those with a port of the host's in the order they were asked for, then
+    /// those that are open without one. What was left open is filled in: `0.0.0.0` (and `::`) for no address, and the
+    /// port that was free.
     pub fn published(&self) -> Vec<Published> {
-        self.ports.iter().map(|held| held.published).collect()
+        self.holder.ports.clone()
     }
 
     /// Leaves the network: ports and names first, then the link, then the lease. The last one out takes the bridge and its
@@ -104,17 +159,16 @@ impl Endpoint {
 
     fn give_up(&mut self) -> Result<()> {
         let Some((lease, presence)) = self.held.take() else { return Ok(()) };
+        let Seat { address, ipv6, .. } = self.seat;
         // While the sockets are ours. A port that could not be closed stays on record for whoever is next.
-        let ports: Vec<Published> = self.published();
-        let unpublished = act::close_ports(&ports, self.address, true).and_then(|()| lease.clear());
+        let unpublished =
+            act::close_ports(&self.holder.ports, address, ipv6, true).and_then(|()| lease.clear());
         self.ports.clear();
-        // The last one out removes every link there is. The lease lasts until ours is gone, by whomever.
+        let driver = self.network.carrier();
+        let unlinked = driver.leave(&self.network, &self.seat, self.netns.as_fd());
+        // The lease lasts until the link is gone.
         drop(presence);
         let taken_down = self.network.take_down_if_empty();
-        let unlinked = match taken_down {
-            Ok(true) => Ok(()),
-            _ => act::perform(&plan::leave(self.network.record(), self.address), None),
-        };
         drop(lease);
         let failures: Vec<Error> =
             [unpublished, unlinked, taken_down.map(drop)].into_iter().filter_map(Result::err).collect();

@@ -33,35 +33,82 @@ pub fn hostname(hostname: &str) -> String {
     format!("{hostname}\n")
 }
 
-/// `/etc/resolv.conf` (resolv.conf(5)) of a container whose resolver is a [`dns::Server`]: that one name server,
-/// with the `search` and `options` of the host's file. `ndots:0` is added unless the host sets `ndots`, so that
-/// the single label of a container's name is asked as it is.
-pub fn resolv_conf(host: &str) -> String {
-    let (search, mut options) = carried_over(host);
-    if !options.iter().any(|option| option.starts_with("ndots:")) {
-        options.push("ndots:0");
-    }
-    let mut text = format!("nameserver {}\n", dns::ADDRESS);
-    if !search.is_empty() {
-        let _ = writeln!(text, "search {}", search.join(" "));
-    }
-    let _ = writeln!(text, "options {}", options.join(" "));
-    text
+/// What a container's resolver is told: resolv.conf(5) without its name servers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resolver {
+    /// The domains that are tried behind a name (`--dns-search`).
+    pub search: Vec<String>,
+    /// Options such as `ndots:2` (`--dns-opt`).
+    pub options: Vec<String>,
 }
 
-/// The last `search` or `domain` line counts, and all `options` lines do.
-fn carried_over(host: &str) -> (Vec<&str>, Vec<&str>) {
-    let (mut search, mut options) = (Vec::new(), Vec::new());
-    for line in host.lines() {
-        let mut words = line.split_ascii_whitespace();
-        match words.next() {
-            Some("search") => search = words.take_while(|word| !word.starts_with('#')).collect(),
-            Some("domain") => search = words.take(1).collect(),
-            Some("options") => options.extend(words.take_while(|word| !word.starts_with('#'))),
-            _ => {}
+impl Resolver {
+    /// That of a resolv.conf(5): the last `search` or `domain` line counts, and all `options` lines do.
+    pub fn of(resolv_conf: &str) -> Resolver {
+        let mut resolver = Resolver::default();
+        for line in resolv_conf.lines() {
+            let mut words = line.split_ascii_whitespace();
+            let key = words.next();
+            let words = words.take_while(|word| !word.starts_with('#')).map(str::to_owned);
+            match key {
+                Some("search") => resolver.search = words.collect(),
+                Some("domain") => resolver.search = words.take(1).collect(),
+                Some("options") => resolver.options.extend(words),
+                _ => {}
+            }
         }
+        resolver
     }
-    (search, options)
+
+    /// With other search domains in place of all, unless there are none; `.` alone is no domain.
+    pub fn search(mut self, domains: &[String]) -> Resolver {
+        if !domains.is_empty() {
+            self.search = domains.iter().filter(|domain| *domain != ".").cloned().collect();
+        }
+        self
+    }
+
+    /// With other options in place of all, unless there are none.
+    pub fn options(mut self, options: &[String]) -> Resolver {
+        if !options.is_empty() {
+            self.options = options.to_vec();
+        }
+        self
+    }
+
+    /// `/etc/resolv.conf` of a container that asks a [`dns::Server`], and nobody else. `ndots:0` is added unless
+    /// `ndots` is set, so that the single label of a container's name is asked as it is.
+    pub fn resolv_conf(&self) -> String {
+        let mut options = self.options.clone();
+        if !options.iter().any(|option| option.starts_with("ndots:")) {
+            options.push("ndots:0".into());
+        }
+        self.text(&[dns::ADDRESS.into()], &options)
+    }
+
+    /// `/etc/resolv.conf` of a container that asks these servers itself.
+    pub fn resolv_conf_with(&self, servers: &[IpAddr]) -> String {
+        self.text(servers, &self.options)
+    }
+
+    fn text(&self, servers: &[IpAddr], options: &[String]) -> String {
+        let mut text = String::new();
+        for server in servers {
+            let _ = writeln!(text, "nameserver {server}");
+        }
+        for (key, words) in [("search", &self.search[..]), ("options", options)] {
+            if !words.is_empty() {
+                let _ = writeln!(text, "{key} {}", words.join(" "));
+            }
+        }
+        text
+    }
+}
+
+/// `/etc/resolv.conf` of a container whose resolver is a [`dns::Server`], with the search domains and options of the
+/// host's file: [`Resolver::of`] and [`Resolver::resolv_conf`].
+pub fn resolv_conf(host: &str) -> String {
+    Resolver::of(host).resolv_conf()
 }
 
 #[cfg(test)]
@@ -92,5 +139,20 @@ mod tests {
             resolv_conf(host),
             "nameserver 127.0.0.11\nsearch a.example b.example\noptions edns0 trust-ad ndots:2\n"
         );
+    }
+
+    #[test]
+    fn resolver_file_as_asked() {
+        let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<_>>();
+        let host = Resolver::of("search a.example\noptions edns0\n");
+        let own = host.clone().search(&words("b.example c.example")).options(&words("ndots:3 rotate"));
+        let expected = "nameserver 127.0.0.11\nsearch b.example c.example\noptions ndots:3 rotate\n";
+        assert_eq!(own.resolv_conf(), expected);
+        let kept = host.clone().search(&[]).options(&[]);
+        assert_eq!(
+            kept.resolv_conf_with(&["192.0.2.53".parse().unwrap()]),
+            "nameserver 192.0.2.53\nsearch a.example\noptions edns0\n"
+        );
+        assert_eq!(host.search(&words(".")).resolv_conf(), "nameserver 127.0.0.11\noptions edns0 ndots:0\n");
     }
 }

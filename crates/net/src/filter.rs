@@ -64,7 +64,7 @@ impl Filter {
         };
         let fits = any(&self.names, |part| network.name().contains(part))
             && any(&self.ids, |start| network.id().starts_with(start))
-            && any(&self.drivers, |driver| network.driver().as_str() == driver)
+            && any(&self.drivers, |driver| network.driver() == driver)
             && self.labels.iter().all(label);
         Ok(match self.dangling {
             Some(wanted) if fits => wanted != network.is_in_use()?,

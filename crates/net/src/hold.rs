@@ -3,7 +3,7 @@
 //! Nothing ever arrives at these sockets, because packets are translated before they get so far. If the rules
 //! are not there (somebody flushed them), a caller is refused: the TCP socket is bound, but does not listen.
 
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 
 use coracle_host::Call;
@@ -14,11 +14,11 @@ use crate::error::Doing;
 use crate::ports::{Protocol, Publish, Published};
 use crate::{Error, Kind, Result};
 
-/// A port of the host's, had as long as this lives.
+/// Ports of the host's, had as long as this lives: one wish, on one address or on all of both families.
 #[derive(Debug)]
 pub(crate) struct Held {
-    pub(crate) published: Published,
-    _socket: OwnedFd,
+    pub(crate) published: Vec<Published>,
+    _sockets: Vec<OwnedFd>,
 }
 
 /// How often a port that the kernel called free may be gone before it is taken.
@@ -26,7 +26,8 @@ const TRIES: u32 = 64;
 
 /// Binds all of them, in the network namespace of the calling thread. Those who know which port they want go
 /// first, so that no free choice takes it away from them. The order of the answer is that of the question.
-pub(crate) fn hold(wanted: &[Publish]) -> Result<Vec<Held>> {
+/// `binding` stands for no address, `ipv6` is whether the network has it.
+pub(crate) fn hold(wanted: &[Publish], binding: Option<IpAddr>, ipv6: bool) -> Result<Vec<Held>> {
     let mut order: Vec<usize> = (0..wanted.len()).collect();
     order.sort_by_key(|at| match wanted[*at].host_ports {
         Some((first, last)) => last - first,
@@ -34,54 +35,69 @@ pub(crate) fn hold(wanted: &[Publish]) -> Result<Vec<Held>> {
     });
     let mut held: Vec<Option<Held>> = wanted.iter().map(|_| None).collect();
     for at in order {
-        held[at] = Some(hold_one(&wanted[at])?);
+        let hosts = wanted[at].addresses(binding, ipv6);
+        held[at] = Some(hold_one(&wanted[at], &hosts).doing(|| format!("publish {}", wanted[at]))?);
     }
     Ok(held.into_iter().flatten().collect())
 }
 
-fn hold_one(publish: &Publish) -> Result<Held> {
-    let host = publish.address()?;
-    let made = |socket: OwnedFd, host_port| {
-        let published = Published { host_port, ..publish.unbound() };
-        Held { published, _socket: socket }
-    };
+fn hold_one(publish: &Publish, hosts: &[IpAddr]) -> Result<Held> {
     let Some((first, last)) = publish.host_ports else {
         for _ in 0..TRIES {
-            let port = free(host, publish.protocol).doing(|| format!("publish {publish}"))?;
-            match bound(host, port, publish.protocol) {
+            match bound(publish, hosts, free(hosts[0], publish.protocol)?) {
                 Err(error) if error.errno() == Some(Errno::ADDRINUSE) => {}
-                socket => return Ok(made(socket.doing(|| format!("publish {publish}"))?, port)),
+                held => return held,
             }
         }
-        let text = format!("publish {publish}: no port is free for long enough ({TRIES} tries)");
+        let text = format!("no port is free for long enough ({TRIES} tries)");
         return Err(Error::new(Kind::Exhausted, text));
     };
     for port in first..=last {
-        match bound(host, port, publish.protocol) {
+        match bound(publish, hosts, port) {
             Err(error) if error.errno() == Some(Errno::ADDRINUSE) && port < last => {}
             Err(error) if error.errno() == Some(Errno::ADDRINUSE) => {
                 let which = if first == last { "the port is" } else { "all these ports are" };
-                return Err(Error::new(Kind::InUse, format!("publish {publish}: {which} in use: {error}")));
+                return Err(Error::new(Kind::InUse, format!("{which} in use: {error}")));
             }
-            socket => return Ok(made(socket.doing(|| format!("publish {publish}"))?, port)),
+            held => return held,
         }
     }
-    Err(Error::new(Kind::Invalid, format!("publish {publish}: {first}-{last} is no range of ports")))
+    Err(Error::new(Kind::Invalid, format!("{first}-{last} is no range of ports")))
 }
 
-fn socket(protocol: Protocol) -> Result<OwnedFd> {
-    let kind = match protocol {
-        Protocol::Tcp => SocketType::STREAM,
-        Protocol::Udp => SocketType::DGRAM,
+/// One port of all the addresses.
+fn bound(publish: &Publish, hosts: &[IpAddr], port: u16) -> Result<Held> {
+    let sockets = hosts.iter().map(|host| bound_at(*host, port, publish.protocol));
+    let sockets = sockets.collect::<Result<Vec<OwnedFd>>>()?;
+    let published = hosts.iter().map(|host| publish.published(*host, port)).collect();
+    Ok(Held { published, _sockets: sockets })
+}
+
+fn socket(host: IpAddr, protocol: Protocol) -> Result<OwnedFd> {
+    let (kind, number) = match protocol {
+        Protocol::Tcp => (SocketType::STREAM, None),
+        Protocol::Udp => (SocketType::DGRAM, None),
+        Protocol::Sctp => (SocketType::STREAM, Some(rustix::net::ipproto::SCTP)),
     };
-    let socket = rustix::net::socket_with(AddressFamily::INET, kind, SocketFlags::CLOEXEC, None);
-    Ok(socket.call(|| format!("socket({protocol})"))?)
+    let family = if host.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = match rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, number) {
+        Err(Errno::PROTONOSUPPORT | Errno::SOCKTNOSUPPORT) if protocol == Protocol::Sctp => {
+            let text = "this kernel has no SCTP (CONFIG_IP_SCTP), so that its ports can't be held";
+            return Err(Error::new(Kind::Unsupported, text));
+        }
+        socket => socket.call(|| format!("socket({protocol})"))?,
+    };
+    if host.is_ipv6() {
+        sockopt::set_ipv6_v6only(&socket, true).call(|| "setsockopt(IPV6_V6ONLY)")?;
+    }
+    Ok(socket)
 }
 
 /// A port that the kernel calls free now: it knows which ones it must not give away.
-fn free(host: Ipv4Addr, protocol: Protocol) -> Result<u16> {
-    let socket = socket(protocol)?;
-    rustix::net::bind(&socket, &SocketAddrV4::new(host, 0)).call(|| format!("bind({host}:0, {protocol})"))?;
+fn free(host: IpAddr, protocol: Protocol) -> Result<u16> {
+    let socket = socket(host, protocol)?;
+    let any = SocketAddr::new(host, 0);
+    rustix::net::bind(&socket, &any).call(|| format!("bind({any}, {protocol})"))?;
     let name = rustix::net::getsockname(&socket).call(|| "getsockname")?;
     let name = SocketAddr::try_from(name).call(|| "getsockname")?;
     Ok(name.port())
@@ -89,18 +105,17 @@ fn free(host: Ipv4Addr, protocol: Protocol) -> Result<u16> {
 
 /// Connections of a program that ended a while ago don't count as in use (`SO_REUSEADDR`), all sockets do. The
 /// kernel forgets that others may reuse the port only when the socket listens, so it does for an instant.
-fn bound(host: Ipv4Addr, port: u16, protocol: Protocol) -> Result<OwnedFd> {
-    let socket = socket(protocol)?;
+fn bound_at(host: IpAddr, port: u16, protocol: Protocol) -> Result<OwnedFd> {
+    let (socket, address) = (socket(host, protocol)?, SocketAddr::new(host, port));
     let tcp = protocol == Protocol::Tcp;
     if tcp {
         sockopt::set_socket_reuseaddr(&socket, true).call(|| "setsockopt(SO_REUSEADDR)")?;
     }
-    let bind = || format!("bind({host}:{port}, {protocol})");
-    rustix::net::bind(&socket, &SocketAddrV4::new(host, port)).call(bind)?;
+    rustix::net::bind(&socket, &address).call(|| format!("bind({address}, {protocol})"))?;
     if tcp {
-        rustix::net::listen(&socket, 0).call(|| format!("listen({host}:{port})"))?;
+        rustix::net::listen(&socket, 0).call(|| format!("listen({address})"))?;
         sockopt::set_socket_reuseaddr(&socket, false).call(|| "setsockopt(SO_REUSEADDR)")?;
-        rustix::net::shutdown(&socket, Shutdown::Read).call(|| format!("shutdown({host}:{port})"))?;
+        rustix::net::shutdown(&socket, Shutdown::Read).call(|| format!("shutdown({address})"))?;
     }
     Ok(socket)
 }

@@ -27,6 +27,7 @@
 //! - [`Networks`]: the networks of a state directory. Create, find, list, select, remove, prune, reclaim.
 //! - [`NetworkSpec`], [`Join`]: what is wanted. Writing one never fails.
 //! - [`Network::join`] gives an [`Endpoint`], [`Network::plan`] prints what that would do.
+//! - [`Driver`]: what carries a network. `bridge` and `macvlan` are there, others can be added.
 //! - [`ports`]: published ports, [`ports::Publish`] to ask for and [`ports::Published`] as given; `-p` as text.
 //! - [`Filter`]: which networks to list or to prune.
 //! - [`dns::Server`] answers names at 127.0.0.11 inside a namespace; [`dns::Responder`] is its pure half.
@@ -42,7 +43,15 @@
 //! It adds bridges `cor-…`, links `corv…` and one nf_tables table, `inet coracle`, and removes them with the last
 //! user. Where the host is no router (`net.ipv4.ip_forward` is 0), forwarding is switched on for the bridges and
 //! the interfaces of default routes alone, with a rule that lets nothing through these but answers, and switched
-//! off again at the end. No other table, route or switch is touched.
+//! off again at the end; of IPv6 by `force_forwarding` (Linux 6.17), for networks that have it. No other table, route or
+//! switch is touched.
+//!
+//! # IPv6
+//!
+//! A network has IPv6 beside IPv4 where it is asked for ([`NetworkSpec::ipv6`]) or has such a subnet. Addresses are
+//! leased like the others, names resolve to both, what leaves is translated to the host's address (NAT66) unless
+//! `gateway_mode_ipv6` is `routed`. They are usable at once: duplicate detection is off, and nobody on a network is
+//! believed to be a router. On networks without IPv6 it is off for bridge and interface.
 //!
 //! # Published ports
 //!
@@ -52,25 +61,31 @@
 //! from or for 127.0.0.0/8 ever crosses it. Where the host is no router, every interface with an address forwards
 //! while a port is published on all addresses, for answers and published ports only.
 //!
-//! What is not there: IPv6 and SCTP; interfaces that get their first address after the port was published, unless
+//! Of a network with IPv6, a port on all addresses is one of both families. `::1` leads nowhere, because the kernel
+//! routes no answer to it; callers are refused there at once and go on to 127.0.0.1.
+//!
+//! What is not there: IPv6 ports for networks without it; interfaces that get their first address after the port was published, unless
 //! the host is a router or they are already forwarding; and whoever flushes all rules of the host closes the ports until
 //! they are published anew.
 #![forbid(unsafe_code)]
 
 mod act;
 pub mod dns;
+mod driver;
 mod endpoint;
 mod error;
 mod facts;
 pub mod files;
 mod filter;
 mod hold;
+mod ipam;
 mod lease;
 mod mac;
 mod netlink;
 mod network;
 mod networks;
 mod nft;
+mod options;
 mod plan;
 mod pool;
 pub mod ports;
@@ -80,14 +95,16 @@ mod subnet;
 
 use std::os::fd::BorrowedFd;
 
+pub use driver::{Driver, Seat};
 pub use endpoint::Endpoint;
 pub use error::{Error, Kind, Result};
 pub use filter::Filter;
+pub use ipam::Pool;
 pub use mac::Mac;
 pub use network::{Attached, Hold, Network};
 pub use networks::Networks;
 pub use plan::Plan;
-pub use spec::{Driver, Join, NetworkSpec};
+pub use spec::{Join, NetworkSpec, PREDEFINED};
 pub use subnet::Subnet;
 
 /// Sets the loopback interface of a namespace up: all that network `none` is.

@@ -1,14 +1,16 @@
 //! The networks of one state directory: `networks/<name>/{record, lock, leases/, names/}`.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use coracle_host::{Dir, Lock, Staging, random_hex};
 
+use crate::driver::{self, Driver, Unknown};
 use crate::error::Doing;
 use crate::network::{LOCK, Network};
 use crate::record::{Record, VERSION};
-use crate::{Driver, Error, Filter, Kind, NetworkSpec, Result, Subnet, act, facts, plan, pool, spec};
+use crate::{Error, Filter, Kind, NetworkSpec, Pool, Result, Subnet, act, facts, ipam, pool, spec};
 
 /// Held while a subnet is chosen, so that no two networks get the same. A name that no network can have.
 const CHOOSING: &str = ".lock";
@@ -21,62 +23,93 @@ const CHOOSING: &str = ".lock";
 pub struct Networks {
     dir: Dir,
     staging: Staging,
+    drivers: Arc<[Arc<dyn Driver>]>,
 }
 
 impl Networks {
     /// `dir` holds a directory for each network, `staging` is on the same file system.
     pub fn new(dir: Dir, staging: Staging) -> Networks {
-        Networks { dir, staging }
+        Networks { dir, staging, drivers: driver::built_in().into() }
+    }
+
+    /// With another driver, in place of one of the same name if there is.
+    pub fn with_driver(mut self, driver: Arc<dyn Driver>) -> Networks {
+        let others = self.drivers.iter().filter(|other| other.name() != driver.name());
+        self.drivers = others.cloned().chain([driver.clone()]).collect();
+        self
+    }
+
+    fn driver(&self, name: &str) -> Arc<dyn Driver> {
+        let known = self.drivers.iter().find(|driver| driver.name() == name);
+        known.cloned().unwrap_or_else(|| Arc::new(Unknown(name.into())))
     }
 
     /// Creates a network.
     ///
     /// # Errors
-    /// `Invalid` with everything that is wrong with the spec; `AlreadyExists`; `InUse` when the wanted subnet
-    /// overlaps another network or an address of the host; `Exhausted` when the default pools are used up.
+    /// `Invalid` with everything that is wrong with the spec, an unknown driver or option among it; `AlreadyExists`;
+    /// `InUse` when a wanted subnet overlaps another network or an address of the host, or another network has the
+    /// interface or bridge that is named; `Exhausted` when the default pools are used up.
     pub fn create(&self, spec: &NetworkSpec) -> Result<Network> {
         self.try_create(spec).doing(|| format!("create network `{}`", spec.name))
     }
 
     fn try_create(&self, spec: &NetworkSpec) -> Result<Network> {
-        let problems = spec.problems();
+        let driver = self.driver(&spec.driver);
+        let (wish, mut problems) = spec.wish();
+        problems.extend(driver.problems(spec));
         if !problems.is_empty() {
             return Err(Error::new(Kind::Invalid, problems.join("; ")));
         }
         let _choosing = Lock::exclusive(&self.dir, CHOOSING)?;
-        let others = self.records()?;
-        if others.iter().any(|other| other.name == spec.name) {
+        let others = self.list()?;
+        if others.iter().any(|other| other.name() == spec.name) {
             return Err(taken());
         }
         let id = random_hex(32)?;
-        let subnet = match spec.subnet.as_deref().map(str::parse::<Subnet>) {
-            Some(Ok(subnet)) => wanted(subnet, &others)?,
-            Some(Err(problem)) => return Err(Error::new(Kind::Invalid, problem)),
-            None => free(&others, &id)?,
-        };
-        let first = subnet.hosts().next().unwrap_or(subnet.base());
+        let given: Vec<Subnet> = wish.pools.iter().map(|pool| pool.subnet).collect();
+        let mut pools = wish.pools;
+        wanted(&given, &others, driver.is_of_this_host())?;
+        if wish.choose_ipv4 {
+            pools.push(ipam::plain(free(&others, &given, &id, pool::choose)?));
+        }
+        if wish.choose_ipv6 {
+            pools.push(ipam::plain(free(&others, &given, &id, pool::choose_ipv6)?));
+        }
+        pools.sort_by_key(|pool| pool.subnet.is_ipv6());
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
         let record = Record {
             version: VERSION,
             id,
             name: spec.name.clone(),
-            driver: Driver::Bridge.as_str().into(),
+            driver: spec.driver.clone(),
             created: now,
-            subnet,
-            gateway: spec.gateway.unwrap_or(first),
+            pools,
             internal: spec.internal,
             mtu: spec.mtu,
+            options: spec.options.clone(),
             labels: spec.labels.clone(),
         };
         let staged = self.staging.dir()?;
         staged.dir().make_new("leases", 0o755)?;
         staged.dir().make_new("names", 0o755)?;
         self.staging.write_new(staged.dir(), "record", &record.to_bytes())?;
+        // While nobody knows it yet: a claim is a question to the network as it will be.
+        let network = Network::open(staged.dir().clone(), record, driver.clone())?;
+        if let Some(claim) = driver.claim(&network) {
+            let same = |other: &&Network| {
+                other.driver() == driver.name() && driver.claim(other).as_ref() == Some(&claim)
+            };
+            if let Some(other) = others.iter().find(same) {
+                let text = format!("{claim} is that of network `{}`", other.name());
+                return Err(Error::new(Kind::InUse, text));
+            }
+        }
         match staged.publish_new(&self.dir, &spec.name) {
             Err(error) if error.kind() == Kind::AlreadyExists => return Err(taken()),
             done => done?,
         }
-        Network::open(self.dir.dir(&spec.name)?, record)
+        Network::open(self.dir.dir(&spec.name)?, network.record().clone(), driver)
     }
 
     /// The network of that name, if there is one.
@@ -89,7 +122,10 @@ impl Networks {
         }
         let Some(dir) = self.dir.dir_if_there(name)? else { return Ok(None) };
         match read(&dir)? {
-            Some(record) => Network::open(dir, record).map(Some),
+            Some(record) => {
+                let driver = self.driver(&record.driver);
+                Network::open(dir, record, driver).map(Some)
+            }
             None => Ok(None),
         }
     }
@@ -163,21 +199,22 @@ impl Networks {
     }
 
     fn try_remove(&self, name: &str) -> Result<()> {
-        if Driver::predefined(name).is_some() {
+        if spec::PREDEFINED.contains(&name) {
             return Err(Error::new(Kind::Invalid, "it is always there and can't be removed"));
         }
         let missing = || Error::new(Kind::NotFound, "there is no such network");
         let network = self.find(name)?.ok_or_else(missing)?;
         let Some(_alone) = Lock::try_exclusive(network.dir(), LOCK)? else { return Err(network.in_use()) };
-        if act::is_left(&network.bridge())? {
-            act::perform(&plan::take_down(network.record()), None)?;
+        let driver = network.carrier();
+        if driver.is_left(&network)? {
+            driver.take_down(&network)?;
         }
         Ok(self.staging.trash(&self.dir, name)?)
     }
 
     /// Removes bridges, links and rules of networks that nobody is on any more, which killed processes left.
-    /// Says how many networks had some. Of networks in use only the published ports of the dead are removed. Who lacks the privilege to look has left
-    /// nothing, either.
+    /// Says how many networks had some. Of networks in use only the published ports of the dead are removed. Who lacks
+    /// the privilege to look has left nothing, either.
     ///
     /// # Errors
     /// The first failure, after all networks were tried.
@@ -186,10 +223,14 @@ impl Networks {
             Err(error) if error.kind() == Kind::Denied => return Ok(0),
             known => known?.into_iter().collect(),
         };
-        let networks = if known.is_empty() { Vec::new() } else { self.list()? };
+        // Other drivers leave what only they know.
+        let known_all = self.drivers.iter().all(|driver| driver::is_built_in(driver.name()));
+        let networks = if known.is_empty() && known_all { Vec::new() } else { self.list()? };
         let (mut reclaimed, mut failure) = (0, None);
         for network in networks {
-            if !known.contains(&plan::bridge_name(network.id())) {
+            let driver = network.carrier();
+            let traced = driver.trace(&network).is_none_or(|trace| known.contains(&trace));
+            if !traced || !driver.is_left(&network)? {
                 continue;
             }
             let done = match network.take_down_if_empty() {
@@ -211,16 +252,6 @@ impl Networks {
         let names = self.dir.names()?.into_iter().filter_map(|name| name.into_string().ok());
         Ok(names.filter(|name| spec::name_problem("network name", name, 128).is_none()).collect())
     }
-
-    fn records(&self) -> Result<Vec<Record>> {
-        let mut records = Vec::new();
-        for name in self.names()? {
-            if let Some(dir) = self.dir.dir_if_there(&name)? {
-                records.extend(read(&dir)?);
-            }
-        }
-        Ok(records)
-    }
 }
 
 fn taken() -> Error {
@@ -232,28 +263,45 @@ fn read(dir: &Dir) -> Result<Option<Record>> {
     bytes.map(|bytes| Record::read(&bytes, &dir.path_of("record"))).transpose()
 }
 
-fn wanted(subnet: Subnet, others: &[Record]) -> Result<Subnet> {
-    if let Some(other) = others.iter().find(|other| other.subnet.overlaps(&subnet)) {
-        let text = format!("subnet {subnet} overlaps that of network `{}` ({})", other.name, other.subnet);
-        return Err(Error::new(Kind::InUse, text));
+/// Whether subnets that were named can be had.
+fn wanted(subnets: &[Subnet], others: &[Network], of_this_host: bool) -> Result<()> {
+    if subnets.is_empty() {
+        return Ok(());
+    }
+    let given = others.iter().flat_map(|other| other.pools().iter().map(move |pool| (other, pool)));
+    for (other, Pool { subnet: taken, .. }) in given {
+        if let Some(subnet) = subnets.iter().find(|subnet| taken.overlaps(subnet)) {
+            let text = format!("subnet {subnet} overlaps that of network `{}` ({taken})", other.name());
+            return Err(Error::new(Kind::InUse, text));
+        }
+    }
+    if !of_this_host {
+        return Ok(());
     }
     // Routes don't count here: who names a subnet may want just that part of a larger one.
-    let occupied = facts::occupied()?;
-    match occupied.addresses.iter().find(|taken| taken.overlaps(&subnet)) {
-        Some(taken) => {
-            Err(Error::new(Kind::InUse, format!("subnet {subnet} overlaps {taken}, which this host is in")))
+    for taken in facts::occupied()?.addresses {
+        if let Some(subnet) = subnets.iter().find(|subnet| taken.overlaps(subnet)) {
+            let text = format!("subnet {subnet} overlaps {taken}, which this host is in");
+            return Err(Error::new(Kind::InUse, text));
         }
-        None => Ok(subnet),
     }
+    Ok(())
 }
 
-fn free(others: &[Record], id: &str) -> Result<Subnet> {
+/// A subnet of the default pools that nobody has. The search starts at a place that follows from the network's id.
+fn free(
+    others: &[Network],
+    given: &[Subnet],
+    id: &str,
+    choose: fn(&[Subnet], u64) -> Option<Subnet>,
+) -> Result<Subnet> {
     let occupied = facts::occupied()?;
-    let mut taken: Vec<Subnet> = others.iter().map(|other| other.subnet).collect();
+    let mut taken: Vec<Subnet> = others.iter().flat_map(Network::pools).map(|pool| pool.subnet).collect();
+    taken.extend(given);
     taken.extend(occupied.addresses);
     taken.extend(occupied.routes);
-    let start = u64::from_str_radix(id.get(..8).unwrap_or("0"), 16).unwrap_or(0);
-    pool::choose(&taken, start).ok_or_else(|| {
+    let start = u64::from_str_radix(id.get(..10).unwrap_or("0"), 16).unwrap_or(0);
+    choose(&taken, start).ok_or_else(|| {
         let text =
             "the default pools are used up (10.64.0.0/12, 10.112.0.0/12, 172.24.0.0/14); give it a subnet";
         Error::new(Kind::Exhausted, text)

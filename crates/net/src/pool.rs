@@ -8,8 +8,13 @@
 //! | `10.112.0.0/12` | 4,096 | likewise, between Kubernetes' services and Google's networks |
 //! | `172.24.0.0/14` | 1,024 | for hosts that route all of 10.0.0.0/8 elsewhere; docker counts up to it from 172.17, and Amazon's default is 172.31 |
 //!
+//! Networks with IPv6 get a `/64` of their own unique local prefix `fd..:....:....::/48` (RFC 4193), whose 40 random
+//! bits are those of the network's id.
+//!
 //! The search starts at a place that follows from the network's random id, so that two state directories on one
 //! host, which can't see each other's networks while these have nobody on them, seldom choose the same subnet.
+
+use std::net::Ipv6Addr;
 
 use crate::Subnet;
 
@@ -26,6 +31,14 @@ pub(crate) fn choose(taken: &[Subnet], start: u64) -> Option<Subnet> {
             .filter_map(|step| pool.nth(LENGTH, (start % count + step) % count))
             .find(|candidate| !near.iter().any(|subnet| subnet.overlaps(candidate)))
     })
+}
+
+/// The first free `/64` of the unique local prefix that the last 40 bits of `start` make.
+pub(crate) fn choose_ipv6(taken: &[Subnet], start: u64) -> Option<Subnet> {
+    let prefix = u128::from(start & 0xff_ffff_ffff) | 0xfd << 40;
+    let site = Subnet::around(Ipv6Addr::from(prefix << 80), 48)?;
+    let free = |candidate: &Subnet| !taken.iter().any(|subnet| subnet.overlaps(candidate));
+    (0..1 << 16).filter_map(|index| site.nth(64, index)).find(free)
 }
 
 #[cfg(test)]
@@ -51,6 +64,14 @@ mod tests {
         assert_eq!(choose(&[subnet("10.64.0.0/10")], 5), Some(subnet("172.24.5.0/24")));
         assert_eq!(choose(&[subnet("10.0.0.0/8")], 0), Some(subnet("172.24.0.0/24")));
         assert_eq!(choose(&[subnet("10.0.0.0/8"), subnet("172.16.0.0/12")], 0), None);
+    }
+
+    #[test]
+    fn unique_local_prefixes_are_of_random_bits() {
+        assert_eq!(choose_ipv6(&[], 0x12_3456_789a), Some(subnet("fd12:3456:789a::/64")));
+        let taken = [subnet("fd12:3456:789a::/63"), subnet("10.0.0.0/8")];
+        assert_eq!(choose_ipv6(&taken, 0x12_3456_789a), Some(subnet("fd12:3456:789a:2::/64")));
+        assert_eq!(choose_ipv6(&[subnet("fd12::/16")], 0x12_3456_789a), None);
     }
 
     #[test]

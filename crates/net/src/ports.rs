@@ -1,7 +1,7 @@
 //! Published ports as values: what is asked for, what was given, and docker's way to write it.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
@@ -17,14 +17,17 @@ pub enum Protocol {
     Tcp,
     /// UDP (RFC 768).
     Udp,
+    /// SCTP (RFC 9260).
+    Sctp,
 }
 
 impl Protocol {
-    /// `tcp` or `udp`.
+    /// `tcp`, `udp` or `sctp`.
     pub fn as_str(self) -> &'static str {
         match self {
             Protocol::Tcp => "tcp",
             Protocol::Udp => "udp",
+            Protocol::Sctp => "sctp",
         }
     }
 
@@ -33,6 +36,7 @@ impl Protocol {
         match self {
             Protocol::Tcp => 6,
             Protocol::Udp => 17,
+            Protocol::Sctp => 132,
         }
     }
 }
@@ -60,7 +64,8 @@ pub struct Publish {
 }
 
 impl Publish {
-    /// A port of the namespace, on a free port of all addresses of the host.
+    /// A port of the namespace, on a free port of all addresses of the host: those of IPv6, too, where the network has
+    /// it, on the same port.
     pub fn new(container_port: u16, protocol: Protocol) -> Publish {
         Publish { host: None, host_ports: None, container_port, protocol }
     }
@@ -75,7 +80,8 @@ impl Publish {
         Publish::new(container_port, Protocol::Udp)
     }
 
-    /// On this address of the host only; `0.0.0.0` is all of them.
+    /// On this address of the host only; `0.0.0.0` is all its IPv4 addresses, `::` all its IPv6 addresses. What is
+    /// published on IPv6 addresses is reached by IPv6 only, and needs a network that has it.
     pub fn on(mut self, address: impl Into<IpAddr>) -> Publish {
         self.host = Some(address.into());
         self
@@ -112,15 +118,12 @@ impl Publish {
         self.host_ports.map(|(first, last)| first..=last)
     }
 
-    /// IPv4 is what there is.
-    pub(crate) fn address(&self) -> Result<Ipv4Addr> {
-        match self.host {
-            None => Ok(Ipv4Addr::UNSPECIFIED),
-            Some(IpAddr::V4(address)) => Ok(address),
-            Some(IpAddr::V6(address)) => Err(Error::new(
-                Kind::Unsupported,
-                format!("publish {self}: ports on IPv6 addresses ([{address}]) are not supported yet"),
-            )),
+    /// The host's addresses that it is bound on. `binding` is what stands for none, `ipv6` whether the network has it.
+    pub(crate) fn addresses(&self, binding: Option<IpAddr>, ipv6: bool) -> Vec<IpAddr> {
+        match self.host.or(binding) {
+            Some(host) => vec![host],
+            None if ipv6 => vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()],
+            None => vec![Ipv4Addr::UNSPECIFIED.into()],
         }
     }
 
@@ -130,6 +133,9 @@ impl Publish {
             Some((first, last)) if first == 0 || first > last => {
                 Some(format!("{first}-{last} is no range of ports"))
             }
+            _ if self.host == Some(Ipv6Addr::LOCALHOST.into()) => {
+                Some(format!("{self}: the kernel translates nothing that is sent to [::1]; 127.0.0.1 works"))
+            }
             _ if self.host.is_some_and(|host| host.is_multicast() || host == Ipv4Addr::BROADCAST) => {
                 Some(format!("{} is no address of one host", self.host.unwrap_or(Ipv4Addr::BROADCAST.into())))
             }
@@ -138,9 +144,13 @@ impl Publish {
     }
 
     /// As it is before it is bound, for plans.
-    pub(crate) fn unbound(&self) -> Published {
-        let host = self.address().unwrap_or(Ipv4Addr::UNSPECIFIED);
+    pub(crate) fn unbound(&self, binding: Option<IpAddr>, ipv6: bool) -> Vec<Published> {
         let host_port = self.host_ports.map_or(0, |(first, _)| first);
+        let published = |host| self.published(host, host_port);
+        self.addresses(binding, ipv6).into_iter().map(published).collect()
+    }
+
+    pub(crate) fn published(&self, host: IpAddr, host_port: u16) -> Published {
         Published { host, host_port, container_port: self.container_port, protocol: self.protocol }
     }
 }
@@ -167,8 +177,8 @@ impl fmt::Display for Publish {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Published {
-    /// The host's address; `0.0.0.0` is all of them.
-    pub host: Ipv4Addr,
+    /// The host's address; `0.0.0.0` and `::` are all of their family.
+    pub host: IpAddr,
     /// The host's port.
     pub host_port: u16,
     /// The port inside.
@@ -177,12 +187,16 @@ pub struct Published {
     pub protocol: Protocol,
 }
 
-/// As `docker ps` has it: `0.0.0.0:8080->80/tcp`.
+/// As `docker ps` has it: `0.0.0.0:8080->80/tcp`, `[::]:8080->80/tcp`.
 impl fmt::Display for Published {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.host {
+            IpAddr::V4(host) => write!(f, "{host}:")?,
+            IpAddr::V6(host) => write!(f, "[{host}]:")?,
+        }
         match self.host_port {
-            0 => write!(f, "{}:any->", self.host)?,
-            port => write!(f, "{}:{port}->", self.host)?,
+            0 => write!(f, "any->")?,
+            port => write!(f, "{port}->")?,
         }
         write!(f, "{}/{}", self.container_port, self.protocol)
     }
@@ -193,18 +207,15 @@ impl fmt::Display for Published {
 /// container port is a choice. Host port 0 and none at all are any free one.
 ///
 /// # Errors
-/// `Invalid` saying what is wrong with it; `Unsupported` for `sctp`.
+/// `Invalid` saying what is wrong with it.
 pub fn parse(text: &str) -> Result<Vec<Publish>> {
     let wrong = |why: String| Error::new(Kind::Invalid, format!("port `{text}`: {why}"));
     let (rest, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
     let protocol = match protocol.to_ascii_lowercase().as_str() {
         "tcp" => Protocol::Tcp,
         "udp" => Protocol::Udp,
-        "sctp" => {
-            let why = format!("port `{text}`: publishing sctp ports is not supported");
-            return Err(Error::new(Kind::Unsupported, why));
-        }
-        other => return Err(wrong(format!("`{other}` is no protocol (tcp or udp)"))),
+        "sctp" => Protocol::Sctp,
+        other => return Err(wrong(format!("`{other}` is no protocol (tcp, udp or sctp)"))),
     };
     let (front, container) = rest.rsplit_once(':').unwrap_or(("", rest));
     let (host, host_ports) = match front.rsplit_once(':') {
@@ -278,6 +289,7 @@ mod tests {
             ("0:80", "80/tcp"),
             ("8080:80", "8080:80/tcp"),
             ("8080:80/UDP", "8080:80/udp"),
+            ("8080:80/sctp", "8080:80/sctp"),
             ("127.0.0.1:8080:80", "127.0.0.1:8080:80/tcp"),
             ("127.0.0.1::80", "127.0.0.1::80/tcp"),
             ("[::1]:80:81", "[::1]:80:81/tcp"),
@@ -306,21 +318,35 @@ mod tests {
             ("localhost:80:80", "port `localhost:80:80`: `localhost` is no address"),
             ("::1:80:80", "port `::1:80:80`: `::1` is no address; IPv6 addresses go into brackets"),
             ("1-2:80-82", "port `1-2:80-82`: the ranges 1-2 and 80-82 differ in length"),
-            ("80/icmp", "port `80/icmp`: `icmp` is no protocol (tcp or udp)"),
-            ("80/sctp", "port `80/sctp`: publishing sctp ports is not supported"),
+            ("80/icmp", "port `80/icmp`: `icmp` is no protocol (tcp, udp or sctp)"),
         ] {
             assert_eq!(read(text), means, "{text}");
         }
-        assert_eq!(parse("80/sctp").unwrap_err().kind(), Kind::Unsupported);
-        let six = parse("[::1]:80:80").unwrap().pop().unwrap().address().unwrap_err();
-        assert_eq!(six.kind(), Kind::Unsupported, "{six}");
+        let loopback = parse("[::1]:80:80").unwrap().pop().unwrap().problem().unwrap();
+        assert!(loopback.contains("[::1]"), "{loopback}");
+    }
+
+    #[test]
+    fn where_it_is_bound() {
+        let shown = |text: &str, binding: Option<&str>, ipv6| {
+            let publish = parse(text).unwrap().remove(0);
+            let all = publish.unbound(binding.map(|binding| binding.parse().unwrap()), ipv6);
+            all.iter().map(Published::to_string).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(shown("8080:80", None, false), "0.0.0.0:8080->80/tcp");
+        assert_eq!(shown("80/sctp", None, true), "0.0.0.0:any->80/sctp [::]:any->80/sctp");
+        assert_eq!(shown("8080:80", Some("127.0.0.1"), true), "127.0.0.1:8080->80/tcp");
+        assert_eq!(shown("[fd00::1]:8080:80", Some("127.0.0.1"), true), "[fd00::1]:8080->80/tcp");
     }
 
     proptest! {
         #[test]
-        fn what_is_printed_reads_back(four: Option<[u8; 4]>, from in 1u16.., more in 0u16..9, port in 1u16..) {
+        fn what_is_printed_reads_back(four: Option<[u8; 4]>, six: bool, from in 1u16.., more in 0u16..9, port in 1u16..) {
             let mut publish = Publish::udp(port).host_ports(from..=from.saturating_add(more));
             publish.host = four.map(IpAddr::from);
+            if let (true, Some(IpAddr::V4(four))) = (six, publish.host) {
+                publish.host = Some(Ipv6Addr::from(u128::from(u32::from(four)) << 64 | 1).into());
+            }
             prop_assert_eq!(parse(&publish.to_string()).unwrap(), [publish]);
         }
 

@@ -1,11 +1,11 @@
 //! What to answer, without a socket in sight.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, ResponseCode};
-use hickory_proto::rr::rdata::{A, PTR};
+use hickory_proto::rr::rdata::{A, AAAA, PTR};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 
 use super::message;
@@ -17,19 +17,19 @@ pub trait Names: Send + Sync {
     fn network(&self) -> &str;
 
     /// Whether it speaks for the address, so that the question whose it is goes no further.
-    fn owns(&self, address: Ipv4Addr) -> bool;
+    fn owns(&self, address: IpAddr) -> bool;
 
     /// The addresses of a name, compared without regard to case; none for an unknown one.
     ///
     /// # Errors
     /// The source can't be read. The answer is then SERVFAIL.
-    fn addresses(&self, name: &str) -> Result<Vec<Ipv4Addr>>;
+    fn addresses(&self, name: &str) -> Result<Vec<IpAddr>>;
 
     /// The first name of an address.
     ///
     /// # Errors
     /// The source can't be read.
-    fn name_of(&self, address: Ipv4Addr) -> Result<Option<String>>;
+    fn name_of(&self, address: IpAddr) -> Result<Option<String>>;
 }
 
 /// What becomes of a query.
@@ -117,18 +117,27 @@ impl Responder {
             let ours = !text.is_empty() && !text.contains('.') && !zone;
             return Ok(if ours { Verdict::Code(ResponseCode::NXDomain) } else { Verdict::Elsewhere });
         }
-        if !matches!(kind, RecordType::A | RecordType::ANY) {
-            return Ok(Verdict::Records(Vec::new()));
-        }
+        addresses.retain(|address| match kind {
+            RecordType::A => address.is_ipv4(),
+            RecordType::AAAA => address.is_ipv6(),
+            RecordType::ANY => true,
+            _ => false,
+        });
         addresses.sort_unstable();
         addresses.dedup();
-        let first = self.turn.fetch_add(1, Ordering::Relaxed) % addresses.len();
-        addresses.rotate_left(first);
-        let record = |address| Record::from_rdata(name.clone(), LIFETIME, RData::A(A(address)));
+        if !addresses.is_empty() {
+            let first = self.turn.fetch_add(1, Ordering::Relaxed) % addresses.len();
+            addresses.rotate_left(first);
+        }
+        let data = |address| match address {
+            IpAddr::V4(address) => RData::A(A(address)),
+            IpAddr::V6(address) => RData::AAAA(AAAA(address)),
+        };
+        let record = |address| Record::from_rdata(name.clone(), LIFETIME, data(address));
         Ok(Verdict::Records(addresses.into_iter().map(record).collect()))
     }
 
-    fn reverse(&self, name: &Name, kind: RecordType, address: Ipv4Addr) -> Result<Verdict> {
+    fn reverse(&self, name: &Name, kind: RecordType, address: IpAddr) -> Result<Verdict> {
         let Some(network) = self.networks.iter().find(|network| network.owns(address)) else {
             return Ok(Verdict::Elsewhere);
         };
@@ -165,12 +174,23 @@ fn reply(query: &Message, code: ResponseCode, answers: Vec<Record>) -> Message {
     reply
 }
 
-/// The address that `9.0.1.10.in-addr.arpa` asks about.
-fn reverse(name: &str) -> Option<Ipv4Addr> {
-    let digits = name.strip_suffix(".in-addr.arpa")?;
-    let IpAddr::V4(address) = digits.parse().ok()? else { return None };
-    let [a, b, c, d] = address.octets();
-    Some(Ipv4Addr::new(d, c, b, a))
+/// The address that `9.0.1.10.in-addr.arpa` (RFC 1035, section 3.5) or `2.0.….d.f.ip6.arpa` (RFC 3596, section 2.5)
+/// asks about.
+fn reverse(name: &str) -> Option<IpAddr> {
+    if let Some(digits) = name.strip_suffix(".in-addr.arpa") {
+        let [a, b, c, d] = digits.parse::<Ipv4Addr>().ok()?.octets();
+        return Some(Ipv4Addr::new(d, c, b, a).into());
+    }
+    let digits = name.strip_suffix(".ip6.arpa")?;
+    if digits.len() != 63 {
+        return None;
+    }
+    let mut bits = 0u128;
+    for digit in digits.rsplit('.') {
+        let one = digit.len() == 1 && digit.bytes().all(|byte| byte.is_ascii_hexdigit());
+        bits = bits << 4 | u128::from_str_radix(digit, 16).ok().filter(|_| one)?;
+    }
+    Some(Ipv6Addr::from(bits).into())
 }
 
 #[cfg(test)]

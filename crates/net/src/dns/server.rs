@@ -14,8 +14,8 @@ use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, 
 use super::flight::{Flight, Flights};
 use super::tcp::{Connection, Role, State};
 use super::{ADDRESS, Answer, Responder, message};
-use crate::Result;
 use crate::error::Doing;
+use crate::{Kind, Result, nft};
 
 const DATAGRAMS: u64 = 0;
 const LISTENER: u64 = 1;
@@ -29,6 +29,9 @@ const MOST_CONNECTIONS: usize = 128;
 const BURST: usize = 64;
 
 /// The resolver of one container, at 127.0.0.11 port 53 of its namespace, UDP and TCP.
+///
+/// It listens on other ports, and a table of the namespace's (`inet coracle-dns`) exchanges them for 53: the container
+/// may bind port 53 of all addresses. Without nf_tables it has that port itself.
 ///
 /// It has no thread: whoever owns it waits until its descriptor ([`AsFd`]) is readable, together with whatever
 /// else it waits for, and then calls [`Server::serve_ready`]. Timeouts are in the descriptor, too.
@@ -48,23 +51,19 @@ pub struct Server {
 
 impl Server {
     /// Listens inside `netns`, whose loopback interface must be up. What `responder` doesn't know is asked of
-    /// `upstream`, from the network namespace of the calling thread; with none, such questions get SERVFAIL.
+    /// `upstream`, from the network namespace of the calling thread; with none, such questions get SERVFAIL. It takes
+    /// the place of one that was opened in the namespace before.
     ///
     /// # Errors
-    /// `AlreadyExists` when something in the namespace has the port; `Denied`; else as of socket(2).
+    /// `Denied`; else as of socket(2).
     pub fn open(netns: BorrowedFd<'_>, responder: Responder, upstream: Vec<SocketAddr>) -> Result<Server> {
         Server::try_open(netns, responder, upstream).doing(|| "open the DNS server")
     }
 
     fn try_open(netns: BorrowedFd<'_>, responder: Responder, servers: Vec<SocketAddr>) -> Result<Server> {
-        let listen = || -> Result<(UdpSocket, TcpListener)> {
-            let datagrams = UdpSocket::bind((ADDRESS, 53)).call(|| "bind(127.0.0.11:53, udp)")?;
-            let listener = TcpListener::bind((ADDRESS, 53)).call(|| "bind(127.0.0.11:53, tcp)")?;
-            Ok((datagrams, listener))
-        };
         let (datagrams, listener) = Namespace::try_from(netns)?.within(listen)??;
-        datagrams.set_nonblocking(true).call(|| "fcntl(127.0.0.11:53, O_NONBLOCK)")?;
-        listener.set_nonblocking(true).call(|| "fcntl(127.0.0.11:53, O_NONBLOCK)")?;
+        datagrams.set_nonblocking(true).call(|| "fcntl(DNS server, O_NONBLOCK)")?;
+        listener.set_nonblocking(true).call(|| "fcntl(DNS server, O_NONBLOCK)")?;
         let epoll = epoll::create(CreateFlags::CLOEXEC).call(|| "epoll_create()")?;
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         let timer =
@@ -335,6 +334,23 @@ impl Server {
     fn watch(&self, fd: BorrowedFd<'_>, number: u64) -> Result<()> {
         Ok(epoll::add(&self.epoll, fd, EventData::new_u64(number), EventFlags::IN)
             .call(|| "epoll_ctl(DNS server, EPOLL_CTL_ADD)")?)
+    }
+}
+
+/// On ports of our own, to which the kernel leads what is sent to port 53: that one is the container's. Where it can't,
+/// on port 53.
+fn listen() -> Result<(UdpSocket, TcpListener)> {
+    let bind = |port: u16| -> Result<(UdpSocket, TcpListener)> {
+        let datagrams = UdpSocket::bind((ADDRESS, port)).call(|| format!("bind({ADDRESS}:{port}, udp)"))?;
+        let listener = TcpListener::bind((ADDRESS, port)).call(|| format!("bind({ADDRESS}:{port}, tcp)"))?;
+        Ok((datagrams, listener))
+    };
+    let (datagrams, listener) = bind(0)?;
+    let udp = datagrams.local_addr().call(|| "getsockname(DNS server, udp)")?.port();
+    let tcp = listener.local_addr().call(|| "getsockname(DNS server, tcp)")?.port();
+    match nft::lead_to_resolver(ADDRESS, udp, tcp) {
+        Err(error) if error.kind() == Kind::Unsupported => bind(53),
+        done => done.map(|()| (datagrams, listener)),
     }
 }
 

@@ -1,6 +1,6 @@
 //! A network's directory as a source of names.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use super::Names;
 use crate::lease::Book;
@@ -10,13 +10,13 @@ use crate::{Result, Subnet};
 #[derive(Clone, Debug)]
 pub struct Zone {
     network: String,
-    subnet: Subnet,
+    subnets: Vec<Subnet>,
     book: Book,
 }
 
 impl Zone {
-    pub(crate) fn new(network: &str, subnet: Subnet, book: Book) -> Zone {
-        Zone { network: network.into(), subnet, book }
+    pub(crate) fn new(network: &str, subnets: Vec<Subnet>, book: Book) -> Zone {
+        Zone { network: network.into(), subnets, book }
     }
 }
 
@@ -25,11 +25,11 @@ impl Names for Zone {
         &self.network
     }
 
-    fn owns(&self, address: Ipv4Addr) -> bool {
-        self.subnet.contains(address)
+    fn owns(&self, address: IpAddr) -> bool {
+        self.subnets.iter().any(|subnet| subnet.contains(address))
     }
 
-    fn addresses(&self, name: &str) -> Result<Vec<Ipv4Addr>> {
+    fn addresses(&self, name: &str) -> Result<Vec<IpAddr>> {
         // What can't be a name of ours can't be a file name either.
         match crate::spec::name_problem("name", name, 253) {
             Some(_) => Ok(Vec::new()),
@@ -37,7 +37,7 @@ impl Names for Zone {
         }
     }
 
-    fn name_of(&self, address: Ipv4Addr) -> Result<Option<String>> {
+    fn name_of(&self, address: IpAddr) -> Result<Option<String>> {
         Ok(self.book.holder(address)?.and_then(|holder| holder.names.into_iter().next()))
     }
 }

@@ -1,22 +1,24 @@
-//! Requests about links, addresses and routes (rtnetlink(7)), and the few facts read from the answers.
+//! Requests about links, addresses and routes (rtnetlink(7)). What is read from the answers is in [`super::read`].
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use netlink_packet_route::link::{
-    InfoBridge, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    InfoBridge, InfoData, InfoKind, InfoMacVlan, InfoVeth, InfoVlan, LinkAttribute, LinkFlags, LinkInfo,
+    LinkMessage, MacVlanMode,
 };
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage as Message};
 
-use super::attrs::{Attrs, attributes, ne32, text};
-use super::{Reply, Request};
-use crate::Mac;
-use crate::Subnet;
+use super::Request;
+use super::attrs::Attrs;
+pub(crate) use super::read::{Link, read_address, read_link, read_route};
+use crate::plan::macvlan::Mode;
+use crate::{Mac, Subnet};
 
 const NEW: u16 = NLM_F_CREATE | NLM_F_EXCL;
 
@@ -81,12 +83,60 @@ pub(crate) fn up(name: &str) -> Request {
     Request::route(Message::SetLink(message), 0, format!("setlink({name}, up)"))
 }
 
-/// Lets a bridge send a packet back by the port it came in by.
-pub(crate) fn hairpin(index: u32, name: &str) -> Request {
-    // struct ifinfomsg; IFLA_PROTINFO with IFLA_BRPORT_MODE, which the message crate writes in another form.
+/// A switch of a link as the port of a bridge.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum PortFlag {
+    /// The bridge sends a packet back by the port it came in by (`IFLA_BRPORT_MODE`).
+    Hairpin = 4,
+    /// No packets to and from other such ports (`IFLA_BRPORT_ISOLATED`, Linux 4.18).
+    Isolated = 33,
+}
+
+pub(crate) fn set_port(index: u32, name: &str, flag: PortFlag) -> Request {
+    // struct ifinfomsg of AF_BRIDGE; IFLA_PROTINFO with the flag, which the message crate writes in another form.
     let header = [vec![7, 0, 0, 0], index.to_ne_bytes().to_vec(), vec![0; 8]].concat();
-    let mode = Attrs::new().nest(12, Attrs::new().bytes(4, &[1])).into_bytes();
-    Request::new(19, 0, [header, mode].concat(), format!("setlink({name}, hairpin)"))
+    let mode = Attrs::new().nest(12, Attrs::new().bytes(flag as u16, &[1])).into_bytes();
+    Request::new(19, 0, [header, mode].concat(), format!("setlink({name}, {flag:?})"))
+}
+
+/// A VLAN's interface, marked by its group.
+pub(crate) fn new_vlan(name: &str, parent: u32, number: u16, group: u32) -> Request {
+    let mut message = named(name);
+    message.attributes.extend([
+        LinkAttribute::Link(parent),
+        LinkAttribute::Group(group),
+        LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Vlan),
+            LinkInfo::Data(InfoData::Vlan(vec![InfoVlan::Id(number)])),
+        ]),
+    ]);
+    Request::route(Message::NewLink(message), NEW, format!("newlink({name}, vlan {number})"))
+}
+
+/// A macvlan on a link here, for a namespace there.
+pub(crate) fn new_macvlan(
+    name: &str,
+    parent: u32,
+    mode: Mode,
+    mac: Option<Mac>,
+    mtu: Option<u32>,
+    netns: BorrowedFd<'_>,
+) -> Request {
+    let mut message = named(name);
+    let kernels = match mode {
+        Mode::Private => MacVlanMode::Private,
+        Mode::Vepa => MacVlanMode::Vepa,
+        Mode::Bridge => MacVlanMode::Bridge,
+        Mode::Passthru => MacVlanMode::Passthrough,
+    };
+    message.attributes.extend([LinkAttribute::Link(parent), LinkAttribute::NetNsFd(netns.as_raw_fd())]);
+    message.attributes.extend(mac.map(|mac| LinkAttribute::Address(mac.0.to_vec())));
+    message.attributes.extend(mtu.map(LinkAttribute::Mtu));
+    message.attributes.push(LinkAttribute::LinkInfo(vec![
+        LinkInfo::Kind(InfoKind::MacVlan),
+        LinkInfo::Data(InfoData::MacVlan(vec![InfoMacVlan::Mode(kernels)])),
+    ]));
+    Request::route(Message::NewLink(message), NEW, format!("newlink({name}, macvlan)"))
 }
 
 pub(crate) fn delete(name: &str) -> Request {
@@ -107,138 +157,43 @@ pub(crate) fn links() -> Request {
     Request::route(Message::GetLink(LinkMessage::default()), 0, "getlink(all)")
 }
 
-pub(crate) fn add_address(index: u32, name: &str, address: Ipv4Addr, prefix: u8) -> Request {
+/// IPv6 addresses are usable at once: nobody else has them, because they are leased (no RFC 4862, section 5.4).
+pub(crate) fn add_address(index: u32, name: &str, address: IpAddr, prefix: u8) -> Request {
     let mut message = AddressMessage::default();
-    message.header.family = AddressFamily::Inet;
+    message.header.family = family(address);
     message.header.prefix_len = prefix;
     message.header.index = index;
-    message.attributes =
-        vec![AddressAttribute::Local(IpAddr::V4(address)), AddressAttribute::Address(IpAddr::V4(address))];
-    if let Some(subnet) = Subnet::around(address, prefix).filter(|_| prefix < 31) {
-        message.attributes.push(AddressAttribute::Broadcast(subnet.last()));
+    message.attributes = vec![AddressAttribute::Local(address), AddressAttribute::Address(address)];
+    match Subnet::around(address, prefix).map(|subnet| subnet.last()) {
+        Some(IpAddr::V4(last)) if prefix < 31 => message.attributes.push(AddressAttribute::Broadcast(last)),
+        Some(IpAddr::V6(_)) => message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad)),
+        _ => {}
     }
     Request::route(Message::NewAddress(message), NEW, format!("newaddr({name}, {address}/{prefix})"))
 }
 
+/// Those of all families.
 pub(crate) fn addresses() -> Request {
-    let mut message = AddressMessage::default();
-    message.header.family = AddressFamily::Inet;
-    Request::route(Message::GetAddress(message), 0, "getaddr(all)")
+    Request::route(Message::GetAddress(AddressMessage::default()), 0, "getaddr(all)")
 }
 
-pub(crate) fn default_route(index: u32, name: &str, via: Ipv4Addr) -> Request {
+pub(crate) fn default_route(index: u32, name: &str, via: IpAddr) -> Request {
     let mut message = RouteMessage::default();
-    message.header.address_family = AddressFamily::Inet;
+    message.header.address_family = family(via);
     message.header.table = RouteHeader::RT_TABLE_MAIN;
     message.header.protocol = RouteProtocol::Boot;
     message.header.scope = RouteScope::Universe;
     message.header.kind = RouteType::Unicast;
-    message.attributes = vec![RouteAttribute::Gateway(RouteAddress::Inet(via)), RouteAttribute::Oif(index)];
+    message.attributes = vec![RouteAttribute::Gateway(RouteAddress::from(via)), RouteAttribute::Oif(index)];
     Request::route(Message::NewRoute(message), NEW, format!("newroute(default via {via} dev {name})"))
 }
 
-pub(crate) fn routes() -> Request {
+pub(crate) fn routes(ipv6: bool) -> Request {
     let mut message = RouteMessage::default();
-    message.header.address_family = AddressFamily::Inet;
+    message.header.address_family = if ipv6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
     Request::route(Message::GetRoute(message), 0, "getroute(all)")
 }
 
-/// What we ask of a link.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Link {
-    pub(crate) index: u32,
-    pub(crate) name: String,
-    pub(crate) mtu: u32,
-    /// Whether it was set up.
-    pub(crate) up: bool,
-    /// Whether it passes packets (RFC 2863, `ifOperStatus`).
-    pub(crate) works: bool,
-}
-
-/// Reads an `RTM_NEWLINK`: index and flags of `struct ifinfomsg`, `IFLA_IFNAME`, `IFLA_MTU`, `IFLA_OPERSTATE`.
-pub(crate) fn read_link(reply: &Reply) -> Option<Link> {
-    let header = reply.payload.get(..16).filter(|_| reply.kind == 16)?;
-    let (index, up) = (ne32(&header[4..])?, ne32(&header[8..])? & 1 != 0);
-    let mut link = Link { index, name: String::new(), mtu: 0, up, works: false };
-    for (kind, value) in attributes(&reply.payload[16..]) {
-        match kind {
-            3 => link.name = text(&value),
-            4 => link.mtu = ne32(&value)?,
-            16 => link.works = value.first() == Some(&6),
-            _ => {}
-        }
-    }
-    Some(link)
-}
-
-/// Reads an `RTM_NEWADDR`: the link's index and the prefix that the address makes reachable.
-pub(crate) fn read_address(reply: &Reply) -> Option<(u32, Subnet)> {
-    let header = reply.payload.get(..8).filter(|_| reply.kind == 20)?;
-    // IFA_ADDRESS is the peer's on point-to-point links, and its prefix the one that matters.
-    let address = attributes(&reply.payload[8..]).find(|(kind, _)| *kind == 1).and_then(|(_, v)| ipv4(&v))?;
-    Some((ne32(&header[4..])?, Subnet::around(address, header[1])?))
-}
-
-/// A route: where to, and by which link.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Route {
-    pub(crate) to: Subnet,
-    pub(crate) out: Option<u32>,
-}
-
-/// Reads an `RTM_NEWROUTE` of type unicast or one that refuses; those of the local table are of other types.
-pub(crate) fn read_route(reply: &Reply) -> Option<Route> {
-    let header = reply.payload.get(..12).filter(|_| reply.kind == 24)?;
-    let (length, kind) = (header[1], header[7]);
-    if !matches!(kind, 1 | 6..=9) {
-        return None;
-    }
-    let (mut base, mut out) = (Ipv4Addr::UNSPECIFIED, None);
-    for (kind, value) in attributes(&reply.payload[12..]) {
-        match kind {
-            1 => base = ipv4(&value)?,
-            4 => out = ne32(&value),
-            // RTA_MULTIPATH: struct rtnexthop has the link's index in its second word. The first hop will do.
-            9 => out = out.or(value.get(4..8).and_then(ne32)),
-            _ => {}
-        }
-    }
-    Some(Route { to: Subnet::around(base, length)?, out })
-}
-
-fn ipv4(value: &[u8]) -> Option<Ipv4Addr> {
-    <[u8; 4]>::try_from(value).ok().map(Ipv4Addr::from)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The kernel's answers have the form of our requests, so these read back what they wrote.
-    fn as_reply(request: &Request, kind: u16) -> Reply {
-        Reply { kind, payload: request.payload().to_vec() }
-    }
-
-    #[test]
-    fn links_addresses_and_routes_are_read() {
-        let bridge = read_link(&as_reply(&new_bridge("cor-1", Mac([2; 6]), 1400), 16)).unwrap();
-        assert_eq!(bridge, Link { index: 0, name: "cor-1".into(), mtu: 1400, up: false, works: false });
-        assert!(read_link(&as_reply(&up("cor-1"), 16)).unwrap().up);
-        let address = add_address(7, "cor-1", Ipv4Addr::new(10, 1, 0, 9), 24);
-        assert_eq!(read_address(&as_reply(&address, 20)), Some((7, "10.1.0.0/24".parse().unwrap())));
-        let route = default_route(7, "eth0", Ipv4Addr::new(10, 1, 0, 1));
-        let read = read_route(&as_reply(&route, 24)).unwrap();
-        assert_eq!((read.to.to_string(), read.out), ("0.0.0.0/0".into(), Some(7)));
-    }
-
-    #[test]
-    fn short_answers_are_no_facts() {
-        for length in 0..8 {
-            for kind in [16, 20, 24] {
-                let reply = Reply { kind, payload: vec![1; length] };
-                assert!(read_link(&reply).is_none() && read_address(&reply).is_none());
-                assert!(read_route(&reply).is_none());
-            }
-        }
-    }
+fn family(address: IpAddr) -> AddressFamily {
+    if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod attrs;
 pub(crate) mod link;
+mod read;
 pub(crate) mod socket;
 
 pub(crate) use attrs::{Attrs, attributes};

@@ -24,8 +24,10 @@ const GET_ELEMENT: u16 = 13;
 const DEL_ELEMENT: u16 = 14;
 const GET_GENERATION: u16 = 16;
 
-/// The name of the only table that we touch.
+/// The name of the only table of the host that we touch.
 pub(crate) const TABLE: &str = "coracle";
+/// The name of the table in a container's namespace.
+pub(crate) const INSIDE: &str = "coracle-dns";
 
 /// Where a base chain hooks in.
 #[derive(Clone, Copy, Debug)]
@@ -42,8 +44,10 @@ pub(crate) enum Keys {
     Interface,
     /// Of interfaces: in, out.
     Pair,
-    /// Address, protocol and port, which lead to an address and a port: a map.
+    /// IPv4 address, protocol and port.
     Port,
+    /// IPv6 address, protocol and port.
+    Port6,
 }
 
 /// A set or a map.
@@ -53,6 +57,8 @@ pub(crate) struct Set {
     /// Its number within a transaction, by which rules find it before it exists.
     pub(crate) id: u32,
     pub(crate) keys: Keys,
+    /// Whether keys lead to something: those with an address to another and a port.
+    pub(crate) map: bool,
 }
 
 /// An interface name as a key: 16 bytes, filled up with zeros.
@@ -93,12 +99,12 @@ pub(crate) fn end() -> Request {
     Request::new(0x11, 0, vec![0, 0, 0, 10], "nft(commit)")
 }
 
-pub(crate) fn add_table() -> Request {
+pub(crate) fn add_table(table: &str) -> Request {
     message(
         NEW_TABLE,
         NLM_F_CREATE,
-        Attrs::new().text(1, TABLE).be32(2, 0),
-        format!("nft(add table {TABLE})"),
+        Attrs::new().text(1, table).be32(2, 0),
+        format!("nft(add table {table})"),
     )
 }
 
@@ -111,10 +117,10 @@ pub(crate) fn remove_empty_table() -> Request {
     message(DEL_TABLE, ONLY_EMPTY, Attrs::new().text(1, TABLE), format!("nft(delete table {TABLE})"))
 }
 
-pub(crate) fn add_chain(name: &str, hook: Hook) -> Request {
+pub(crate) fn add_chain(table: &str, name: &str, hook: Hook) -> Request {
     let place = Attrs::new().be32(1, hook.number).be32(2, hook.priority as u32);
-    let attrs = Attrs::new().text(1, TABLE).text(3, name).text(7, hook.kind).be32(5, 1).nest(4, place);
-    message(NEW_CHAIN, NLM_F_CREATE, attrs, format!("nft(add chain {TABLE} {name})"))
+    let attrs = Attrs::new().text(1, table).text(3, name).text(7, hook.kind).be32(5, 1).nest(4, place);
+    message(NEW_CHAIN, NLM_F_CREATE, attrs, format!("nft(add chain {table} {name})"))
 }
 
 pub(crate) fn remove_chain(name: &str) -> Request {
@@ -122,33 +128,40 @@ pub(crate) fn remove_chain(name: &str) -> Request {
     message(DEL_CHAIN, 0, attrs, format!("nft(delete chain {TABLE} {name})"))
 }
 
-pub(crate) fn flush_chain(name: &str) -> Request {
-    let attrs = Attrs::new().text(1, TABLE).text(2, name);
-    message(DEL_RULE, 0, attrs, format!("nft(flush chain {TABLE} {name})"))
+pub(crate) fn flush_chain(table: &str, name: &str) -> Request {
+    let attrs = Attrs::new().text(1, table).text(2, name);
+    message(DEL_RULE, 0, attrs, format!("nft(flush chain {table} {name})"))
 }
 
-pub(crate) fn add_rule(chain: &str, rule: Attrs) -> Request {
-    let attrs = Attrs::new().text(1, TABLE).text(2, chain).nest(4, rule);
-    message(NEW_RULE, NLM_F_CREATE | NLM_F_APPEND, attrs, format!("nft(add rule {TABLE} {chain})"))
+pub(crate) fn add_rule(table: &str, chain: &str, rule: Attrs) -> Request {
+    let attrs = Attrs::new().text(1, table).text(2, chain).nest(4, rule);
+    message(NEW_RULE, NLM_F_CREATE | NLM_F_APPEND, attrs, format!("nft(add rule {table} {chain})"))
 }
 
 pub(crate) fn add_set(set: Set) -> Request {
-    // Types as nft(8) numbers them, so that it lists the set: 41 is an interface name, 7 an IPv4 address, 12 a
-    // protocol, 13 a port; concatenations shift by 6 bits. Notes (NFTA_SET_USERDATA) are for nft(8), too.
-    let (kind, length, note): (u32, u32, &[u8]) = match set.keys {
-        Keys::Interface => (41, 16, &NAME_NOTE),
-        Keys::Pair => (41 << 6 | 41, 32, &PAIR_NOTE),
-        Keys::Port => (7 << 12 | 12 << 6 | 13, 12, &PORT_NOTE),
+    // Types as nft(8) numbers them, so that it lists the set: 41 is an interface name, 7 an IPv4 address, 8 one of
+    // IPv6, 12 a protocol, 13 a port; concatenations shift by 6 bits. Notes (NFTA_SET_USERDATA) are for nft(8), too.
+    let (kind, length): (u32, u32) = match set.keys {
+        Keys::Interface => (41, 16),
+        Keys::Pair => (41 << 6 | 41, 32),
+        Keys::Port => (7 << 12 | 12 << 6 | 13, 12),
+        Keys::Port6 => (8 << 12 | 12 << 6 | 13, 24),
     };
-    let map = set.keys == Keys::Port;
+    let note: &[u8] = match set.keys {
+        Keys::Interface => &NAME_NOTE,
+        Keys::Pair => &PAIR_NOTE,
+        Keys::Port | Keys::Port6 if set.map => &MAP_NOTE,
+        Keys::Port | Keys::Port6 => &PORT_NOTE,
+    };
     let mut attrs = Attrs::new()
         .text(1, TABLE)
         .text(2, set.name)
-        .be32(3, if map { MAP } else { 0 })
+        .be32(3, if set.map { MAP } else { 0 })
         .be32(4, kind)
         .be32(5, length);
-    if map {
-        attrs = attrs.be32(6, 7 << 6 | 13).be32(7, 8);
+    if set.map {
+        let (kind, length) = if set.keys == Keys::Port6 { (8 << 6 | 13, 20) } else { (7 << 6 | 13, 8) };
+        attrs = attrs.be32(6, kind).be32(7, length);
     }
     attrs = attrs.be32(10, set.id).bytes(13, note);
     message(NEW_SET, NLM_F_CREATE, attrs, format!("nft(add set {TABLE} {})", set.name))
@@ -156,7 +169,8 @@ pub(crate) fn add_set(set: Set) -> Request {
 
 const NAME_NOTE: [u8; 6] = [0, 4, 1, 0, 0, 0];
 const PAIR_NOTE: [u8; 16] = [0, 4, 0, 0, 0, 0, 3, 8, 0, 4, 0x0d, 0, 0, 0, 1, 0];
-const PORT_NOTE: [u8; 38] = [
+const PORT_NOTE: [u8; 16] = [0, 4, 0, 0, 0, 0, 3, 8, 0, 4, 0x0d, 0, 0, 0, 1, 0];
+const MAP_NOTE: [u8; 38] = [
     0, 4, 0, 0, 0, 0, 1, 4, 0, 0, 0, 0, 3, 8, 0, 4, 0x0d, 0, 0, 0, 1, 0, 4, 8, 0, 4, 0x0d, 0, 0, 0, 1, 0, 6,
     4, 0, 0, 0, 0,
 ];
@@ -202,7 +216,7 @@ pub(crate) fn add_element(set: Set, key: &[u8]) -> Request {
     )
 }
 
-/// How many elements go into one message: an attribute has at most 64 KiB, an element of ours 44 bytes.
+/// How many elements go into one message: an attribute has at most 64 KiB, an element of ours at most 68 bytes.
 const AT_ONCE: usize = 500;
 
 /// Adds to a map. One that is there already with another value fails with `EBUSY` or `EEXIST`.
@@ -221,6 +235,16 @@ pub(crate) fn remove_elements(set: Set, keys: &[Vec<u8>]) -> Vec<Request> {
         let some: Vec<_> = some.iter().map(|key| (&key[..], None)).collect();
         let what = format!("nft(delete element {TABLE} {})", set.name);
         message(DEL_ELEMENT, 0, elements(set, false, &some), what)
+    };
+    keys.chunks(AT_ONCE).map(message).collect()
+}
+
+/// Adds to a set.
+pub(crate) fn add_elements(set: Set, keys: &[Vec<u8>]) -> Vec<Request> {
+    let message = |some: &[Vec<u8>]| {
+        let some: Vec<_> = some.iter().map(|key| (&key[..], None)).collect();
+        let what = format!("nft(add element {TABLE} {})", set.name);
+        message(NEW_ELEMENT, NLM_F_CREATE, elements(set, true, &some), what)
     };
     keys.chunks(AT_ONCE).map(message).collect()
 }
@@ -252,13 +276,13 @@ mod tests {
 
     // Taken from what nft 1.0.6 sends (strace -e write) for the command in each comment.
 
-    const BRIDGES: Set = Set { name: "bridges", id: 1, keys: Keys::Interface };
-    const SAME: Set = Set { name: "same", id: 4, keys: Keys::Pair };
+    const BRIDGES: Set = Set { name: "bridges", id: 1, keys: Keys::Interface, map: false };
+    const SAME: Set = Set { name: "same", id: 4, keys: Keys::Pair, map: false };
 
     /// `add table inet coracle`
     #[test]
     fn table() {
-        assert_eq!(hex(add_table().payload()), "010000000c000100636f7261636c65000800020000000000");
+        assert_eq!(hex(add_table(TABLE).payload()), "010000000c000100636f7261636c65000800020000000000");
     }
 
     /// `add chain inet coracle postrouting { type nat hook postrouting priority 100; policy accept; }`
@@ -266,7 +290,7 @@ mod tests {
     fn chain() {
         let hook = Hook { kind: "nat", number: 4, priority: 100 };
         assert_eq!(
-            hex(add_chain("postrouting", hook).payload()),
+            hex(add_chain(TABLE, "postrouting", hook).payload()),
             "010000000c000100636f7261636c650010000300706f7374726f7574696e6700080007006e617400080005000000000114000480\
              08000100000000040800020000000064"
         );
@@ -291,7 +315,7 @@ mod tests {
     /// `add element inet coracle ports { 127.0.0.1 . tcp . 8080 : 10.1.0.2 . 80 }`
     #[test]
     fn map() {
-        let ports = Set { name: "ports", id: 1, keys: Keys::Port };
+        let ports = Set { name: "ports", id: 1, keys: Keys::Port, map: true };
         assert_eq!(
             hex(add_set(ports).payload()),
             "010000000c000100636f7261636c65000a000200706f727473000000080003000000000808000400 0000730d08000500000000\
@@ -305,6 +329,23 @@ mod tests {
              7f000001060000001f900000100002800c0001000a01000200500000"
                 .replace(' ', "")
         );
+    }
+
+    /// `add map inet coracle ports6 { type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service; }`,
+    /// `add set inet coracle open { type ipv4_addr . inet_proto . inet_service; }`
+    #[test]
+    fn ports_of_ipv6_and_open_ones() {
+        let ports6 = Set { name: "ports6", id: 1, keys: Keys::Port6, map: true };
+        let sent = "
+            010000000c000100636f7261636c65000b000200706f7274733600000800030000000008080004000000830d08000500000000180800
+        06000000020d080007000000001408000a00000000012a000d00000400000000010400000000030800040d0000000100040800040d00
+        000001000604000000000000";
+        assert_eq!(hex(add_set(ports6).payload()), sent.split_ascii_whitespace().collect::<String>());
+        let open = Set { name: "open", id: 2, keys: Keys::Port, map: false };
+        let sent = "
+            010000000c000100636f7261636c6500090002006f70656e000000000800030000000000080004000000730d080005000000000c0800
+        0a000000000214000d00000400000000030800040d0000000100";
+        assert_eq!(hex(add_set(open).payload()), sent.split_ascii_whitespace().collect::<String>());
     }
 
     /// `add element inet coracle bridges { "cor-1a2b3c4d" }`
@@ -321,7 +362,7 @@ mod tests {
     #[test]
     fn rule() {
         assert_eq!(
-            hex(add_rule("forward", Attrs::new()).payload()),
+            hex(add_rule(TABLE, "forward", Attrs::new()).payload()),
             "010000000c000100636f7261636c65000c000200666f72776172640004000480"
         );
     }

@@ -4,8 +4,10 @@
 //! encoded here is compared byte by byte with what nft(8) sends for the same text; see the tests of [`expr`].
 
 pub(crate) mod expr;
+mod inside;
 pub(crate) mod message;
 mod ports;
 pub(crate) mod table;
 
+pub(crate) use inside::lead_to_resolver;
 pub(crate) use table::{Removal, Table};

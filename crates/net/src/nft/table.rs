@@ -1,9 +1,12 @@
 //! Table `inet coracle`: the one table of ours, shared by all networks of all state directories on a host.
 //!
 //! ```text
-//! set bridges   every bridge of ours            set same     (bridge, the same bridge)
-//! set nat       those with a way out            set uplinks  interfaces whose forwarding we switched on
+//! set bridges   every bridge of ours            set same       (bridge, the same bridge)
+//! set out       those with a way out            set icc        the same, where those on it may reach each other
+//! set masq      those that leave by the host's  set uplinks    interfaces whose forwarding we switched on
+//!     masq6     addresses                           uplinks6
 //! map ports     (host address or 0.0.0.0, protocol, port) to (address, port): what is published
+//!     ports6    the same of IPv6                set open, open6  (address, protocol, port): open without translation
 //!
 //! chain early (filter, prerouting, -300)        what it is for
 //!   iifname @bridges ip daddr 127.0.0.0/8 drop  with route_localnet a bridge would let these in: nothing on it
@@ -13,25 +16,29 @@
 //!   ip daddr 127.0.0.0/8 accept                 loopback has its own chain; from the wire nobody reaches
 //!   dnat to ip daddr . proto . port @ports      what is published there
 //!   fib daddr type local dnat to 0.0.0.0 . proto . port @ports
+//!   the last two of IPv6, @ports6
 //!
-//! chain output (nat, output, -100)              the same two, for the host itself
+//! chain output (nat, output, -100)              the same translations, for the host itself
+//!   ip6 daddr ::1 accept                        the kernel routes no answer to ::1
 //!
 //! chain forward (filter, forward, 0)
 //!   ct state established,related accept         answers
-//!   iifname . oifname @same accept              one network, where br_netfilter shows us its packets
-//!   iifname @bridges iifname != @nat drop       internal networks have no way out
-//!   oifname @nat ct status & dnat != 0 accept   published ports
+//!   iifname @bridges fib saddr . iif oif 0 drop of IPv6: no spoofed sources; IPv4 has rp_filter
+//!   iifname . oifname @icc accept               one network, where br_netfilter shows us its packets
+//!   iifname @bridges iifname != @out drop       internal networks have no way out
+//!   oifname @out ct status & dnat != 0 accept   published ports
+//!   oifname @out ip daddr . proto . port @open accept, and of IPv6
 //!   oifname @bridges drop                       walls between networks; nobody routes into one
-//!   iifname @nat accept                         out
-//!   iifname @uplinks ct status & dnat == 0 drop the host stays no router for its neighbours
+//!   iifname @out accept                         out
+//!   iifname @uplinks ct status & dnat == 0 drop the host stays no router for its neighbours; of IPv6 @uplinks6
 //!
 //! chain postrouting (nat, postrouting, 100)
-//!   iifname @nat oifname != @bridges masquerade
+//!   iifname @masq oifname != @bridges masquerade, of IPv6 @masq6
 //!   iifname . oifname @same ct status & dnat != 0 masquerade
 //!                                               hairpin: an answer must come back this way
-//!   oifname @nat ct status & dnat != 0 fib saddr type != local iifname "" masquerade
+//!   oifname @out ct status & dnat != 0 fib saddr type != local iifname "" masquerade
 //!                                               the same, where br_netfilter lets the bridge do it
-//!   ip saddr 127.0.0.0/8 oifname @nat masquerade
+//!   ip saddr 127.0.0.0/8 oifname @out masquerade
 //!                                               the host's loopback becomes the gateway, to which there is a way
 //! ```
 //!
@@ -41,18 +48,37 @@
 //! Nobody owns the table, so taking it down is a question to the kernel rather than to a lock: one transaction
 //! flushes the chains and deletes the sets *if they are empty*, and fails as a whole when another network is there.
 
+use std::net::Ipv6Addr;
+
 use rustix::io::Errno;
 
 use super::expr::{DESTINATION_TRANSLATED, ESTABLISHED, Field, RELATED, Rule, Side, Track, Verdict};
 use super::message::{self as nft, Hook, Keys, Set};
 use crate::netlink::{Attrs, Request, Socket, attributes, attrs};
+use crate::plan::{Switched, Walls};
 use crate::{Error, Kind, Result, Subnet};
 
-const BRIDGES: Set = Set { name: "bridges", id: 1, keys: Keys::Interface };
-const NAT: Set = Set { name: "nat", id: 2, keys: Keys::Interface };
-const UPLINKS: Set = Set { name: "uplinks", id: 3, keys: Keys::Interface };
-const SAME: Set = Set { name: "same", id: 4, keys: Keys::Pair };
-pub(super) const PORTS: Set = Set { name: "ports", id: 5, keys: Keys::Port };
+const fn set(name: &'static str, id: u32, keys: Keys, map: bool) -> Set {
+    Set { name, id, keys, map }
+}
+
+const BRIDGES: Set = set("bridges", 1, Keys::Interface, false);
+const OUT: Set = set("out", 2, Keys::Interface, false);
+const UPLINKS: Set = set("uplinks", 3, Keys::Interface, false);
+const SAME: Set = set("same", 4, Keys::Pair, false);
+pub(super) const PORTS: Set = set("ports", 5, Keys::Port, true);
+const ICC: Set = set("icc", 6, Keys::Pair, false);
+const MASQ: Set = set("masq", 7, Keys::Interface, false);
+const MASQ6: Set = set("masq6", 8, Keys::Interface, false);
+const UPLINKS6: Set = set("uplinks6", 9, Keys::Interface, false);
+pub(super) const PORTS6: Set = set("ports6", 10, Keys::Port6, true);
+pub(super) const OPEN: Set = set("open", 11, Keys::Port, false);
+pub(super) const OPEN6: Set = set("open6", 12, Keys::Port6, false);
+
+/// What a bridge's own elements are in, and what ports are in: empty when the last network is gone.
+const OWN: [Set; 10] = [BRIDGES, OUT, SAME, ICC, MASQ, MASQ6, PORTS, PORTS6, OPEN, OPEN6];
+/// The memory of what we switched on: the last to go.
+const SWITCHED: [Set; 2] = [UPLINKS, UPLINKS6];
 
 const EARLY: (&str, Hook) = ("early", Hook { kind: "filter", number: 0, priority: -300 });
 const PREROUTING: (&str, Hook) = ("prerouting", Hook { kind: "nat", number: 0, priority: -100 });
@@ -83,22 +109,27 @@ impl Table {
         Ok(Table { socket: Socket::netfilter().map_err(named)? })
     }
 
-    /// Makes the table if need be, and admits a bridge to it, with a way out (`nat`) or without. Idempotent.
+    /// Makes the table if need be, and admits a bridge to it. Idempotent.
+    ///
     /// `uplinks` become known as interfaces whose forwarding we switched on; `None` forgets all of these,
     /// because the host forwards by itself.
-    pub(crate) fn admit(&self, bridge: &str, nat: bool, uplinks: Option<&[String]>) -> Result<()> {
-        let key = nft::interface_key(bridge);
+    pub(crate) fn admit(&self, bridge: &str, walls: Walls, uplinks: &Switched) -> Result<()> {
         let mut batch = skeleton();
-        batch.push(nft::add_element(BRIDGES, &key));
-        batch.push(nft::add_element(SAME, &[key.clone(), key.clone()].concat()));
-        if nat {
-            batch.push(nft::add_element(NAT, &key));
-        }
-        match uplinks {
-            Some(uplinks) => {
-                batch.extend(uplinks.iter().map(|name| nft::add_element(UPLINKS, &nft::interface_key(name))));
+        let wanted = membership(bridge).into_iter().filter(|(set, _)| match set.name {
+            "out" => walls.out,
+            "masq" => walls.masquerade,
+            "masq6" => walls.masquerade6,
+            "icc" => walls.icc,
+            _ => true,
+        });
+        batch.extend(wanted.map(|(set, key)| nft::add_element(set, &key)));
+        for (set, uplinks) in [(UPLINKS, &uplinks.ipv4), (UPLINKS6, &uplinks.ipv6)] {
+            match uplinks {
+                Some(uplinks) => {
+                    batch.extend(uplinks.iter().map(|name| nft::add_element(set, &nft::interface_key(name))));
+                }
+                None => batch.push(nft::flush_set(set)),
             }
-            None => batch.push(nft::flush_set(UPLINKS)),
         }
         self.commit("nft(admit)", &batch).map_err(named)
     }
@@ -126,22 +157,25 @@ impl Table {
     }
 
     /// Remembers more interfaces whose forwarding we switch on.
-    pub(crate) fn add_uplinks(&self, uplinks: &[String]) -> Result<()> {
-        let add = |name: &String| nft::add_element(UPLINKS, &nft::interface_key(name));
-        let batch: Vec<Request> = uplinks.iter().map(add).collect();
+    pub(crate) fn add_uplinks(&self, uplinks: &Switched) -> Result<()> {
+        let four = uplinks.ipv4.iter().flatten().map(|name| (UPLINKS, name));
+        let all = four.chain(uplinks.ipv6.iter().flatten().map(|name| (UPLINKS6, name)));
+        let batch: Vec<Request> =
+            all.map(|(set, name)| nft::add_element(set, &nft::interface_key(name))).collect();
         self.commit("nft(uplinks)", &batch).map_err(named)
     }
 
-    /// Takes the bridge's elements out, and the ports that lead into its subnet. What isn't there is fine.
-    pub(crate) fn expel(&self, bridge: &str, subnet: Subnet) -> Result<()> {
-        let key = nft::interface_key(bridge);
-        let pair = [key.clone(), key.clone()].concat();
-        let elements = [(NAT, &key), (SAME, &pair), (BRIDGES, &key)];
-        let mut batch = self.removals_of_ports_into(subnet)?;
-        for (set, key) in elements {
-            // Asked first, because a transaction waits for all packets under way, and one that fails did so in vain.
-            if self.has_element(set, key)? {
-                batch.push(nft::remove_element(set, key));
+    /// Takes the bridge's elements out, and the ports that lead into its subnets. What isn't there is fine.
+    pub(crate) fn expel(&self, bridge: &str, subnets: &[Subnet]) -> Result<()> {
+        let mut batch = self.removals_of_ports_into(subnets)?;
+        // Asked first, because a transaction waits for all packets under way, and one that fails did so in vain.
+        let members = membership(bridge);
+        let questions: Vec<Request> = members.iter().map(|(set, key)| nft::get_element(*set, key)).collect();
+        for ((set, key), answer) in members.iter().zip(self.socket.each(&questions)?) {
+            match answer {
+                Ok(_) => batch.push(nft::remove_element(*set, key)),
+                Err(error) if error.errno() == Some(Errno::NOENT) => {}
+                Err(error) => return Err(named(error)),
             }
         }
         if batch.is_empty() { Ok(()) } else { self.commit("nft(expel)", &batch).map_err(named) }
@@ -149,20 +183,23 @@ impl Table {
 
     /// Takes chains and sets down if no bridge is left, all but the memory of uplinks.
     pub(crate) fn dismantle(&self) -> Result<Removal> {
-        let mut batch: Vec<Request> = CHAINS.iter().map(|(name, _)| nft::flush_chain(name)).collect();
+        let mut batch: Vec<Request> =
+            CHAINS.iter().map(|(name, _)| nft::flush_chain(nft::TABLE, name)).collect();
         batch.extend(CHAINS.iter().map(|(name, _)| nft::remove_chain(name)));
-        batch.extend([PORTS, SAME, NAT, BRIDGES].map(nft::remove_empty_set));
+        batch.extend(OWN.map(nft::remove_empty_set));
         self.attempt("nft(dismantle)", &batch)
     }
 
     /// Forgets the uplinks and removes the table, unless somebody has built it up again in between.
     pub(crate) fn remove(&self) -> Result<Removal> {
-        self.attempt("nft(remove)", &[nft::remove_set(UPLINKS), nft::remove_empty_table()])
+        let mut batch: Vec<Request> = SWITCHED.map(nft::remove_set).into();
+        batch.push(nft::remove_empty_table());
+        self.attempt("nft(remove)", &batch)
     }
 
     /// The interfaces whose forwarding we switched on.
-    pub(crate) fn uplinks(&self) -> Result<Vec<String>> {
-        self.names(UPLINKS)
+    pub(crate) fn switched(&self) -> Result<Switched> {
+        Ok(Switched { ipv4: Some(self.names(UPLINKS)?), ipv6: Some(self.names(UPLINKS6)?) })
     }
 
     /// The bridges that are admitted.
@@ -192,26 +229,39 @@ impl Table {
     }
 }
 
+/// The sets that a bridge is in, with its key in each.
+fn membership(bridge: &str) -> [(Set, Vec<u8>); 6] {
+    let key = nft::interface_key(bridge);
+    let pair = [key.clone(), key.clone()].concat();
+    // What lets packets through goes first when it is taken out.
+    let [icc, same] = [(ICC, pair.clone()), (SAME, pair)];
+    [icc, same, (OUT, key.clone()), (MASQ, key.clone()), (MASQ6, key.clone()), (BRIDGES, key)]
+}
+
 /// The table with its rules as written at the top, whether it was there or not.
 fn skeleton() -> Vec<Request> {
-    let mut batch = vec![nft::add_table()];
-    batch.extend([BRIDGES, NAT, UPLINKS, SAME, PORTS].map(nft::add_set));
-    batch.extend(CHAINS.map(|(name, hook)| nft::add_chain(name, hook)));
-    batch.extend(CHAINS.map(|(name, _)| nft::flush_chain(name)));
+    let mut batch = vec![nft::add_table(nft::TABLE)];
+    batch.extend(OWN.iter().chain(&SWITCHED).map(|set| nft::add_set(*set)));
+    batch.extend(CHAINS.map(|(name, hook)| nft::add_chain(nft::TABLE, name, hook)));
+    batch.extend(CHAINS.map(|(name, _)| nft::flush_chain(nft::TABLE, name)));
     for ((chain, _), rules) in [
         (EARLY, early()),
         (PREROUTING, prerouting()),
-        (OUTPUT, translations().into()),
+        (OUTPUT, output()),
         (FORWARD, forward()),
         (POSTROUTING, postrouting()),
     ] {
-        batch.extend(rules.into_iter().map(|rule| nft::add_rule(chain, rule)));
+        batch.extend(rules.into_iter().map(|rule| nft::add_rule(nft::TABLE, chain, rule)));
     }
     batch
 }
 
 fn inside(set: Set) -> Rule {
     Rule::new().interface_in(Side::In, set.name, set.id)
+}
+
+fn onto(set: Set) -> Rule {
+    Rule::new().interface_in(Side::Out, set.name, set.id)
 }
 
 fn early() -> Vec<Attrs> {
@@ -225,37 +275,53 @@ fn prerouting() -> Vec<Attrs> {
     rules
 }
 
-fn translations() -> [Attrs; 2] {
-    let ipv4 = || Rule::new().ipv4();
-    [
-        ipv4().translate(false, PORTS.name, PORTS.id),
-        ipv4().for_this_host().translate(true, PORTS.name, PORTS.id),
-    ]
+fn output() -> Vec<Attrs> {
+    let here = Rule::new().ipv6().is(Field::Destination6, &Ipv6Addr::LOCALHOST.octets());
+    let mut rules = vec![here.verdict(Verdict::Accept)];
+    rules.extend(translations());
+    rules
+}
+
+fn translations() -> [Attrs; 4] {
+    let of = |six, any: bool, map: Set| {
+        let rule = Rule::new().family(six);
+        let rule = if any { rule.for_this_host() } else { rule };
+        rule.translate(six, any, map.name, map.id)
+    };
+    [of(false, false, PORTS), of(false, true, PORTS), of(true, false, PORTS6), of(true, true, PORTS6)]
 }
 
 fn forward() -> Vec<Attrs> {
     let published = |rule: Rule, yes| rule.tracked(Track::Status, DESTINATION_TRANSLATED, yes);
-    let onto = |set: Set| Rule::new().interface_in(Side::Out, set.name, set.id);
+    let known = |rule: Rule, set: Set| rule.both_interfaces_in(set.name, set.id);
     vec![
         Rule::new().tracked(Track::State, ESTABLISHED | RELATED, true).verdict(Verdict::Accept),
-        Rule::new().both_interfaces_in(SAME.name, SAME.id).verdict(Verdict::Accept),
-        inside(BRIDGES).interface_not_in(Side::In, NAT.name, NAT.id).verdict(Verdict::Drop),
-        published(onto(NAT), true).verdict(Verdict::Accept),
+        inside(BRIDGES).ipv6().spoofed().verdict(Verdict::Drop),
+        known(Rule::new(), ICC).verdict(Verdict::Accept),
+        inside(BRIDGES).interface_not_in(Side::In, OUT.name, OUT.id).verdict(Verdict::Drop),
+        published(onto(OUT), true).verdict(Verdict::Accept),
+        onto(OUT).port_in(false, OPEN.name, OPEN.id).verdict(Verdict::Accept),
+        onto(OUT).port_in(true, OPEN6.name, OPEN6.id).verdict(Verdict::Accept),
         onto(BRIDGES).verdict(Verdict::Drop),
-        inside(NAT).verdict(Verdict::Accept),
-        published(inside(UPLINKS), false).verdict(Verdict::Drop),
+        inside(OUT).verdict(Verdict::Accept),
+        published(inside(UPLINKS).ipv4(), false).verdict(Verdict::Drop),
+        published(inside(UPLINKS6).ipv6(), false).verdict(Verdict::Drop),
     ]
 }
 
 fn postrouting() -> Vec<Attrs> {
+    let leaving = |set, six| inside(set).family(six).interface_not_in(Side::Out, BRIDGES.name, BRIDGES.id);
+    let translated = |rule: Rule| rule.tracked(Track::Status, DESTINATION_TRANSLATED, true);
     let hairpin = Rule::new().both_interfaces_in(SAME.name, SAME.id);
-    let bridged = Rule::new().ipv4().interface_in(Side::Out, NAT.name, NAT.id);
+    let bridged = |six| Rule::new().family(six).interface_in(Side::Out, OUT.name, OUT.id);
     let loopback = Rule::new().ipv4().loopback(Field::Source);
     vec![
-        inside(NAT).interface_not_in(Side::Out, BRIDGES.name, BRIDGES.id).masquerade(),
-        hairpin.tracked(Track::Status, DESTINATION_TRANSLATED, true).masquerade(),
-        bridged.tracked(Track::Status, DESTINATION_TRANSLATED, true).bridged().masquerade(),
-        loopback.interface_in(Side::Out, NAT.name, NAT.id).masquerade(),
+        leaving(MASQ, false).masquerade(),
+        leaving(MASQ6, true).masquerade(),
+        translated(hairpin).masquerade(),
+        translated(bridged(false)).bridged().masquerade(),
+        translated(bridged(true)).bridged().masquerade(),
+        loopback.interface_in(Side::Out, OUT.name, OUT.id).masquerade(),
     ]
 }
 

@@ -4,6 +4,7 @@ mod support;
 
 mod crash;
 mod dns;
+mod ipv6;
 mod live;
 mod manners;
 mod ports;

@@ -184,7 +184,8 @@ fn what_can_not_be_published_is_refused() {
         let (sea, boat) = (sea(host.dir()), netns());
         let cases = [
             (pond.join(&publish(&boat, "x", &["80"])).unwrap_err(), Kind::Invalid, "the network is internal"),
-            (sea.join(&publish(&boat, "x", &["[::1]:80:80"])).unwrap_err(), Kind::Unsupported, "IPv6"),
+            (sea.join(&publish(&boat, "x", &["[::]:80:80"])).unwrap_err(), Kind::Invalid, "has no IPv6"),
+            (sea.join(&publish(&boat, "x", &["[::1]:80:80"])).unwrap_err(), Kind::Invalid, "127.0.0.1 works"),
             (sea.join(&join(&boat, "x").publish(Publish::tcp(0))).unwrap_err(), Kind::Invalid, "port 0"),
             (
                 sea.join(&publish(&boat, "x", &["80"]).default_route(false)).unwrap_err(),

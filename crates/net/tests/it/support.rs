@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::Path;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use coracle_host::{Dir, Namespace, Staging};
 use coracle_net::{Join, Networks};
 use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage as Message;
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use netlink_packet_route::link::{
     InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
@@ -83,6 +83,10 @@ pub fn picture() -> String {
         let link = link.to_str().unwrap();
         let switch = |name| fs::read_to_string(format!("{conf}/{link}/{name}")).unwrap();
         picture.push_str(&format!("{link} {} {}", switch("forwarding").trim(), switch("rp_filter")));
+        let switch =
+            |name| fs::read_to_string(format!("/proc/sys/net/ipv6/conf/{link}/{name}")).unwrap_or_default();
+        let six = ["forwarding", "force_forwarding", "accept_ra"].map(switch).concat().replace('\n', " ");
+        picture.push_str(&format!("{link} IPv6 {six}\n"));
     }
     for file in
         ["/proc/sys/net/ipv4/ip_forward", "/proc/thread-self/net/route", "/proc/thread-self/net/fib_trie"]
@@ -144,32 +148,50 @@ impl Drop for Outside {
 }
 
 fn configure(address: Ipv4Addr) {
+    up("wan");
+    add_address("wan", address, 24);
+}
+
+/// Sets a link of the calling thread's namespace up.
+pub fn up(link: &str) {
     let mut up = LinkMessage::default();
     up.header.flags = LinkFlags::Up;
     up.header.change_mask = LinkFlags::Up;
-    up.attributes = vec![LinkAttribute::IfName("wan".into())];
+    up.attributes = vec![LinkAttribute::IfName(link.into())];
     send(Message::SetLink(up));
+}
+
+/// Gives a link of the calling thread's namespace an address.
+pub fn add_address(link: &str, address: impl Into<IpAddr>, prefix: u8) {
+    let address = address.into();
     let mut message = AddressMessage::default();
-    message.header.family = AddressFamily::Inet;
-    message.header.prefix_len = 24;
-    message.header.index = index("wan");
-    message.attributes =
-        vec![AddressAttribute::Local(address.into()), AddressAttribute::Address(address.into())];
+    message.header.family = family(address);
+    message.header.prefix_len = prefix;
+    message.header.index = index(link);
+    message.attributes = vec![AddressAttribute::Local(address), AddressAttribute::Address(address)];
+    if address.is_ipv6() {
+        message.attributes.push(AddressAttribute::Flags(AddressFlags::Nodad));
+    }
     send(Message::NewAddress(message));
 }
 
+fn family(address: IpAddr) -> AddressFamily {
+    if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 }
+}
+
 /// A route of the calling thread's namespace.
-pub fn route(to: Ipv4Addr, length: u8, via: Ipv4Addr) {
+pub fn route(to: impl Into<IpAddr>, length: u8, via: impl Into<IpAddr>) {
+    let (to, via) = (to.into(), via.into());
     let mut message = RouteMessage::default();
-    message.header.address_family = AddressFamily::Inet;
+    message.header.address_family = family(to);
     message.header.destination_prefix_length = length;
     message.header.table = 254;
     message.header.protocol = RouteProtocol::Boot;
     message.header.scope = RouteScope::Universe;
     message.header.kind = RouteType::Unicast;
-    message.attributes = vec![RouteAttribute::Gateway(RouteAddress::Inet(via))];
+    message.attributes = vec![RouteAttribute::Gateway(RouteAddress::from(via))];
     if length > 0 {
-        message.attributes.push(RouteAttribute::Destination(RouteAddress::Inet(to)));
+        message.attributes.push(RouteAttribute::Destination(RouteAddress::from(to)));
     }
     send(Message::NewRoute(message));
 }
@@ -218,13 +240,9 @@ pub fn send_loopback_out(up: bool, interface: &str, via: Ipv4Addr) {
 }
 
 /// Gives the loopback interface of the calling thread's namespace another address.
-pub fn add_loopback_address(address: Ipv4Addr) {
-    let mut message = AddressMessage::default();
-    message.header.family = AddressFamily::Inet;
-    message.header.prefix_len = 32;
-    message.header.index = 1;
-    message.attributes = vec![AddressAttribute::Local(address.into())];
-    send(Message::NewAddress(message));
+pub fn add_loopback_address(address: impl Into<IpAddr>) {
+    let address = address.into();
+    add_address("lo", address, if address.is_ipv4() { 32 } else { 128 });
 }
 
 /// `nft delete table inet coracle`

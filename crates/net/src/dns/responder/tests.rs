@@ -7,35 +7,44 @@ use super::*;
 use crate::{Error, Kind};
 
 /// A network as a map, with one name that can't be read.
-struct Map(&'static str, BTreeMap<&'static str, Vec<Ipv4Addr>>);
+struct Map(&'static str, BTreeMap<&'static str, Vec<IpAddr>>);
 
 impl Names for Map {
     fn network(&self) -> &str {
         self.0
     }
 
-    fn owns(&self, address: Ipv4Addr) -> bool {
-        address.octets()[..3] == [10, 1, 0]
+    fn owns(&self, address: IpAddr) -> bool {
+        ["10.1.0.0/24", "fd00::/64"].iter().any(|own| own.parse::<crate::Subnet>().unwrap().contains(address))
     }
 
-    fn addresses(&self, name: &str) -> Result<Vec<Ipv4Addr>> {
+    fn addresses(&self, name: &str) -> Result<Vec<IpAddr>> {
         if name == "broken" {
             return Err(Error::new(Kind::Other, "unreadable"));
         }
         Ok(self.1.get(name).cloned().unwrap_or_default())
     }
 
-    fn name_of(&self, address: Ipv4Addr) -> Result<Option<String>> {
+    fn name_of(&self, address: IpAddr) -> Result<Option<String>> {
         Ok(self.1.iter().find(|(_, all)| all.contains(&address)).map(|(name, _)| name.to_string()))
     }
 }
 
-fn ip(last: u8) -> Ipv4Addr {
-    Ipv4Addr::new(10, 1, 0, last)
+fn ip(last: u8) -> IpAddr {
+    Ipv4Addr::new(10, 1, 0, last).into()
+}
+
+fn ip6(last: u16) -> IpAddr {
+    Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, last).into()
 }
 
 fn responder() -> Responder {
-    let names = [("web", vec![ip(2)]), ("pool", vec![ip(3), ip(4), ip(5)]), ("a.b", vec![ip(6)])];
+    let names = [
+        ("web", vec![ip(2)]),
+        ("pool", vec![ip(3), ip(4), ip(5)]),
+        ("a.b", vec![ip(6)]),
+        ("both", vec![ip(7), ip6(7)]),
+    ];
     Responder::new(vec![Arc::new(Map("Back", names.into()))])
 }
 
@@ -76,6 +85,16 @@ fn table() {
         ("web.", ANY, "NoError 10.1.0.2"),
         ("web.", AAAA, "NoError"),
         ("web.", MX, "NoError"),
+        ("both.", A, "NoError 10.1.0.7"),
+        ("both.", AAAA, "NoError fd00::7"),
+        (
+            "7.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.f.ip6.arpa.",
+            PTR,
+            "NoError both.Back.",
+        ),
+        ("8.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.f.ip6.arpa.", PTR, "NXDomain"),
+        ("8.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.e.f.ip6.arpa.", PTR, "forward"),
+        ("0.d.f.ip6.arpa.", PTR, "forward"),
         ("nobody.", A, "NXDomain"),
         ("nobody.", AAAA, "NXDomain"),
         ("nobody.back.", A, "forward"),
