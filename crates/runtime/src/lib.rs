@@ -46,6 +46,7 @@ mod mounts;
 mod plan;
 mod pump;
 mod realize;
+pub mod seccomp;
 #[cfg(test)]
 mod snapshots;
 mod start;

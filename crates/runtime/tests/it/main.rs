@@ -8,6 +8,7 @@ mod exec;
 mod failures;
 mod manners;
 mod places;
+mod seccomp;
 mod service;
 mod steps;
 mod streams;
