@@ -12,7 +12,7 @@ use crate::{Engine, Kind};
 
 /// A network of an engine. The value is only a handle: the network stays until it is removed.
 #[derive(Clone, Debug)]
-pub struct Network(coracle_net::Network);
+pub struct Network(pub(crate) coracle_net::Network);
 
 impl Engine {
     /// The network that `spec` names, made if it is not there.

@@ -1,5 +1,6 @@
 //! Containers: a spec becomes a record, a record is launched by a supervisor, a handle reaches it.
 
+mod about;
 mod attach;
 mod check;
 mod control;

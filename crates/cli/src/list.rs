@@ -31,6 +31,13 @@ pub(crate) struct Flags {
     quiet: bool,
 }
 
+impl Flags {
+    /// Whether rows need this field, which is costly to know.
+    pub(crate) fn mentions(&self, field: &str) -> bool {
+        self.format.as_ref().is_some_and(|format| format.contains(field))
+    }
+}
+
 /// A row: its fields, and its labels where it has some.
 pub(crate) fn row(
     listing: &Listing,

@@ -39,7 +39,6 @@ const FLAGS: &[(&str, &str)] = &[
          --storage-opt --sysctl --ulimit --userns --uts --volume-driver --volumes-from",
     ),
     ("exec", "-d --detach --detach-keys --privileged"),
-    ("ps", "-f --filter --format -n --last -l --latest -s --size"),
     (
         "build",
         "--annotation --attest --builder --cache-from --cache-to --call --cgroup-parent --check -c --cpu-shares \

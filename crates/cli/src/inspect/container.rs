@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use coracle::{Container, State, Status};
+use coracle::{Attached, Container, Engine, Health, Network, Probe, Restart, State, Status};
 
 use crate::fail::Fail;
 use crate::template::Value;
@@ -12,31 +12,39 @@ use crate::template::Value;
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
 /// What docker tells of a container, as far as there is such a thing here.
-pub(crate) fn describe(container: &Container, size: bool) -> Result<Value, Fail> {
-    if size {
-        return Err(Fail::new(1, "inspect --size: not supported yet for a container"));
-    }
+pub(crate) fn describe(engine: &Engine, container: &Container, size: bool) -> Result<Value, Fail> {
     let status = container.status()?;
     let (path, arguments) =
         container.command().split_first().map_or(("", &[][..]), |(path, rest)| (path, rest));
-    Ok(Value::fields([
+    let mut fields = vec![
         ("Id", container.id().into()),
         ("Created", container.created().into()),
         ("Path", path.into()),
         ("Args", Value::list(arguments)),
         ("State", state(&status)),
+        ("Image", container.image_id().into()),
         ("Name", format!("/{}", container.name()).into()),
+        ("RestartCount", i64::from(status.restarts).into()),
         ("Driver", "overlay2".into()),
         ("Platform", "linux".into()),
-        ("Config", config(container)),
-        ("NetworkSettings", network(container)?),
-    ]))
+        ("HostConfig", host_config(container)),
+    ];
+    if size {
+        let written = container.written()?;
+        let image = engine.image(container.image_id())?.map_or(0, |image| image.size());
+        fields.push(("SizeRw", written.into()));
+        fields.push(("SizeRootFs", image.saturating_add(written).into()));
+    }
+    fields.push(("Config", config(container)));
+    fields.push(("NetworkSettings", network_settings(container)?));
+    Ok(Value::fields(fields))
 }
 
 /// docker's word for what a container is doing.
 pub(crate) fn state_name(state: State) -> &'static str {
     match state {
-        State::Starting => "created",
+        State::Created | State::Starting => "created",
+        State::Restarting => "restarting",
         State::Running => "running",
         State::Exited(_) => "exited",
         _ => "dead",
@@ -49,24 +57,89 @@ fn state(status: &Status) -> Value {
         State::Dead => 255,
         _ => 0,
     };
-    Value::fields([
+    let time = |time: &Option<String>| Value::from(time.as_deref().unwrap_or(NEVER));
+    let mut fields = vec![
         ("Status", state_name(status.state).into()),
-        ("Running", (status.state == State::Running).into()),
+        ("Running", matches!(status.state, State::Running | State::Restarting).into()),
+        ("Paused", false.into()),
+        ("Restarting", (status.state == State::Restarting).into()),
         ("Dead", (status.state == State::Dead).into()),
+        ("Pid", i64::from(status.pid.unwrap_or(0)).into()),
         ("ExitCode", code.into()),
-        ("FinishedAt", status.finished.as_deref().unwrap_or(NEVER).into()),
+        ("Error", status.error.as_deref().unwrap_or_default().into()),
+        ("StartedAt", time(&status.started)),
+        ("FinishedAt", time(&status.finished)),
+    ];
+    if let Some(health) = &status.health {
+        fields.push(("Health", health_of(health)));
+    }
+    Value::fields(fields)
+}
+
+fn health_of(health: &Health) -> Value {
+    let probe = |probe: &Probe| {
+        Value::fields([
+            ("Start", probe.start.as_str().into()),
+            ("End", probe.end.as_str().into()),
+            ("ExitCode", i64::from(probe.exit_code).into()),
+            ("Output", probe.output.as_str().into()),
+        ])
+    };
+    Value::fields([
+        ("Status", health.status.to_string().into()),
+        ("FailingStreak", i64::from(health.failing_streak).into()),
+        ("Log", Value::list(health.log.iter().map(probe))),
     ])
 }
 
+fn host_config(container: &Container) -> Value {
+    let (name, most) = match container.restart_policy() {
+        Restart::OnFailure { max } => ("on-failure".to_owned(), max),
+        policy => (policy.to_string(), 0),
+    };
+    let restart = Value::fields([("Name", name.into()), ("MaximumRetryCount", i64::from(most).into())]);
+    let mode = container.network_names().first().map_or_else(String::new, ToString::to_string);
+    Value::fields([
+        ("NetworkMode", mode.into()),
+        ("PortBindings", bindings(container.publishes())),
+        ("RestartPolicy", restart),
+        ("AutoRemove", container.goes_with_its_end().into()),
+        ("ReadonlyRootfs", container.is_read_only().into()),
+    ])
+}
+
+/// What is wanted of the host's ports.
+fn bindings(publishes: &[String]) -> Value {
+    let mut ports: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    for text in publishes {
+        // `ADDRESS:PORT:PORT/PROTOCOL`; an address of IPv6 has colons of its own.
+        let (outside, inside) = text.rsplit_once(':').unwrap_or(("", text));
+        let (address, port) = outside.rsplit_once(':').unwrap_or(("", outside));
+        let inside = if inside.contains('/') { inside.to_owned() } else { format!("{inside}/tcp") };
+        let address = address.trim_start_matches('[').trim_end_matches(']');
+        let binding = Value::fields([("HostIp", address.into()), ("HostPort", port.into())]);
+        ports.entry(inside).or_default().push(binding);
+    }
+    Value::map(ports.into_iter().map(|(port, bindings)| (port, Value::List(bindings))))
+}
+
+/// docker's configuration: the entrypoint, whoever gave it, is part of the command here.
 fn config(container: &Container) -> Value {
     Value::fields([
+        ("Hostname", container.hostname().into()),
+        ("User", container.user().into()),
+        ("Tty", container.has_terminal().into()),
+        ("OpenStdin", container.has_stdin().into()),
+        ("Env", Value::list(container.env())),
         ("Cmd", Value::list(container.command())),
         ("Image", container.image().into()),
+        ("WorkingDir", container.workdir().into()),
+        ("Entrypoint", Value::NoList),
         ("Labels", container.labels().into()),
     ])
 }
 
-fn network(container: &Container) -> Result<Value, Fail> {
+fn network_settings(container: &Container) -> Result<Value, Fail> {
     let mut ports: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     for published in container.published()? {
         let host = published.host();
@@ -76,9 +149,49 @@ fn network(container: &Container) -> Result<Value, Fail> {
         ]);
         ports.entry(published.container().to_string()).or_default().push(binding);
     }
-    let address = container.address()?.map_or_else(String::new, |address| address.to_string());
+    let endpoints = container.endpoints()?;
+    let mut networks = BTreeMap::new();
+    // Those that it has when it runs have their names before.
+    for name in container.network_names() {
+        let found = endpoints.iter().find(|(network, _)| network.name() == name);
+        networks.insert(name.to_owned(), endpoint(found));
+    }
+    let first = networks.get("bridge").cloned().unwrap_or_else(|| endpoint(None));
+    let of_first = |field: &str| first.entry(field).cloned().unwrap_or(Value::Nil);
     Ok(Value::fields([
         ("Ports", Value::map(ports.into_iter().map(|(port, bindings)| (port, Value::List(bindings))))),
-        ("IPAddress", address.into()),
+        // What only the default network has up here.
+        ("Gateway", of_first("Gateway")),
+        ("IPAddress", of_first("IPAddress")),
+        ("IPPrefixLen", of_first("IPPrefixLen")),
+        ("MacAddress", of_first("MacAddress")),
+        ("Networks", Value::Map(networks)),
     ]))
+}
+
+fn endpoint(found: Option<&(Network, Attached)>) -> Value {
+    let text = |text: Option<String>| Value::from(text.unwrap_or_default());
+    let bits = found.and_then(|(network, _)| network.subnet().rsplit_once('/')?.1.parse::<i64>().ok());
+    Value::fields([
+        ("Aliases", found.map_or(Value::NoList, |(_, attached)| Value::list(&attached.names))),
+        ("MacAddress", text(found.map(|(_, attached)| attached.mac.to_string()))),
+        ("NetworkID", text(found.map(|(network, _)| network.id().to_owned()))),
+        ("Gateway", text(found.map(|(network, _)| network.gateway().to_string()))),
+        ("IPAddress", text(found.map(|(_, attached)| attached.address.to_string()))),
+        ("IPPrefixLen", bits.unwrap_or(0).into()),
+        ("DNSNames", found.map_or(Value::NoList, |(_, attached)| Value::list(&attached.names))),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bindings_are_dockers() {
+        let publishes = ["8080:80", "127.0.0.1::53/udp", "[::1]:8081:80/tcp", "90"].map(str::to_owned);
+        let shown = crate::template::json(&bindings(&publishes));
+        let text = r#"{"53/udp":[{"HostIp":"127.0.0.1","HostPort":""}],"80/tcp":[{"HostIp":"","HostPort":"8080"},{"HostIp":"::1","HostPort":"8081"}],"90/tcp":[{"HostIp":"","HostPort":""}]}"#;
+        assert_eq!(shown, text);
+    }
 }

@@ -61,7 +61,7 @@ pub(crate) fn run(args: &Args) -> Done {
         if wanted("container")
             && let Some(container) = known(engine.find(name))?
         {
-            return container::describe(&container, args.size);
+            return container::describe(&engine, &container, args.size);
         }
         if wanted("image")
             && let Some(image) = known(engine.image(name))?

@@ -12,6 +12,17 @@ fn whatever_has_the_name_is_told() {
             "{{.Name}} {{.State.Running}} {{.State.Status}} {{.Path}} {{.Args}} {{.Config.Labels.tier}}";
         assert_eq!(cli.ok(&["inspect", "-f", format, "db"]), "/db true running sleep [1000] back\n");
         assert_eq!(cli.ok(&["inspect", "-f", "{{.Id}}", &id[..8]]), format!("{id}\n"));
+        let image = cli.ok(&["images", "-q", "--no-trunc"]);
+        assert_eq!(cli.ok(&["inspect", "-f", "{{.Image}}", "db"]), image);
+        let address = "{{.NetworkSettings.IPAddress}} {{.NetworkSettings.Networks.bridge.IPAddress}}";
+        let addresses = cli.ok(&["inspect", "-f", address, "db"]);
+        let (first, second) = addresses.trim().split_once(' ').unwrap();
+        assert_eq!(first.parse::<std::net::Ipv4Addr>().unwrap().to_string(), second);
+        let pid = cli.ok(&["inspect", "-f", "{{.State.Pid}}", "db"]);
+        let command = std::fs::read(format!("/proc/{}/cmdline", pid.trim())).unwrap();
+        assert_eq!(command, b"sleep\x001000\0");
+        let sizes = cli.ok(&["inspect", "--size", "-f", "{{gt .SizeRootFs .SizeRw}}", "db"]);
+        assert_eq!(sizes, "true\n");
         let all = cli.ok(&["inspect", "db"]);
         assert!(all.starts_with("[\n    {\n        \"Id\": \"") && all.ends_with("\n    }\n]\n"), "{all}");
         cli.ok(&["volume", "create", "data"]);

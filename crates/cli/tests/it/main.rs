@@ -8,5 +8,6 @@ mod inspect;
 mod life;
 mod messages;
 mod network;
+mod ps;
 mod run;
 mod volume;

@@ -1,0 +1,152 @@
+//! What is known of a container besides what it is doing: what it was made of, and what it has.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use coracle_host::{Call, Dir};
+use rustix::fs::{AtFlags, FileType, statat};
+use rustix::io::Errno;
+
+use super::handle::Container;
+use super::health::HealthCheck;
+use super::record::UPPER;
+use super::restart::Restart;
+use crate::error::{Doing, Result};
+use crate::stack::Mode;
+use crate::{Attached, Image, Kind, Network};
+
+impl Container {
+    /// The id of its image: `sha256:…`. The image may be gone.
+    pub fn image_id(&self) -> &str {
+        &self.record.image_id
+    }
+
+    /// Whether it was made from this image, or from one that has all of its layers below its own.
+    pub fn descends_from(&self, image: &Image) -> bool {
+        self.record.image_id == image.id()
+            || image.0.layers().last().is_some_and(|top| self.record.layers.contains(top))
+    }
+
+    /// Its environment, as `NAME=value`.
+    pub fn env(&self) -> &[String] {
+        let process = self.record.spec.process().as_ref();
+        process.and_then(|process| process.env().as_deref()).unwrap_or_default()
+    }
+
+    /// Its working directory.
+    pub fn workdir(&self) -> &Path {
+        self.record.spec.process().as_ref().map_or(Path::new("/"), |process| process.cwd())
+    }
+
+    /// Who runs it, as it was asked for; empty for root.
+    pub fn user(&self) -> &str {
+        &self.record.user
+    }
+
+    /// Its host name.
+    pub fn hostname(&self) -> &str {
+        &self.record.hostname
+    }
+
+    /// Whether its streams are a terminal.
+    pub fn has_terminal(&self) -> bool {
+        self.record.terminal()
+    }
+
+    /// Whether its standard input is somebody's: its starter's, or that of those who attach.
+    pub fn has_stdin(&self) -> bool {
+        self.record.interactive || self.record.open_stdin
+    }
+
+    /// Whether its root file system can't be written to.
+    pub fn is_read_only(&self) -> bool {
+        self.record.spec.root().as_ref().is_some_and(|root| root.readonly() == Some(true))
+    }
+
+    /// Whether it is removed as soon as it has ended.
+    pub fn goes_with_its_end(&self) -> bool {
+        !self.record.retain
+    }
+
+    /// Whether it is started again when it ends by itself.
+    pub fn restart_policy(&self) -> Restart {
+        self.record.restart
+    }
+
+    /// How it is asked whether it is well, if it is.
+    pub fn health_check(&self) -> Option<&HealthCheck> {
+        self.record.health.as_ref()
+    }
+
+    /// The ports that it wants published, in docker's `-p` form.
+    pub fn publishes(&self) -> &[String] {
+        &self.record.publish
+    }
+
+    /// The networks that it asks for, by name; `host` for the host's own, `none` for loopback only.
+    pub fn network_names(&self) -> Vec<&str> {
+        match &self.record.network {
+            Mode::Host => vec!["host"],
+            Mode::None => vec!["none"],
+            Mode::Networks(networks) => networks.iter().map(|one| one.network.as_str()).collect(),
+        }
+    }
+
+    /// Its places on its networks, while it runs.
+    ///
+    /// # Errors
+    /// `Corrupt` where a lease can't be read.
+    pub fn endpoints(&self) -> Result<Vec<(Network, Attached)>> {
+        let Mode::Networks(networks) = &self.record.network else { return Ok(Vec::new()) };
+        let mut endpoints = Vec::new();
+        for one in networks {
+            let network = match self.engine.0.network(&one.network) {
+                Err(error) if error.kind() == Kind::NotFound => continue,
+                network => network?,
+            };
+            let attached = network.attached()?.into_iter().find(|one| one.container == self.record.id);
+            endpoints.extend(attached.map(|attached| (Network(network), attached)));
+        }
+        Ok(endpoints)
+    }
+
+    /// How much it has written into its root file system: the lengths of all files of its own layer, in bytes. A file of
+    /// several names counts once, and what vanishes meanwhile doesn't.
+    ///
+    /// # Errors
+    /// As of openat(2) and getdents(2).
+    pub fn written(&self) -> Result<u64> {
+        let doing = || format!("measure container `{}`", self.name());
+        let Some(upper) = self.room.dir_if_there(UPPER).doing(doing)? else { return Ok(0) };
+        let mut bytes = 0;
+        let mut seen = HashSet::new();
+        let mut ahead = vec![(upper.names().doing(doing)?, upper)];
+        while let Some((names, dir)) = ahead.last_mut() {
+            let Some(name) = names.pop() else {
+                ahead.pop();
+                continue;
+            };
+            let stat = match statat(&*dir, &name, AtFlags::SYMLINK_NOFOLLOW) {
+                Err(Errno::NOENT) => continue,
+                stat => stat.call(|| format!("lstat({:?})", dir.path_of(&name))).doing(doing)?,
+            };
+            if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                // Somebody in it may have replaced it by now.
+                match below(dir, &name) {
+                    Ok(found) => ahead.push(found),
+                    Err(error)
+                        if matches!(error.errno(), Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP)) => {}
+                    Err(error) => return Err(error).doing(doing),
+                }
+            } else if stat.st_nlink < 2 || seen.insert((stat.st_dev, stat.st_ino)) {
+                bytes += u64::try_from(stat.st_size).unwrap_or(0);
+            }
+        }
+        Ok(bytes)
+    }
+}
+
+fn below(dir: &Dir, name: &std::ffi::OsStr) -> coracle_host::Result<(Vec<std::ffi::OsString>, Dir)> {
+    let dir = dir.dir(name)?;
+    Ok((dir.names()?, dir))
+}
