@@ -16,15 +16,10 @@ use crate::stack::Mode;
 use crate::{Attached, Image, Kind, Network};
 
 impl Container {
-    /// The id of its image: `sha256:…`. The image may be gone.
-    pub fn image_id(&self) -> &str {
-        &self.record.image_id
-    }
-
     /// Whether it was made from this image, or from one that has all of its layers below its own.
     pub fn descends_from(&self, image: &Image) -> bool {
         self.record.image_id == image.id()
-            || image.0.layers().last().is_some_and(|top| self.record.layers.contains(top))
+            || image.stored().layers().last().is_some_and(|top| self.record.layers.contains(top))
     }
 
     /// Its environment, as `NAME=value`.

@@ -113,6 +113,10 @@ impl Engine {
 }
 
 impl Image {
+    pub(crate) fn stored(&self) -> &coracle_layers::Image {
+        &self.stored
+    }
+
     /// Its id: the digest of its configuration, `sha256:…`.
     pub fn id(&self) -> String {
         self.stored.id().to_string()
