@@ -1,16 +1,13 @@
 //! Everything that is wrong with a spec, as far as that can be told without its image.
 
-use std::path::{Component, Path};
-
 use super::Ready;
-use super::spec::{ContainerSpec, MountSpec, Source};
-use crate::Kind;
+use super::spec::ContainerSpec;
 use crate::engine::Inner;
 use crate::error::Result;
 use crate::stack::{DEFAULT_NETWORK, Mode};
 
 /// A sentence for each problem.
-pub(crate) fn problems(engine: &Inner, spec: &ContainerSpec, mode: &Mode) -> Result<Vec<String>> {
+pub(crate) fn problems(spec: &ContainerSpec, mode: &Mode) -> Vec<String> {
     let mut problems = Vec::new();
     problems.extend(spec.name.as_deref().and_then(name_problem));
     // sethostname(2) takes 64 bytes; on networks it is a name like others.
@@ -24,10 +21,6 @@ pub(crate) fn problems(engine: &Inner, spec: &ContainerSpec, mode: &Mode) -> Res
     }
     for (name, _) in spec.hosts.iter().filter(|(name, _)| !is_name(name, 253)) {
         problems.push(format!("added host `{name}`: only [a-zA-Z0-9][a-zA-Z0-9_.-]* is allowed"));
-    }
-    for mount in &spec.mounts {
-        problems.extend(place_problem(mount));
-        problems.extend(source_problem(engine, mount)?);
     }
     for (name, value) in &spec.env {
         if name.is_empty() || name.contains(['=', '\0']) {
@@ -55,7 +48,7 @@ pub(crate) fn problems(engine: &Inner, spec: &ContainerSpec, mode: &Mode) -> Res
         problems.push("a published port needs a network of the container's own".into());
     }
     problems.extend(spec.ready.as_ref().and_then(Ready::problem));
-    Ok(problems)
+    problems
 }
 
 /// The networks that it asks for and that are not there.
@@ -68,35 +61,6 @@ pub(crate) fn missing_networks(engine: &Inner, mode: &Mode) -> Result<Vec<String
         }
     }
     Ok(missing)
-}
-
-fn place_problem(mount: &MountSpec) -> Option<String> {
-    let at = &mount.at;
-    let inside = at.is_absolute() && at.parent().is_some();
-    let plain = !at.components().any(|part| part == Component::ParentDir) && !has_nul(at);
-    (!inside || !plain)
-        .then(|| format!("mount at {at:?}: the place must be an absolute path below /, without `..`"))
-}
-
-fn source_problem(engine: &Inner, mount: &MountSpec) -> Result<Option<String>> {
-    match &mount.source {
-        Source::Bind(path) if !path.is_absolute() => {
-            Ok(Some(format!("mount of {path:?}: a host path must be absolute")))
-        }
-        Source::Bind(path) if !Path::exists(path) => {
-            Ok(Some(format!("mount of {path:?}: no such file or directory")))
-        }
-        Source::Bind(_) => Ok(None),
-        Source::Volume(name) => match engine.volumes.find(name) {
-            Ok(_) => Ok(None),
-            Err(error) if error.kind() == Kind::Invalid => Ok(Some(error.to_string())),
-            Err(error) => Err(error.into()),
-        },
-    }
-}
-
-fn has_nul(path: &Path) -> bool {
-    path.as_os_str().as_encoded_bytes().contains(&0)
 }
 
 /// What is wrong with the name of a container.

@@ -13,9 +13,9 @@ use coracle_runtime::{Log, LogEntry};
 
 use super::control::{self, Question, Reached};
 use super::exec::{self, ExecSpec};
+use super::mount::{Mount, Source};
 use super::output::Output;
 use super::record::{LOG, Record};
-use super::spec::Source;
 use super::supervisor::Live;
 use crate::error::{Doing, Error, Result};
 use crate::stack::Mode;
@@ -128,6 +128,12 @@ impl Container {
     /// Its labels, by key.
     pub fn labels(&self) -> &BTreeMap<String, String> {
         &self.record.labels
+    }
+
+    /// What is mounted in it: what its spec says, what it shares with others, and its image's VOLUMEs. Volumes without a
+    /// name of their own have the one that was drawn for them.
+    pub fn mounts(&self) -> &[Mount] {
+        &self.record.mounts
     }
 
     /// Whether it has, or had when it ran, the volume of that name.

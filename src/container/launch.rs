@@ -1,16 +1,13 @@
 //! A record is acted on: mounts are made, networks joined, and the process started.
 
-use std::fmt;
 use std::os::fd::OwnedFd;
-use std::path::Path;
 
-use coracle_host::{Call, Dir, Lock, Mount, Namespace, Root};
+use coracle_host::{Call, Dir, Lock, Namespace, Root};
 use coracle_runtime::{Bundle, Facts, Plan, Running, Stdio, user};
-use coracle_volume::{Terms, VolumeSpec};
 use rustix::fs::OFlags;
 
 use super::record::{Record, UPPER, WORK};
-use super::spec::Source;
+use super::{lend, places};
 use crate::engine::Inner;
 use crate::error::{Doing, Error, Result};
 use crate::stack::{self, Mode, Stack};
@@ -74,26 +71,11 @@ pub(crate) fn launch(
     stack::plan_files(&mut plan)?;
     let mut mounts = stack::files(room, &record.hostname, stack.as_ref(), &record.network, &record.hosts)?;
     let mut borrowed = Vec::new();
-    for wanted in places(record) {
-        plan.attach(wanted.what.to_string(), wanted.at)?;
-        mounts.push(match wanted.what {
-            What::Volume(name) => {
-                let (mount, lock) = lend(engine, &VolumeSpec::new(name), record, &wanted, &root)?;
-                borrowed.push(lock);
-                mount
-            }
-            What::Anonymous => {
-                let volume = engine.volumes.create_for(&record.id, &VolumeSpec::anonymous())?;
-                let spec = VolumeSpec::new(volume.name());
-                let (mount, lock) = lend(engine, &spec, record, &wanted, &root)?;
-                borrowed.push(lock);
-                mount
-            }
-            What::Bind(path) => {
-                let mount = Mount::bind_path(path, true)?.private()?;
-                if wanted.read_only { mount.read_only()? } else { mount }
-            }
-        });
+    for mount in places::in_order(record) {
+        plan.attach_as(mount.to_string(), &mount.at, lend::propagation(mount))?;
+        let (made, locks) = lend::make(engine, record, mount, &root)?;
+        mounts.push(made);
+        borrowed.extend(locks);
     }
     let namespace: Option<Namespace> = stack.as_ref().map(Stack::namespace).transpose()?;
     let stdin = match record {
@@ -158,65 +140,4 @@ fn names(record: &Record) -> Vec<String> {
         }
     }
     names
-}
-
-/// Something to mount.
-pub(crate) struct Wanted<'a> {
-    pub(crate) what: What<'a>,
-    pub(crate) at: &'a Path,
-    read_only: bool,
-}
-
-pub(crate) enum What<'a> {
-    Volume(&'a str),
-    Anonymous,
-    Bind(&'a Path),
-}
-
-impl fmt::Display for What<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            What::Volume(name) => write!(f, "volume {name}"),
-            What::Anonymous => f.write_str("volume without a name"),
-            What::Bind(path) => write!(f, "bind of {}", path.display()),
-        }
-    }
-}
-
-/// A mount inside another one comes after it; of two at one place the later one is seen.
-pub(crate) fn places(record: &Record) -> Vec<Wanted<'_>> {
-    let asked = record.mounts.iter().map(|mount| {
-        let what = match &mount.source {
-            Source::Volume(name) => What::Volume(name),
-            Source::Bind(path) => What::Bind(path),
-        };
-        Wanted { what, at: &mount.at, read_only: mount.read_only }
-    });
-    let declared = record.anonymous.iter().map(|at| Wanted { what: What::Anonymous, at, read_only: false });
-    let mut all: Vec<Wanted<'_>> = asked.chain(declared).collect();
-    all.sort_by_key(|wanted| wanted.at.components().count());
-    all
-}
-
-/// Borrows a volume. An empty one first takes what the image has at its place.
-fn lend(
-    engine: &Inner,
-    spec: &VolumeSpec,
-    record: &Record,
-    wanted: &Wanted<'_>,
-    root: &OwnedFd,
-) -> Result<(Mount, Lock)> {
-    let mut terms = Terms::new();
-    if wanted.read_only {
-        terms = terms.read_only();
-    }
-    let image = Root::new(std::os::fd::AsFd::as_fd(root), "container's root");
-    match image.open(wanted.at, OFlags::RDONLY | OFlags::DIRECTORY) {
-        Ok(fd) => terms = terms.seed(&Dir::from_fd(fd, wanted.at)),
-        // The image has nothing there, or a file; then there is nothing to take.
-        Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Invalid) => {}
-        Err(error) => return Err(error.into()),
-    }
-    let (_, loan) = engine.volumes.open_and_lend(spec, record.display_name(), &terms)?;
-    Ok(loan.into_parts())
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use coracle_host::{Call, Dir, Exit, Staging};
@@ -12,8 +11,8 @@ use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use super::health::{Health, HealthCheck};
+use super::mount::{Mount, Source};
 use super::restart::Restart;
-use super::spec::MountSpec;
 use crate::error::{Error, Result};
 use crate::stack::Mode;
 use crate::{Kind, events};
@@ -41,10 +40,7 @@ pub(crate) struct Record {
     pub(crate) spec: Spec,
     pub(crate) user: String,
     pub(crate) hostname: String,
-    pub(crate) mounts: Vec<MountSpec>,
-    /// Where the image declares volumes and nothing else is mounted: each gets a volume without a name.
-    #[serde(default)]
-    pub(crate) anonymous: Vec<PathBuf>,
+    pub(crate) mounts: Vec<Mount>,
     pub(crate) network: Mode,
     pub(crate) hosts: Vec<(String, IpAddr)>,
     /// In docker's `-p` form.
@@ -94,6 +90,14 @@ impl Record {
     /// Whether its streams are a terminal.
     pub(crate) fn terminal(&self) -> bool {
         self.spec.process().as_ref().is_some_and(|process| process.terminal() == Some(true))
+    }
+
+    /// The volumes without a name of its own that it brought.
+    pub(crate) fn drawn_volumes(&self) -> impl Iterator<Item = &str> {
+        self.mounts.iter().filter(|mount| mount.drawn).filter_map(|mount| match &mount.source {
+            Source::Volume(name) => Some(name.as_str()),
+            _ => None,
+        })
     }
 
     /// Replaces the record in a container's room.

@@ -1,7 +1,5 @@
 //! A spec and an image become a record. Looks the image up and checks everything; changes nothing.
 
-use std::path::{Path, PathBuf};
-
 use coracle_build::{ImageConfig, RunConfig};
 use coracle_runtime::{DEFAULT_PATH, docker_spec};
 use oci_spec::runtime::{Capabilities, Capability, Root};
@@ -9,7 +7,7 @@ use oci_spec::runtime::{Capabilities, Capability, Root};
 use super::health::HealthCheck;
 use super::record::Record;
 use super::spec::{ContainerSpec, Stdin};
-use super::{check, room};
+use super::{check, places, room};
 use crate::Kind;
 use crate::engine::Inner;
 use crate::error::{Error, Result};
@@ -43,7 +41,7 @@ pub(crate) fn record(engine: &Inner, spec: &ContainerSpec) -> Result<Record> {
         problems.push(format!("argument \"{}\" of the command has a NUL byte in it", arg.escape_default()));
     }
     let mode = spec.mode();
-    problems.extend(check::problems(engine, spec, &mode)?);
+    problems.extend(check::problems(spec, &mode));
     let capabilities = capabilities(spec, &mut problems);
     let workdir =
         spec.workdir.clone().or_else(|| Some(config.working_dir.clone())).filter(|dir| !dir.is_empty());
@@ -59,7 +57,9 @@ pub(crate) fn record(engine: &Inner, spec: &ContainerSpec) -> Result<Record> {
         }
         number
     });
-    let missing = check::missing_networks(engine, &mode)?;
+    let (wrong, mut missing) = places::problems(engine, spec)?;
+    problems.extend(wrong);
+    missing.extend(check::missing_networks(engine, &mode)?);
     let Some(image) = image.as_ref().filter(|_| problems.is_empty() && missing.is_empty()) else {
         // Only where nothing else is wrong with it the spec itself may be right.
         let kind = if problems.is_empty() { Kind::NotFound } else { Kind::Invalid };
@@ -67,6 +67,7 @@ pub(crate) fn record(engine: &Inner, spec: &ContainerSpec) -> Result<Record> {
         return Err(Error::new(kind, problems.join("; ")));
     };
 
+    let mounts = places::resolve(engine, spec, config)?;
     let id = room::new_id()?;
     let hostname = spec.hostname.clone().unwrap_or_else(|| match mode {
         Mode::Host => host_name(),
@@ -109,8 +110,7 @@ pub(crate) fn record(engine: &Inner, spec: &ContainerSpec) -> Result<Record> {
         spec: oci,
         user: spec.user.clone().unwrap_or_else(|| config.user.clone()),
         hostname,
-        mounts: spec.mounts.clone(),
-        anonymous: anonymous(spec, config),
+        mounts,
         network: mode,
         hosts: spec.hosts.clone(),
         publish: spec.publish.iter().map(|publish| publish.0.to_string()).collect(),
@@ -147,21 +147,6 @@ fn health(spec: &ContainerSpec, config: &RunConfig, problems: &mut Vec<String>) 
         problems.push(format!("the image's health check: {problem}"));
         None
     })
-}
-
-/// The places of the image's VOLUMEs that the spec mounts nothing at.
-fn anonymous(spec: &ContainerSpec, config: &RunConfig) -> Vec<PathBuf> {
-    let declared = config.volumes.keys().map(PathBuf::from);
-    let declared = declared.filter(|at| at.is_absolute() && at.parent().is_some());
-    let mut places: Vec<PathBuf> =
-        declared.filter(|at| !spec.mounts.iter().any(|mount| same_place(&mount.at, at))).collect();
-    places.sort();
-    places
-}
-
-/// `/data` and `/data/` are one place.
-fn same_place(a: &Path, b: &Path) -> bool {
-    a.components().eq(b.components())
 }
 
 /// Dockerfile reference, "Understand how CMD and ENTRYPOINT interact".

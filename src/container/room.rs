@@ -6,6 +6,7 @@ use coracle_host::{Call, Dir, Lock, random_hex};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+use super::mount::Source;
 use super::record::{self, LOCK, RECORD, Record, UPPER, WORK};
 use crate::engine::Inner;
 use crate::error::{Doing, Error, Result};
@@ -57,18 +58,30 @@ pub(crate) fn discard(engine: &Inner, record: &Record) -> Result<()> {
     state.staging.trash(&state.containers, &record.id)?;
     record.tell(&engine.state.dir, "destroy", &[]);
     name?;
-    if record.anonymous.is_empty() {
+    release(engine, record)
+}
+
+/// Lets go of the volumes without a name that came with a container. As docker's `rm` leaves them they stay for others to
+/// find, use or prune; those of a container that was not to stay go with it, unless another one has them.
+fn release(engine: &Inner, record: &Record) -> Result<()> {
+    if record.drawn_volumes().next().is_none() {
         return Ok(());
     }
-    if record.retain {
-        // As docker's `rm` leaves them: without an owner, to be found, used or pruned.
-        for volume in engine.volumes.list()? {
-            let volume = volume?;
-            if volume.owner()?.as_deref() == Some(&record.id) {
-                volume.disown()?;
-            }
+    let mut others = Vec::new();
+    for id in engine.state.containers.names()? {
+        let Some(room) = engine.state.containers.dir_if_there(&id)? else { continue };
+        others.extend(Record::read(&room).ok());
+    }
+    let has = |name: &str| {
+        others
+            .iter()
+            .flat_map(|other| &other.mounts)
+            .any(|mount| mount.source == Source::Volume(name.to_owned()))
+    };
+    for name in record.drawn_volumes().filter(|name| record.retain || has(name)) {
+        if let Some(volume) = engine.volumes.find(name)? {
+            volume.disown()?;
         }
-        return Ok(());
     }
     match engine.volumes.remove_of(&record.id)?.failed.into_iter().next() {
         None => Ok(()),

@@ -1,11 +1,11 @@
 //! What container is wanted.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-
+use super::mount::Mount;
+use super::places::From as VolumesFrom;
 use super::{HealthCheck, Ready, Restart};
 use crate::Publish;
 use crate::stack::{Attachment, Mode};
@@ -26,7 +26,8 @@ pub struct ContainerSpec {
     pub(crate) user: Option<String>,
     pub(crate) hostname: Option<String>,
     pub(crate) labels: Vec<(String, String)>,
-    pub(crate) mounts: Vec<MountSpec>,
+    pub(crate) mounts: Vec<Mount>,
+    pub(crate) volumes_from: Vec<VolumesFrom>,
     pub(crate) mode: Option<Mode>,
     pub(crate) aliases: Vec<String>,
     pub(crate) address: Option<Ipv4Addr>,
@@ -56,25 +57,6 @@ pub(crate) enum Stdin {
     Once,
     /// With the container.
     Always,
-}
-
-/// What a mount shows.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Source {
-    /// A volume by its name; made if it is not there.
-    Volume(String),
-    /// A directory or file of the host, by its absolute path.
-    Bind(PathBuf),
-}
-
-/// A mount of a container.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct MountSpec {
-    pub(crate) source: Source,
-    pub(crate) at: PathBuf,
-    pub(crate) read_only: bool,
 }
 
 impl ContainerSpec {
@@ -143,19 +125,40 @@ impl ContainerSpec {
     /// A volume (a [`Volume`](crate::Volume) or a name) at this absolute path.
     #[must_use]
     pub fn volume(self, volume: impl Into<String>, at: impl AsRef<Path>) -> ContainerSpec {
-        self.mount(Source::Volume(volume.into()), at, false)
+        self.mount(Mount::volume(volume, at))
     }
 
     /// A directory or file of the host at this absolute path.
     #[must_use]
     pub fn bind(self, host: impl AsRef<Path>, at: impl AsRef<Path>) -> ContainerSpec {
-        self.mount(Source::Bind(host.as_ref().to_owned()), at, false)
+        self.mount(Mount::bind(host, at))
     }
 
-    /// A mount at this absolute path, which may be read-only.
+    /// Memory at this absolute path; see [`Mount::tmpfs`].
     #[must_use]
-    pub fn mount(mut self, source: Source, at: impl AsRef<Path>, read_only: bool) -> ContainerSpec {
-        self.mounts.push(MountSpec { source, at: at.as_ref().to_owned(), read_only });
+    pub fn tmpfs(self, at: impl AsRef<Path>) -> ContainerSpec {
+        self.mount(Mount::tmpfs(at))
+    }
+
+    /// A mount.
+    #[must_use]
+    pub fn mount(mut self, mount: Mount) -> ContainerSpec {
+        self.mounts.push(mount);
+        self
+    }
+
+    /// The volumes and binds of another container (its name or id), at the same places, whether it runs or not. Those of
+    /// its own at the same place count more, and of several containers the last one.
+    #[must_use]
+    pub fn volumes_from(mut self, container: impl Into<String>) -> ContainerSpec {
+        self.volumes_from.push(VolumesFrom { container: container.into(), read_only: false });
+        self
+    }
+
+    /// [`ContainerSpec::volumes_from`], all of them read-only.
+    #[must_use]
+    pub fn volumes_from_read_only(mut self, container: impl Into<String>) -> ContainerSpec {
+        self.volumes_from.push(VolumesFrom { container: container.into(), read_only: true });
         self
     }
 

@@ -8,11 +8,11 @@ use coracle_runtime::{Facts, Plan};
 
 use super::attach::{self, Streams};
 use super::handle::{Container, Owned, Slot, locked};
-use super::launch::{Stepper, places};
+use super::launch::Stepper;
 use super::record::Record;
 use super::spec::ContainerSpec;
 use super::supervisor::{self, Manner, Said};
-use super::{keep, resolve, room};
+use super::{keep, lend, places, resolve, room};
 use crate::Engine;
 use crate::Kind;
 use crate::error::{Doing, Error, Result};
@@ -212,8 +212,8 @@ impl Engine {
             resolve::record(&self.0, spec).doing(|| format!("plan a container of `{}`", spec.image))?;
         let mut plan = Plan::container(&record.spec, &Facts::of_this_host())?;
         stack::plan_files(&mut plan)?;
-        for wanted in places(&record) {
-            plan.attach(wanted.what.to_string(), wanted.at)?;
+        for mount in places::in_order(&record) {
+            plan.attach_as(mount.to_string(), &mount.at, lend::propagation(mount))?;
         }
         let networks = match &record.network {
             Mode::Networks(networks) => networks.iter().map(|one| one.network.clone()).collect(),

@@ -110,7 +110,7 @@ fn container_specs() {
         refuse(ok().volume("data", "data"), invalid, &["\"data\"", "absolute"]);
         refuse(ok().volume("data", "/"), invalid, &["\"/\""]);
         refuse(ok().volume("data", "/a/../b"), invalid, &["/a/../b"]);
-        refuse(ok().bind("/no/such/place", "/data"), invalid, &["/no/such/place", "no such file"]);
+        refuse(ok().bind("/no/such/place", "/data"), invalid, &["/no/such/place", "does not exist"]);
         refuse(ok().bind("relative", "/data"), invalid, &["\"relative\"", "absolute"]);
         refuse(ok().workdir("work"), invalid, &["`work`", "absolute"]);
         refuse(ok().env("A=B", "x"), invalid, &["`A=B`"]);

@@ -10,6 +10,7 @@ mod full;
 mod kills;
 mod life;
 mod manners;
+mod mounts;
 mod network;
 mod owner;
 mod ports;

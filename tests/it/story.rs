@@ -151,9 +151,9 @@ fn what_is_in_a_volume_outlives_containers() {
         assert!(output.stdout.starts_with("kept\n") && !output.stdout.contains("\nfile\n"), "{output:?}");
 
         // Read-only, and at two places at once.
-        let source = || coracle::Source::Volume("data".into());
+        let at = |at: &str| coracle::Mount::volume("data", at);
         let two = script("cat /a/file /b/file; echo more >> /b/file && cat /a/file; echo no > /a/x");
-        let (exit, output) = run(&engine, &two.mount(source(), "/a", true).mount(source(), "/b", false));
+        let (exit, output) = run(&engine, &two.mount(at("/a").read_only()).mount(at("/b")));
         assert_eq!((exit.code(), &*output.stdout), (2, "kept\nkept\nkept\nmore\n"));
         assert!(output.stderr.contains("Read-only file system"), "{output:?}");
 

@@ -15,7 +15,6 @@ const REASONS: &[(&str, &str, &str)] = &[
     ("run", "-t --tty", "a terminal is not supported yet"),
     ("exec", "-t --tty", "a terminal is not supported yet"),
     ("run", "-m --memory --memory-swap --cpus --pids-limit -c --cpu-shares", "limits are not supported yet"),
-    ("run", "--tmpfs", "mounts of type tmpfs are not supported yet"),
     ("rm", "-v --volumes", "there are no volumes without a name yet"),
     (
         "network create",
@@ -36,7 +35,7 @@ const FLAGS: &[(&str, &str)] = &[
          --ipc --isolation --kernel-memory --label-file --link --link-local-ip --log-driver --log-opt --mac-address \
          --memory-reservation --memory-swappiness --no-healthcheck --oom-kill-disable --oom-score-adj --pid --platform \
          --privileged --pull -q --quiet --restart --runtime --shm-size --sig-proxy --stop-signal --stop-timeout \
-         --storage-opt --sysctl --ulimit --userns --uts --volume-driver --volumes-from",
+         --storage-opt --sysctl --ulimit --userns --uts",
     ),
     ("exec", "-d --detach --detach-keys --privileged"),
     (

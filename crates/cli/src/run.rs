@@ -3,11 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use coracle::{ContainerSpec, Engine, Publish, Source};
+use coracle::{ContainerSpec, Engine, Publish};
 
 use crate::env::{self, Lookup};
 use crate::fail::{Done, Fail};
-use crate::mounts::{self, Mount};
+use crate::mounts;
 use crate::signals::Forwarding;
 
 /// Create and run a new container from an image
@@ -47,9 +47,6 @@ pub(crate) struct Args {
     /// Set meta data on a container
     #[arg(short, long, value_name = "KEY[=VALUE]")]
     pub(crate) label: Vec<String>,
-    /// Attach a filesystem mount to the container
-    #[arg(long, value_name = "MOUNT")]
-    pub(crate) mount: Vec<String>,
     /// Assign a name to the container
     #[arg(long)]
     pub(crate) name: Option<String>,
@@ -74,9 +71,8 @@ pub(crate) struct Args {
     /// Username or UID (format: <name|uid>[:<group|gid>])
     #[arg(short, long)]
     pub(crate) user: Option<String>,
-    /// Bind mount a volume
-    #[arg(short, long, value_name = "SOURCE:TARGET[:ro]")]
-    pub(crate) volume: Vec<String>,
+    #[command(flatten)]
+    pub(crate) mounts: mounts::Flags,
     /// Working directory inside the container
     #[arg(short, long, value_name = "DIR")]
     pub(crate) workdir: Option<String>,
@@ -87,10 +83,9 @@ pub(crate) struct Args {
 
 /// Runs it: in the background until somebody ends it, else to its end, whose status becomes ours.
 pub(crate) fn run(args: &Args) -> Done {
-    let (spec, mounts) = spec(args, &env::own)?;
+    let spec = spec(args, &env::own)?;
     let forwarding = (!args.detach).then(Forwarding::begin);
     let engine = Engine::open_default().map_err(|error| Fail::starting(&error))?;
-    make_missing(&mounts)?;
     let container = engine.start(&spec).map_err(|error| Fail::starting(&error))?;
     let Some(forwarding) = forwarding else {
         crate::out::line(container.id())?;
@@ -105,8 +100,8 @@ pub(crate) fn run(args: &Args) -> Done {
     Ok(exit.code())
 }
 
-/// The flags as a spec, and the mounts in it.
-fn spec(args: &Args, lookup: Lookup<'_>) -> Result<(ContainerSpec, Vec<Mount>), Fail> {
+/// The flags as a spec.
+fn spec(args: &Args, lookup: Lookup<'_>) -> Result<ContainerSpec, Fail> {
     let refuse = |flag: &str, text: &str, why: String| {
         Fail::new(125, format!("invalid argument {text:?} for \"{flag}\" flag: {why}"))
     };
@@ -130,16 +125,7 @@ fn spec(args: &Args, lookup: Lookup<'_>) -> Result<(ContainerSpec, Vec<Mount>), 
     for (key, value) in args.label.iter().map(|text| env::label(text)) {
         spec = spec.label(key, value);
     }
-    let mut mounts = Vec::new();
-    for text in &args.volume {
-        mounts.push(mounts::volume_flag(text).map_err(|why| refuse("--volume", text, why))?);
-    }
-    for text in &args.mount {
-        mounts.push(mounts::mount_flag(text).map_err(|why| refuse("--mount", text, why))?);
-    }
-    for mount in &mounts {
-        spec = spec.mount(mount.source.clone(), &mount.at, mount.read_only);
-    }
+    spec = mounts::apply(&args.mounts, spec)?;
     spec = networks(spec, &args.network)?;
     spec = args.network_alias.iter().fold(spec, ContainerSpec::network_alias);
     for text in &args.add_host {
@@ -178,7 +164,7 @@ fn spec(args: &Args, lookup: Lookup<'_>) -> Result<(ContainerSpec, Vec<Mount>), 
     spec = when(spec, args.detach && args.rm, ContainerSpec::remove_when_ended);
     spec = when(spec, !args.detach, ContainerSpec::attach);
     spec = when(spec, !args.detach && !args.rm, ContainerSpec::retain);
-    Ok((spec, mounts))
+    Ok(spec)
 }
 
 fn networks(spec: ContainerSpec, names: &[String]) -> Result<ContainerSpec, Fail> {
@@ -215,28 +201,17 @@ fn host(text: &str) -> Result<(String, IpAddr), String> {
     }
 }
 
-/// What `-v` maps into the container is there, as a directory, before the container is.
-fn make_missing(mounts: &[Mount]) -> Result<(), Fail> {
-    for mount in mounts.iter().filter(|mount| mount.make) {
-        if let Source::Bind(path) = &mount.source
-            && !path.exists()
-        {
-            let made = std::fs::create_dir_all(path);
-            made.map_err(|error| Fail::new(125, format!("run --volume: mkdir({path:?}): {error}")))?;
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
+    use coracle::Mount;
+
     use super::*;
     use crate::cli::Command;
     use crate::cli::tests::parsed;
 
     fn specified(line: &str) -> Result<String, Fail> {
         let Ok(Command::Run(args)) = parsed(line) else { panic!("{line}: refused") };
-        let (spec, _) = spec(&args, &|name| (name == "SET").then(|| "1".to_owned()))?;
+        let spec = spec(&args, &|name| (name == "SET").then(|| "1".to_owned()))?;
         Ok(format!("{spec:?}"))
     }
 
@@ -272,7 +247,7 @@ mod tests {
                 "run --rm -v db:/d -v /srv:/s:ro --mount type=bind,source=/x,target=/y i",
                 new()
                     .volume("db", "/d")
-                    .mount(Source::Bind("/srv".into()), "/s", true)
+                    .mount(Mount::bind("/srv", "/s").create().read_only())
                     .bind("/x", "/y")
                     .attach(),
             ),
@@ -310,8 +285,8 @@ mod tests {
             ("run --add-host x:y i", "invalid IP address: y"),
             ("run --add-host h:host-gateway i", "host-gateway is not supported"),
             ("run --security-opt seccomp=unconfined i", "--security-opt seccomp=unconfined: not supported"),
-            ("run -v ./x:/y i", "absolute path"),
-            ("run --mount type=tmpfs,target=/x i", "type `tmpfs` is not supported"),
+            ("run -v x/y:/y i", "for \"-v, --volume\" flag: \"x/y\" includes invalid characters"),
+            ("run --mount type=npipe,target=/x i", "mount type unknown"),
         ];
         for (line, text) in table {
             let fail = specified(line).unwrap_err();

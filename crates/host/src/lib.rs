@@ -44,7 +44,7 @@ pub use dir::Dir;
 pub use error::{Call, Error, Kind, Result};
 pub use handoff::{Answer, Handoff};
 pub use lock::Lock;
-pub use mount::{Mount, Overlay};
+pub use mount::{Mount, Overlay, Propagation};
 pub use namespace::Namespace;
 pub use process::{Exit, PidFd};
 pub use random::random_hex;

@@ -29,6 +29,17 @@ pub struct Overlay<'a> {
     pub volatile: bool,
 }
 
+/// Whether what is mounted and unmounted below a mount is so below its peers, too (mount_namespaces(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Propagation {
+    /// Nothing goes in either direction.
+    Private,
+    /// From its master, not back.
+    Slave,
+    /// In both directions.
+    Shared,
+}
+
 impl Mount {
     /// A new mount of `source`'s tree, from the directory (or file) that the fd is open at. `recursive` takes
     /// along what is mounted below it.
@@ -113,7 +124,15 @@ impl Mount {
     /// # Errors
     /// As of mount_setattr(2).
     pub fn read_only(self) -> Result<Mount> {
-        self.set(libc::MOUNT_ATTR_RDONLY, 0)
+        self.set(libc::MOUNT_ATTR_RDONLY, 0, true)
+    }
+
+    /// The same mount, read-only; what is mounted below it stays as it is.
+    ///
+    /// # Errors
+    /// As of mount_setattr(2).
+    pub fn read_only_here(self) -> Result<Mount> {
+        self.set(libc::MOUNT_ATTR_RDONLY, 0, false)
     }
 
     /// The same mount with no events passed to or from the mount it was cloned of.
@@ -121,7 +140,21 @@ impl Mount {
     /// # Errors
     /// As of mount_setattr(2).
     pub fn private(self) -> Result<Mount> {
-        self.set(0, libc::MS_PRIVATE)
+        self.propagation(Propagation::Private, true)
+    }
+
+    /// The same mount with another propagation, and all below it where `recursive`. The clone of a shared mount is its
+    /// peer until this says otherwise.
+    ///
+    /// # Errors
+    /// As of mount_setattr(2).
+    pub fn propagation(self, propagation: Propagation, recursive: bool) -> Result<Mount> {
+        let flag = match propagation {
+            Propagation::Private => libc::MS_PRIVATE,
+            Propagation::Slave => libc::MS_SLAVE,
+            Propagation::Shared => libc::MS_SHARED,
+        };
+        self.set(0, flag, recursive)
     }
 
     /// What it is, in words: `tmpfs`, `overlay(3 layers, rw)`.
@@ -129,9 +162,9 @@ impl Mount {
         &self.what
     }
 
-    fn set(self, attr_set: u64, propagation: u64) -> Result<Mount> {
+    fn set(self, attr_set: u64, propagation: u64, recursive: bool) -> Result<Mount> {
         let attr = libc::mount_attr { attr_set, attr_clr: 0, propagation, userns_fd: 0 };
-        let flags = libc::AT_EMPTY_PATH | libc::AT_RECURSIVE;
+        let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
         // SAFETY: the fd is open for the whole call, the path is a NUL-terminated literal, and `attr` is a live
         // `mount_attr` whose size is the one given.
         let result = unsafe {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use coracle_host::Propagation;
 use rustix::mount::MountFlags;
 
 use crate::{Attachment, Plan, Step};
@@ -23,7 +24,14 @@ impl fmt::Display for Step {
             Step::Undumpable => f.write_str("undumpable"),
             Step::JoinNet => f.write_str("join network namespace"),
             Step::LoopbackUp => f.write_str("loopback up"),
-            Step::AttachGiven { what, at } => write!(f, "attach {what} at .{}", at.display()),
+            Step::AttachGiven { what, at, propagation } => {
+                let propagates = match propagation {
+                    Propagation::Private => "",
+                    Propagation::Slave => " (slave)",
+                    Propagation::Shared => " (shared)",
+                };
+                write!(f, "attach {what}{propagates} at .{}", at.display())
+            }
             Step::JoinContainer => f.write_str("join the container's namespaces"),
             Step::Detach => f.write_str("go on in sealed memory"),
             Step::Session => f.write_str("begin a session"),

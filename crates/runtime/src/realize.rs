@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use coracle_host::{Call, Dir, Mount, Root};
+use coracle_host::{Call, Dir, Mount, Propagation, Root};
 use coracle_launch::{Identity, Op};
 use rustix::fs::{FileType, Gid, Mode, OFlags, Uid};
 use rustix::mount::MountFlags;
@@ -49,12 +49,21 @@ pub(crate) fn parts(steps: &[Step], root: Option<&Mount>, given: Vec<Mount>) -> 
         parts.push(match step {
             Step::Attach { source, at } => {
                 let mount = attach::make(source).doing(|| step.to_string())?;
-                targets.place(root.ok_or_else(no_root)?, mount, at).map_err(|error| at_step(step, error))?
+                targets
+                    .place(root.ok_or_else(no_root)?, mount, at, false)
+                    .map_err(|error| at_step(step, error))?
             }
-            Step::AttachGiven { at, .. } => {
+            Step::AttachGiven { at, propagation, .. } => {
                 let mount =
                     given.next().ok_or_else(|| Error::invalid("the bundle lacks a mount of the plan"))?;
-                targets.place(root.ok_or_else(no_root)?, mount, at).map_err(|error| at_step(step, error))?
+                let mount = match propagation {
+                    // Else what is mounted inside one that has a peer on the host would appear there.
+                    Propagation::Private => mount.private().map_err(|error| at_step(step, error))?,
+                    _ => mount,
+                };
+                let shared = *propagation == Propagation::Shared;
+                let placed = targets.place(root.ok_or_else(no_root)?, mount, at, shared);
+                placed.map_err(|error| at_step(step, error))?
             }
             Step::Mount { fstype, at, flags, data } => {
                 let (at, _) =
@@ -110,10 +119,19 @@ pub(crate) fn op<'a>(step: &'a Step, part: &'a Part) -> Option<Op<'a>> {
     })
 }
 
+struct Placed {
+    /// Resolved.
+    path: PathBuf,
+    /// None where only the child can make it.
+    mount: Option<OwnedFd>,
+    /// The host sees what is mounted in it.
+    shared: bool,
+}
+
 /// Where mounts go: every place is looked up inside the root, or inside the mount that covers it.
 struct Targets {
-    /// In order: resolved path, and the mount there; none where only the child can make it.
-    placed: Vec<(PathBuf, Option<OwnedFd>)>,
+    /// In order.
+    placed: Vec<Placed>,
 }
 
 impl Targets {
@@ -122,11 +140,12 @@ impl Targets {
         root: std::os::fd::BorrowedFd<'_>,
         mount: Mount,
         at: &Path,
+        shared: bool,
     ) -> coracle_host::Result<Part> {
         let is_dir = is_dir_at(&mount, &mount)?;
         let (target, path) = self.resolve(root, at, is_dir)?;
         let own = mount.as_fd().try_clone_to_owned().call(|| "fcntl(mount, F_DUPFD_CLOEXEC)")?;
-        self.placed.push((path, Some(own)));
+        self.placed.push(Placed { path, mount: Some(own), shared });
         Ok(Part::Attach { mount: mount.into(), at: target })
     }
 
@@ -141,7 +160,7 @@ impl Targets {
             let what = format!("{} of the image is a symbolic link to {}", at.display(), path.display());
             return Err(coracle_host::Error::new(coracle_host::Kind::Invalid, what));
         }
-        self.placed.push((path.clone(), None));
+        self.placed.push(Placed { path: path.clone(), mount: None, shared: false });
         Ok((target, path))
     }
 
@@ -152,7 +171,7 @@ impl Targets {
         is_dir: bool,
     ) -> coracle_host::Result<(OwnedFd, PathBuf)> {
         // Most places inside a mount are seen to be so from their names; then nothing is made below that mount.
-        let named = self.placed.iter().any(|(place, _)| at.starts_with(place));
+        let named = self.placed.iter().any(|placed| at.starts_with(&placed.path));
         let (mut target, mut path) = match named {
             true => (root.try_clone_to_owned().call(|| "fcntl(root, F_DUPFD_CLOEXEC)")?, at.to_owned()),
             false => find(root, at, is_dir)?,
@@ -160,9 +179,17 @@ impl Targets {
         // A mount placed later lies on top of the earlier ones, so the last that covers the place is the one to look in; a
         // link in it may lead to where yet a later one is.
         let mut rest = &self.placed[..];
-        while let Some(last) = rest.iter().rposition(|(place, _)| path.starts_with(place)) {
-            let (place, mount) = &rest[last];
+        while let Some(last) = rest.iter().rposition(|placed| path.starts_with(&placed.path)) {
+            let Placed { path: place, mount, shared } = &rest[last];
             rest = &rest[last + 1..];
+            if *shared {
+                let what = format!(
+                    "{} is inside {}, which shares its mounts with the host",
+                    at.display(),
+                    place.display()
+                );
+                return Err(coracle_host::Error::new(coracle_host::Kind::Invalid, what));
+            }
             let Some(mount) = mount else {
                 let what =
                     format!("{} is inside {}, where nothing can be mounted", at.display(), place.display());

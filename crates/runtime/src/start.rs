@@ -61,8 +61,6 @@ impl Plan {
         let Bundle { root, mounts, net, stdio, stepper } = bundle;
         // What is mounted inside one that the host's mounts have events in common with would appear on the host.
         let root = root.private().doing(|| "prepare the root")?;
-        let mounts = mounts.into_iter().map(Mount::private).collect::<Result<_, _>>();
-        let mounts = mounts.doing(|| "prepare the mounts")?;
         let parts = realize::parts(&self.steps, Some(&root), mounts)?;
         let dir = realize::root_dir(&root).doing(|| "open the root")?;
         let here = Here { root: Some((root, dir.as_fd())), net: net.as_ref(), pidfd: None };

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::local::{Backing, Refusal};
+use crate::record::LOCAL;
 use crate::{Error, Result};
 
 /// A volume that is wanted. Writing one never fails; [`crate::Volumes::open`] and [`crate::Volumes::create`]
@@ -10,6 +11,8 @@ use crate::{Error, Result};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct VolumeSpec {
     name: Option<String>,
+    drawn: bool,
+    driver: Option<String>,
     labels: BTreeMap<String, String>,
     options: BTreeMap<String, String>,
 }
@@ -24,6 +27,12 @@ impl VolumeSpec {
     /// A new volume whose name is 64 random hexadecimal digits. No two acts on the same spec mean the same volume.
     pub fn anonymous() -> VolumeSpec {
         VolumeSpec::default()
+    }
+
+    /// A volume without a name of its own, under one that was drawn before (64 random hexadecimal digits): for those who
+    /// write down what they are about to make.
+    pub fn drawn(name: impl Into<String>) -> VolumeSpec {
+        VolumeSpec { name: Some(name.into()), drawn: true, ..VolumeSpec::default() }
     }
 
     /// Adds a label, or replaces the value of one. Labels mean nothing here; they are for finding volumes by.
@@ -42,9 +51,16 @@ impl VolumeSpec {
         self
     }
 
-    /// Whether the volume gets its name here.
+    /// Who provides its data, `local` unless it is said. Others are refused.
+    #[must_use]
+    pub fn driver(mut self, driver: impl Into<String>) -> VolumeSpec {
+        self.driver = Some(driver.into());
+        self
+    }
+
+    /// Whether the volume has no name of its own.
     pub fn is_anonymous(&self) -> bool {
-        self.name.is_none()
+        self.drawn || self.name.is_none()
     }
 
     /// The name that was wished for.
@@ -64,7 +80,11 @@ impl VolumeSpec {
         Backing::parse(&self.options).unwrap_or(Backing::Data)
     }
 
-    pub(crate) fn check(&self) -> Result<()> {
+    /// That there can be such a volume, as far as the spec alone tells.
+    ///
+    /// # Errors
+    /// `Invalid` with everything that is wrong with it; `Unsupported` for what is well said and not done here.
+    pub fn check(&self) -> Result<()> {
         let mut problems = Vec::new();
         if let Some(name) = &self.name {
             problems.extend(wrong_with(name).map(str::to_owned));
@@ -73,6 +93,9 @@ impl VolumeSpec {
             problems.push("a label has an empty key".to_owned());
         }
         let mut unsupported = Vec::new();
+        if let Some(driver) = self.driver.as_ref().filter(|driver| *driver != LOCAL) {
+            unsupported.push(format!("driver `{driver}`: there is only `{LOCAL}`"));
+        }
         for refusal in Backing::parse(&self.options).err().unwrap_or_default() {
             match refusal {
                 Refusal::Invalid(why) => problems.push(why),
@@ -152,6 +175,9 @@ mod tests {
             "volume \"/etc\": a name is wanted here, not a path of the host; a label has an empty key";
         assert_eq!(error.to_string(), expected);
         assert_eq!(format!("{error:?}"), expected);
+        let error = VolumeSpec::new("db").driver("rexray").check().unwrap_err();
+        assert_eq!(error.to_string(), "volume \"db\": driver `rexray`: there is only `local`");
+        assert!(VolumeSpec::new("db").driver("local").check().is_ok());
         let error = VolumeSpec::new("db").option("type", "nfs").check().unwrap_err();
         assert_eq!(error.kind(), coracle_host::Kind::Unsupported);
         assert_eq!(error.to_string(), "volume \"db\": type `nfs`: only tmpfs and bind are supported");

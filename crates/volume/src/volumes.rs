@@ -60,11 +60,29 @@ impl Volumes {
     /// # Errors
     /// `Invalid` where the spec has a name, or with everything else that is wrong with it; else the host's.
     pub fn create_for(&self, owner: &str, spec: &VolumeSpec) -> Result<Volume> {
-        if let Some(name) = spec.name() {
+        if !spec.is_anonymous() {
             let problems = vec!["only a volume without a name of its own has an owner".to_owned()];
-            return Err(Error::Invalid { name: name.to_owned(), problems });
+            return Err(Error::Invalid { name: spec.name().unwrap_or_default().to_owned(), problems });
         }
         self.make(spec, Some(owner), |_| Ok(()))
+    }
+
+    /// [`Volumes::create_for`], or the volume that is there under the name that was drawn for it.
+    ///
+    /// # Errors
+    /// As of [`Volumes::create_for`].
+    pub fn open_for(&self, owner: &str, spec: &VolumeSpec) -> Result<Volume> {
+        loop {
+            if let Some(name) = spec.name()
+                && let Some(volume) = self.find(name)?
+            {
+                return Ok(volume);
+            }
+            match self.create_for(owner, spec) {
+                Err(Error::AlreadyExists { .. }) => {}
+                other => return other,
+            }
+        }
     }
 
     /// The volume of the spec's name, made where there is none, and borrowed: whatever others remove meanwhile.

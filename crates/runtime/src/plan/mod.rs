@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use coracle_host::Propagation;
 use coracle_launch::Namespaces;
 use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 
@@ -63,11 +64,26 @@ impl Plan {
     }
 
     /// Adds a mount that the bundle will bring: the bundle's mounts are taken in the order of these calls. Places that
-    /// contain each other must come outermost first.
+    /// contain each other must come outermost first. Whatever it was cloned of, mounts below it stay the container's.
     ///
     /// # Errors
     /// `Invalid` where `at` is not an absolute path below `/`, without `..`.
     pub fn attach(&mut self, what: impl Into<String>, at: impl Into<PathBuf>) -> Result<()> {
+        self.attach_as(what, at, Propagation::Private)
+    }
+
+    /// [`Plan::attach`] of a mount that keeps its propagation, which is at most `propagation`: it is for the caller to
+    /// have said so to the kernel. Inside one that is `Shared` no other mount of the plan has a place: it would appear on
+    /// the host, and stay there.
+    ///
+    /// # Errors
+    /// As of [`Plan::attach`].
+    pub fn attach_as(
+        &mut self,
+        what: impl Into<String>,
+        at: impl Into<PathBuf>,
+        propagation: Propagation,
+    ) -> Result<()> {
         let at = at.into();
         if !mounts::is_place(&at) {
             let what = what.into();
@@ -76,7 +92,7 @@ impl Plan {
             )));
         }
         let before = self.steps.iter().position(|step| *step == Step::EnterRoot).unwrap_or(self.steps.len());
-        self.steps.insert(before, Step::AttachGiven { what: what.into(), at });
+        self.steps.insert(before, Step::AttachGiven { what: what.into(), at, propagation });
         Ok(())
     }
 

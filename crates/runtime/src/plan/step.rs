@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use coracle_host::Propagation;
 use rustix::mount::MountFlags;
 use rustix::thread::CapabilitySet;
 
@@ -34,6 +35,8 @@ pub enum Step {
         what: String,
         /// Where, in the container.
         at: PathBuf,
+        /// What it keeps of the propagation that it comes with.
+        propagation: Propagation,
     },
     /// Mount a file system that must be mounted from within its namespaces.
     Mount {

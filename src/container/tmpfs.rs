@@ -1,0 +1,87 @@
+//! The options of a tmpfs, in mount(8)'s words.
+
+use coracle_host::Mount;
+use rustix::mount::MountAttrFlags;
+
+use crate::error::Result;
+
+/// What is the file system's own: it looks at the values itself.
+const KEYS: [&str; 8] = ["size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "mpol", "huge"];
+
+/// What is wrong with one option, in docker's words where that has some.
+pub(crate) fn problem(word: &str) -> Option<String> {
+    match word.split_once('=') {
+        Some((key, value)) if KEYS.contains(&key) && !value.is_empty() && !value.contains('\0') => None,
+        None if flag(word).is_some() => None,
+        _ => Some(format!("invalid tmpfs option [{word:?}]")),
+    }
+}
+
+/// A new tmpfs with these options, the last word counting; `nosuid,nodev,noexec` unless they say otherwise.
+pub(crate) fn mount(words: &[String], read_only: bool) -> Result<Mount> {
+    let (options, mut flags) = sort(words);
+    flags.set(
+        MountAttrFlags::MOUNT_ATTR_RDONLY,
+        read_only || flags.contains(MountAttrFlags::MOUNT_ATTR_RDONLY),
+    );
+    Ok(Mount::new("tmpfs", &options, flags)?)
+}
+
+fn sort(words: &[String]) -> (Vec<(&str, &str)>, MountAttrFlags) {
+    let mut flags = MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let mut options: Vec<(&str, &str)> = Vec::new();
+    for word in words {
+        match (word.split_once('='), flag(word)) {
+            (Some((key, value)), _) => {
+                options.retain(|(known, _)| *known != key);
+                options.push((key, value));
+            }
+            (None, Some((flag, on))) => flags.set(flag, on),
+            (None, None) => {}
+        }
+    }
+    (options, flags)
+}
+
+fn flag(word: &str) -> Option<(MountAttrFlags, bool)> {
+    Some(match word {
+        "ro" => (MountAttrFlags::MOUNT_ATTR_RDONLY, true),
+        "rw" => (MountAttrFlags::MOUNT_ATTR_RDONLY, false),
+        "nosuid" => (MountAttrFlags::MOUNT_ATTR_NOSUID, true),
+        "suid" => (MountAttrFlags::MOUNT_ATTR_NOSUID, false),
+        "nodev" => (MountAttrFlags::MOUNT_ATTR_NODEV, true),
+        "dev" => (MountAttrFlags::MOUNT_ATTR_NODEV, false),
+        "noexec" => (MountAttrFlags::MOUNT_ATTR_NOEXEC, true),
+        "exec" => (MountAttrFlags::MOUNT_ATTR_NOEXEC, false),
+        "noatime" => (MountAttrFlags::MOUNT_ATTR_NOATIME, true),
+        "atime" => (MountAttrFlags::MOUNT_ATTR_NOATIME, false),
+        "nodiratime" => (MountAttrFlags::MOUNT_ATTR_NODIRATIME, true),
+        "diratime" => (MountAttrFlags::MOUNT_ATTR_NODIRATIME, false),
+        // The kernel's default.
+        "relatime" | "defaults" => (MountAttrFlags::empty(), true),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_word_counts() {
+        let words = |text: &str| text.split(',').map(str::to_owned).collect::<Vec<_>>();
+        let given = words("size=1m,exec,size=2m,noatime,ro,rw,mode=700");
+        let (options, flags) = sort(&given);
+        assert_eq!(options, [("size", "2m"), ("mode", "700")]);
+        let expected = MountAttrFlags::MOUNT_ATTR_NOSUID
+            | MountAttrFlags::MOUNT_ATTR_NODEV
+            | MountAttrFlags::MOUNT_ATTR_NOATIME;
+        assert_eq!(flags, expected);
+        assert!(given.iter().all(|word| problem(word).is_none()));
+        for bad in ["sise=1m", "size=", "bogus", "size", "exec=1", ""] {
+            assert_eq!(problem(bad), Some(format!("invalid tmpfs option [{bad:?}]")));
+        }
+    }
+}
