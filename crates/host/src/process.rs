@@ -115,6 +115,18 @@ impl PidFd {
         if result == 0 { Ok(()) } else { Err(last_errno()) }
     }
 
+    /// Its number in the pid namespace that the mounted `/proc` shows. As soon as the process is reaped the number may be
+    /// somebody else's: what was done with it counts only if [`signal`](PidFd::signal)ling 0 finds the process afterwards.
+    ///
+    /// # Errors
+    /// As of reading `/proc/self/fdinfo`; `NotFound` where it was reaped or is not in this pid namespace.
+    pub fn pid(&self) -> Result<u32> {
+        let path = format!("/proc/self/fdinfo/{}", self.fd.as_raw_fd());
+        let text = std::fs::read_to_string(&path).call(|| format!("read({path:?})"))?;
+        let number = text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok());
+        number.filter(|pid| *pid != 0).ok_or(Errno::SRCH).call(|| "find the number of a process")
+    }
+
     /// Waits until the process has ended, at most for `timeout`. Whether it has.
     ///
     /// # Errors
@@ -222,7 +234,10 @@ mod tests {
     #[expect(clippy::zombie_processes, reason = "the pidfd reaps them")]
     fn reaps_and_kills() {
         let child = Command::new("/bin/sh").args(["-c", "exit 7"]).spawn().unwrap();
-        assert_eq!(PidFd::open(child.id()).unwrap().reap().unwrap(), Exit::Code(7));
+        let pidfd = PidFd::open(child.id()).unwrap();
+        assert_eq!(pidfd.pid().unwrap(), child.id());
+        assert_eq!(pidfd.reap().unwrap(), Exit::Code(7));
+        assert_eq!(pidfd.pid().unwrap_err().kind(), crate::Kind::NotFound);
         let child = Command::new("/bin/sleep").arg("1000").spawn().unwrap();
         let pidfd = PidFd::open(child.id()).unwrap();
         assert!(!pidfd.ended_within(Some(Duration::from_millis(5))).unwrap());

@@ -37,6 +37,9 @@ pub enum Op<'a> {
     AttachRoot(BorrowedFd<'a>),
     /// Attach a detached mount at the directory or file that the second fd is open at.
     Attach(BorrowedFd<'a>, BorrowedFd<'a>),
+    /// Attach what the first fd is open at, a file on a mount of this mount namespace, at the file that the second is open
+    /// at (open_tree(2), move_mount(2)).
+    Bind(BorrowedFd<'a>, BorrowedFd<'a>),
     /// mount(2) a new file system at the directory that `at` is open at.
     Mount {
         /// As in /proc/filesystems.

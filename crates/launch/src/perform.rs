@@ -7,8 +7,8 @@ use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
-    MountFlags, MountPropagationFlags, MoveMountFlags, UnmountFlags, mount, mount_bind, mount_change,
-    move_mount, unmount,
+    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, mount_bind,
+    mount_change, move_mount, unmount,
 };
 use rustix::process::{Signal, fchdir, pivot_root, set_parent_process_death_signal, setsid, umask};
 use rustix::thread::{
@@ -72,6 +72,14 @@ impl<'a> Performer<'a> {
             Op::Attach(from, at) => {
                 let both = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
                 move_mount(from, c"", at, c"", both)?;
+            }
+            Op::Bind(from, at) => {
+                let flags = OpenTreeFlags::OPEN_TREE_CLONE
+                    | OpenTreeFlags::OPEN_TREE_CLOEXEC
+                    | OpenTreeFlags::AT_EMPTY_PATH;
+                let tree = rustix::mount::open_tree(from, c"", flags)?;
+                let both = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+                move_mount(&tree, c"", at, c"", both)?;
             }
             Op::Mount { fstype, at, flags, data } => {
                 fchdir(at)?;

@@ -98,7 +98,6 @@ pub(crate) fn process(process: &Process) -> Vec<Problem> {
             problems.push(unsupported(name));
         }
     };
-    refuse(process.terminal() == Some(true), "process.terminal");
     refuse(filled(process.rlimits().as_deref()), "process.rlimits");
     refuse(process.apparmor_profile().is_some(), "process.apparmorProfile");
     refuse(process.oom_score_adj().is_some(), "process.oomScoreAdj");
@@ -209,7 +208,6 @@ mod tests {
                 ],
             },
             "process": {
-                "terminal": true,
                 "rlimits": [{ "type": "RLIMIT_NOFILE", "hard": 1, "soft": 1 }],
                 "apparmorProfile": "p", "oomScoreAdj": 1, "selinuxLabel": "l",
                 "ioPriority": { "class": "IOPRIO_CLASS_IDLE", "priority": 1 },
@@ -239,7 +237,6 @@ mod tests {
             "linux.namespaces[uts].path",
             "linux.namespaces[user]",
             "linux.namespaces[time]",
-            "process.terminal",
             "process.rlimits",
             "process.apparmorProfile",
             "process.oomScoreAdj",
@@ -319,10 +316,10 @@ mod tests {
     #[test]
     fn a_further_process_is_checked_too() {
         let mut process = Process::default();
-        process.set_terminal(Some(true)).set_cwd("x".into()).set_args(Some(vec!["true".into()]));
+        process.set_oom_score_adj(Some(1)).set_cwd("x".into()).set_args(Some(vec!["true".into()]));
         let error = Plan::exec(&process, &Facts::assumed(&[])).unwrap_err();
         let text = error.to_string();
-        assert!(text.starts_with("process.terminal: not supported yet; "), "{text}");
+        assert!(text.contains("process.oomScoreAdj: not supported yet; "), "{text}");
         assert!(text.ends_with("process.cwd: \"x\" is not an absolute path"), "{text}");
         assert_eq!(error.kind(), Kind::Unsupported);
     }

@@ -71,6 +71,10 @@ impl fmt::Display for Step {
             Step::NoNewPrivs => f.write_str("no new privileges"),
             Step::ChangeDir(path) => write!(f, "chdir {}", path.display()),
             Step::Stdio => f.write_str("standard input, output, error"),
+            Step::Console { at } => write!(f, "attach the terminal at .{}", at.display()),
+            Step::Terminal { size: None } => f.write_str("terminal for input and output"),
+            Step::Terminal { size: Some(size) } => write!(f, "terminal of {size} for input and output"),
+            Step::Control => f.write_str("be controlled by the terminal"),
             Step::CloseFrom(first) => write!(f, "close from {first}"),
             Step::Exec { args, .. } => write!(f, "exec {}", args.join(" ")),
         }

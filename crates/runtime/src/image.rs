@@ -23,6 +23,7 @@ pub(crate) fn calls<'a>(steps: &[Step], parts: &'a [Part], detach: usize) -> Vec
         let call = match (step, part) {
             (Step::Undumpable, _) => Call::Undumpable,
             (Step::Again, _) => Call::Again,
+            (Step::Control, _) => Call::Terminal,
             (Step::Session, _) => Call::Session,
             (Step::DieWithParent, _) => Call::DieWithParent,
             (_, Part::Exec { candidates, .. }) => {

@@ -53,6 +53,7 @@ mod start;
 mod stdio;
 mod step;
 mod supervise;
+mod terminal;
 pub mod user;
 
 pub use defaults::{DEFAULT_PATH, docker_spec};
@@ -64,3 +65,4 @@ pub use pump::Pump;
 pub use start::{Bundle, Running};
 pub use stdio::Stdio;
 pub use supervise::{Service, idle, supervise};
+pub use terminal::{Size, Terminal};

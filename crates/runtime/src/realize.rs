@@ -13,7 +13,7 @@ use rustix::fs::{FileType, Gid, Mode, OFlags, Uid};
 use rustix::mount::MountFlags;
 
 use crate::error::{Doing, Error, Result};
-use crate::{Step, attach};
+use crate::{Attachment, Step, Terminal, attach, terminal};
 
 /// What one step needs at hand.
 pub(crate) enum Part {
@@ -30,6 +30,11 @@ pub(crate) enum Part {
         flags: MountFlags,
         data: Option<CString>,
     },
+    /// The container's side of its terminal, and where it is put.
+    Console {
+        terminal: OwnedFd,
+        at: OwnedFd,
+    },
     Groups(Vec<Gid>),
     Exec {
         candidates: Vec<CString>,
@@ -38,9 +43,16 @@ pub(crate) enum Part {
     },
 }
 
-/// Resolves the steps of a container whose root is `root` and which brings `given` mounts.
-pub(crate) fn parts(steps: &[Step], root: Option<&Mount>, given: Vec<Mount>) -> Result<Vec<Part>> {
+/// Resolves the steps of a container whose root is `root` and which brings `given` mounts. With our side of its terminal,
+/// where it gets one.
+pub(crate) fn parts(
+    steps: &[Step],
+    root: Option<&Mount>,
+    given: Vec<Mount>,
+    wanted: terminal::Wanted,
+) -> Result<(Vec<Part>, Option<Terminal>)> {
     let mut targets = Targets { placed: Vec::new() };
+    let (mut devpts, mut ours): (Option<OwnedFd>, _) = (None, None);
     let mut given = given.into_iter();
     let root = root.map(|root| root.as_fd());
     let no_root = || Error::invalid("a plan with mounts was started without a root");
@@ -49,6 +61,10 @@ pub(crate) fn parts(steps: &[Step], root: Option<&Mount>, given: Vec<Mount>) -> 
         parts.push(match step {
             Step::Attach { source, at } => {
                 let mount = attach::make(source).doing(|| step.to_string())?;
+                if matches!(source, Attachment::DevPts { .. }) {
+                    let fd = mount.as_fd().try_clone_to_owned();
+                    devpts = Some(fd.call(|| "fcntl(devpts, F_DUPFD_CLOEXEC)").doing(|| step.to_string())?);
+                }
                 targets
                     .place(root.ok_or_else(no_root)?, mount, at, false)
                     .map_err(|error| at_step(step, error))?
@@ -71,6 +87,16 @@ pub(crate) fn parts(steps: &[Step], root: Option<&Mount>, given: Vec<Mount>) -> 
                 let data = if data.is_empty() { None } else { Some(c(data)?) };
                 Part::Mount { fstype: c(fstype)?, at, flags: *flags, data }
             }
+            Step::Console { at } => {
+                let Some(devpts) = &devpts else {
+                    return Err(Error::invalid("process.terminal: the spec mounts no devpts"));
+                };
+                let pair = terminal::open(devpts.as_fd(), wanted).doing(|| step.to_string())?;
+                let root = root.ok_or_else(no_root)?;
+                let (at, _) = targets.resolve(root, at, false).map_err(|error| at_step(step, error))?;
+                ours = Some(pair.ours);
+                Part::Console { terminal: pair.theirs, at }
+            }
             Step::MaskFile(path) | Step::MaskDir(path) | Step::ReadOnly(path) => Part::Text(c(path)?),
             Step::ChangeDir(path) => Part::Text(c(path.as_os_str().as_bytes())?),
             Step::Ids { groups, .. } => Part::Groups(groups.iter().map(|gid| Gid::from_raw(*gid)).collect()),
@@ -83,7 +109,7 @@ pub(crate) fn parts(steps: &[Step], root: Option<&Mount>, given: Vec<Mount>) -> 
     if let Some(mount) = given.next() {
         return Err(Error::invalid(format!("the plan has no place for the bundle's mount {}", mount.what())));
     }
-    Ok(parts)
+    Ok((parts, ours))
 }
 
 /// The operation that a step and its part are, where they are one by themselves.
@@ -92,6 +118,7 @@ pub(crate) fn op<'a>(step: &'a Step, part: &'a Part) -> Option<Op<'a>> {
         (Step::LoopbackUp, _) => Op::LoopbackUp,
         (Step::MakePrivate, _) => Op::MakePrivate,
         (_, Part::Attach { mount, at }) => Op::Attach(mount.as_fd(), at.as_fd()),
+        (_, Part::Console { terminal, at }) => Op::Bind(terminal.as_fd(), at.as_fd()),
         (_, Part::Mount { fstype, at, flags, data }) => {
             Op::Mount { fstype, at: at.as_fd(), flags: *flags, data: data.as_deref() }
         }

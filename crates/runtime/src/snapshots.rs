@@ -117,6 +117,28 @@ fn what_else_can_be_asked_for() {
 }
 
 #[test]
+fn a_terminal() {
+    let before = plan(&spec());
+    let mut spec = spec();
+    let process = spec.process_mut().as_mut().unwrap();
+    let size = oci_spec::runtime::BoxBuilder::default().width(80u64).height(25u64).build().unwrap();
+    process.set_terminal(Some(true)).set_console_size(Some(size));
+    let (more, less) = difference(&before, &plan(&spec));
+    let terminal = [
+        "attach the terminal at ./dev/console",
+        "terminal of 80x25 for input and output",
+        "be controlled by the terminal",
+    ];
+    assert_eq!(
+        (more, less),
+        (terminal.map(str::to_owned).to_vec(), vec!["standard input, output, error".into()])
+    );
+    let words = Plan::exec(spec.process().as_ref().unwrap(), &Facts::assumed(&[])).unwrap().to_string();
+    let at = |step: &str| words.find(step).unwrap_or_else(|| panic!("no {step}"));
+    assert!(!words.contains("attach") && at("begin a session") < at("be controlled by"));
+}
+
+#[test]
 fn the_hosts_network() {
     let before = plan(&spec());
     let mut spec = spec();

@@ -1,7 +1,7 @@
 //! A plan is performed.
 
 use std::ffi::{CStr, c_char};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr;
 
 use coracle_host::{Call, Kind, Mount, Namespace, PidFd};
@@ -13,7 +13,7 @@ use crate::error::{Doing, Error, Result};
 use crate::realize::{self, Part};
 use crate::stdio::{self, Streams};
 use crate::step::{Gate, Stepper};
-use crate::{Plan, Stdio, Step, image};
+use crate::{Plan, Stdio, Step, Terminal, image, terminal};
 
 /// The kernel objects that a container is made of. They are used up by the start; what the container doesn't
 /// keep is gone with it.
@@ -24,7 +24,7 @@ pub struct Bundle {
     pub mounts: Vec<Mount>,
     /// The network namespace to join. `None`: a new one with only a loopback interface, where the spec asks for one.
     pub net: Option<Namespace>,
-    /// Standard input, output and error.
+    /// Standard input, output and error; each [`Stdio::Null`] where the spec asks for a terminal, which they then are.
     pub stdio: [Stdio; 3],
     /// Called with the index of each launch operation when the child has performed all before it and waits to be let on.
     /// For tests that kill at every one, and for looking at a half-made container in a debugger.
@@ -40,6 +40,7 @@ impl Bundle {
 
 /// A process that runs the program it was started for.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Running {
     /// The process. It is a child of this program and dies with the thread that started it.
     pub pidfd: PidFd,
@@ -49,6 +50,8 @@ pub struct Running {
     pub stdout: Option<OwnedFd>,
     /// Our end of its standard error, where that is a pipe.
     pub stderr: Option<OwnedFd>,
+    /// Our side of its terminal, where it has one (`process.terminal`).
+    pub terminal: Option<Terminal>,
 }
 
 impl Plan {
@@ -61,11 +64,12 @@ impl Plan {
         let Bundle { root, mounts, net, stdio, stepper } = bundle;
         // What is mounted inside one that the host's mounts have events in common with would appear on the host.
         let root = root.private().doing(|| "prepare the root")?;
-        let parts = realize::parts(&self.steps, Some(&root), mounts)?;
+        let (parts, terminal) = realize::parts(&self.steps, Some(&root), mounts, self.terminal())?;
         let dir = realize::root_dir(&root).doing(|| "open the root")?;
-        let here = Here { root: Some((root, dir.as_fd())), net: net.as_ref(), pidfd: None };
+        let here = Here { root: Some((root, dir.as_fd())), net: net.as_ref(), pidfd: None, terminal: None };
         let net = if self.new_net && net.is_none() { Namespaces::NET } else { Namespaces::NONE };
-        self.perform(&parts, stdio, &here, self.namespaces.and(net), stepper)
+        let running = self.perform(&parts, stdio, &here, self.namespaces.and(net), stepper)?;
+        Ok(Running { terminal, ..running })
     }
 
     /// Starts a further process in the container whose first process is `container`; see [`Plan::exec`].
@@ -77,9 +81,7 @@ impl Plan {
     /// # Errors
     /// As of [`Plan::start`]; `NotFound` where the container has ended.
     pub fn start_in(&self, container: &PidFd, stdio: [Stdio; 3]) -> Result<Running> {
-        let parts = realize::parts(&self.steps, None, Vec::new())?;
-        let here = Here { root: None, net: None, pidfd: Some(container) };
-        let started = self.perform(&parts, stdio, &here, self.namespaces, None);
+        let started = self.start_beside(container, stdio);
         // Half-way into a container that ends, the calls have many ways to fail, and none that says so.
         match started {
             Err(error) if error.command_status().is_none() && ended(container) => {
@@ -88,6 +90,17 @@ impl Plan {
             }
             other => other,
         }
+    }
+
+    fn start_beside(&self, container: &PidFd, stdio: [Stdio; 3]) -> Result<Running> {
+        let (parts, _) = realize::parts(&self.steps, None, Vec::new(), self.terminal())?;
+        let wanted = self.steps.iter().any(|step| matches!(step, Step::Terminal { .. }));
+        let pair = wanted.then(|| terminal::open_in(container, self.terminal())).transpose();
+        let pair = pair.doing(|| "open a terminal in the container")?;
+        let (terminal, theirs) = pair.map(|pair| (pair.ours, pair.theirs)).unzip();
+        let here = Here { root: None, net: None, pidfd: Some(container), terminal: theirs.as_ref() };
+        let running = self.perform(&parts, stdio, &here, self.namespaces, None)?;
+        Ok(Running { terminal, ..running })
     }
 
     fn perform(
@@ -99,6 +112,12 @@ impl Plan {
         stepper: Option<Stepper>,
     ) -> Result<Running> {
         let (uid, gid) = self.owner();
+        let terminal = here.terminal(parts);
+        if terminal.is_some() && !stdio.iter().all(|stream| matches!(stream, Stdio::Null)) {
+            return Err(Error::invalid(
+                "process.terminal: the standard streams are the terminal, and others were given",
+            ));
+        }
         let Streams { child: streams, ours: [stdin, stdout, stderr] } =
             stdio::open(stdio, uid, gid).doing(|| "open standard streams")?;
         let strings = Lists::of(parts);
@@ -112,7 +131,10 @@ impl Plan {
         let detach = self.steps.iter().position(|step| *step == Step::Detach).unwrap_or_default();
         let calls = image::calls(&self.steps, parts, detach + 1);
         let image = image::make(&calls).doing(|| "prepare the launch")?;
-        let child = streams.each_ref().map(AsFd::as_fd);
+        let child = match terminal {
+            Some(terminal) => [terminal; 3],
+            None => streams.each_ref().map(AsFd::as_fd),
+        };
         let keep: Vec<_> = gate.iter().map(Gate::child).chain([image.as_fd()]).collect();
         let mut ops = Vec::with_capacity(self.steps.len());
         let mut origin = Vec::with_capacity(self.steps.len());
@@ -126,7 +148,7 @@ impl Plan {
                 Step::Detach => {
                     Some(Op::Exec { image: image.as_fd(), report: image::REPORT, keep: &[], argv, envp })
                 }
-                Step::Stdio => Some(Op::Descriptors(&child)),
+                Step::Stdio | Step::Terminal { .. } => Some(Op::Descriptors(&child)),
                 Step::CloseFrom(first) => Some(Op::CloseFrom { first: *first, keep: &keep }),
                 _ => here.op(step).or_else(|| realize::op(step, part)),
             };
@@ -150,7 +172,7 @@ impl Plan {
         drop(streams);
         let started = started.call(|| "clone()").doing(|| "start the process")?;
         let pidfd = self.outcome(started, &origin)?;
-        Ok(Running { pidfd, stdin, stdout, stderr })
+        Ok(Running { pidfd, stdin, stdout, stderr, terminal: None })
     }
 
     /// Who will own the streams: the user of the plan.
@@ -160,6 +182,14 @@ impl Plan {
             _ => None,
         });
         ids.unwrap_or((0, 0))
+    }
+
+    fn terminal(&self) -> terminal::Wanted {
+        let size = self.steps.iter().find_map(|step| match step {
+            Step::Terminal { size } => *size,
+            _ => None,
+        });
+        terminal::Wanted { size, uid: self.owner().0 }
     }
 
     fn outcome(&self, started: Started, origin: &[usize]) -> Result<PidFd> {
@@ -188,9 +218,10 @@ impl Plan {
 
 /// What steps refer to without naming it.
 struct Here<'a> {
-    root: Option<(Mount, std::os::fd::BorrowedFd<'a>)>,
+    root: Option<(Mount, BorrowedFd<'a>)>,
     net: Option<&'a Namespace>,
     pidfd: Option<&'a PidFd>,
+    terminal: Option<&'a OwnedFd>,
 }
 
 /// Every namespace that a container has for certain; where it shares one with us, joining that changes nothing.
@@ -202,6 +233,15 @@ const ALL: ThreadNameSpaceType = ThreadNameSpaceType::MOUNT
     .union(ThreadNameSpaceType::NETWORK);
 
 impl Here<'_> {
+    /// The process's side of its terminal.
+    fn terminal<'a>(&'a self, parts: &'a [Part]) -> Option<BorrowedFd<'a>> {
+        let own = parts.iter().find_map(|part| match part {
+            Part::Console { terminal, .. } => Some(terminal),
+            _ => None,
+        });
+        own.or(self.terminal).map(AsFd::as_fd)
+    }
+
     fn op(&self, step: &Step) -> Option<Op<'_>> {
         match (step, &self.root) {
             (Step::AttachRoot, Some((mount, _))) => Some(Op::AttachRoot(mount.as_fd())),

@@ -7,7 +7,7 @@ use coracle_launch::Namespaces;
 use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 
 use crate::error::{Error, Result};
-use crate::{Facts, check, command, mounts};
+use crate::{Facts, Size, check, command, mounts};
 
 mod step;
 
@@ -50,6 +50,10 @@ impl Plan {
         steps.extend([Step::MakePrivate, Step::AttachRoot]);
         let walls = walls(spec, &mounted, facts);
         steps.extend(mounted);
+        let terminal = process.terminal() == Some(true);
+        if terminal {
+            steps.push(Step::Console { at: "/dev/console".into() });
+        }
         steps.push(Step::EnterRoot);
         steps.extend(walls);
         steps.push(Step::Pivot);
@@ -59,7 +63,9 @@ impl Plan {
         steps.extend(spec.hostname().clone().map(Step::HostName));
         steps.extend(spec.domainname().clone().map(Step::DomainName));
         steps.extend(process_steps(process));
-        steps.extend([Step::Detach, command::exec(process)?]);
+        steps.push(Step::Detach);
+        steps.extend(terminal.then_some(Step::Control));
+        steps.push(command::exec(process)?);
         Ok(Plan { namespaces, parent: facts.parent(), new_net, steps })
     }
 
@@ -110,7 +116,9 @@ impl Plan {
         let mut steps = vec![Step::DieWithParent, Step::JoinContainer];
         steps.extend(process_steps(process));
         // Here the container's processes begin to see it.
-        steps.extend([Step::Detach, Step::Undumpable, Step::Again, Step::Session, Step::DieWithParent]);
+        steps.extend([Step::Detach, Step::Undumpable, Step::Again, Step::Session]);
+        steps.extend((process.terminal() == Some(true)).then_some(Step::Control));
+        steps.push(Step::DieWithParent);
         steps.push(command::exec(process)?);
         Ok(Plan { namespaces: Namespaces::NONE, parent: facts.parent(), new_net: false, steps })
     }
@@ -154,6 +162,17 @@ fn walls(spec: &Spec, mounted: &[Step], facts: &Facts) -> Vec<Step> {
     masked.chain(read_only).collect()
 }
 
+/// Standard input, output and error. A size counts only for a terminal (config.md, "Process").
+fn streams(process: &Process) -> Step {
+    if process.terminal() != Some(true) {
+        return Step::Stdio;
+    }
+    let cells = |cells: u64| u16::try_from(cells).unwrap_or(u16::MAX);
+    let size = process.console_size();
+    let size = size.map(|size| Size { columns: cells(size.width()), rows: cells(size.height()) });
+    Step::Terminal { size: size.filter(|size| size.columns > 0 || size.rows > 0) }
+}
+
 /// From a set-up container to what is left to do before its program.
 fn process_steps(process: &Process) -> Vec<Step> {
     let user = process.user();
@@ -166,7 +185,7 @@ fn process_steps(process: &Process) -> Vec<Step> {
     }
     let mut steps = vec![
         Step::Umask(user.umask().unwrap_or(0o022)),
-        Step::Stdio,
+        streams(process),
         Step::Bound(sets.bounding),
         Step::Ids { uid: user.uid(), gid: user.gid(), groups },
         Step::Capabilities {

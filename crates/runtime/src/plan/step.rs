@@ -6,6 +6,8 @@ use coracle_host::Propagation;
 use rustix::mount::MountFlags;
 use rustix::thread::CapabilitySet;
 
+use crate::Size;
+
 /// One step of a plan. `Display` says it in words.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -95,6 +97,18 @@ pub enum Step {
     ChangeDir(PathBuf),
     /// Take the bundle's standard input, output and error.
     Stdio,
+    /// Put a new terminal of the container's devpts instance at a file of it.
+    Console {
+        /// `/dev/console`.
+        at: PathBuf,
+    },
+    /// Take the terminal as standard input, output and error.
+    Terminal {
+        /// How large it is at first.
+        size: Option<Size>,
+    },
+    /// Be controlled by the terminal.
+    Control,
     /// Close everything else.
     CloseFrom(u32),
     /// Go on in a small program in sealed memory, which does the steps from here on: nothing of the starting program is

@@ -13,5 +13,6 @@ mod service;
 mod steps;
 mod streams;
 mod support;
+mod terminals;
 mod users;
 mod walls;
