@@ -3,20 +3,16 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use coracle_host::{Call, Dir};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use coracle_host::{Dir, Follow};
 use rustix::fs::OFlags;
-use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
-use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::Engine;
 use crate::container::json;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// The file of the state directory, and the one before it.
 const FILE: &str = "events";
@@ -69,33 +65,29 @@ impl Engine {
     /// # Errors
     /// As of inotify_init(2) and open(2).
     pub fn events(&self, past: bool) -> Result<Events> {
-        let dir = self.0.state.dir.clone();
-        let watch = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).call(|| "inotify_init()")?;
-        let path = dir.path();
-        inotify::add_watch(&watch, path, WatchFlags::MODIFY | WatchFlags::MOVED_TO | WatchFlags::CREATE)
-            .call(|| format!("inotify_add_watch({path:?})"))?;
-        let mut events =
-            Events { dir, watch, file: None, offset: 0, line: Vec::new(), waiting: VecDeque::new() };
-        if past && let Some(before) = events.dir.read_if_there(BEFORE)? {
-            take(&mut Vec::new(), &mut events.waiting, &before);
+        let dir = &self.0.state.dir;
+        // Made if it is not there: what is written and has made way before we look is seen all the same.
+        dir.file(FILE, OFlags::WRONLY | OFlags::CREATE, 0o600)?;
+        let mut events = Events { follow: Follow::open(dir, FILE)?, dir: dir.clone(), waiting: VecDeque::new() };
+        if !past {
+            events.follow.skip()?;
+        } else if let Some(before) = dir.read_if_there(BEFORE)? {
+            events.waiting.extend(before.split(|byte| *byte == b'\n').filter_map(event));
         }
-        events.open()?;
-        if !past && let Some(file) = &events.file {
-            events.offset = file.metadata().call(|| "fstat(events)")?.len();
-        }
-        events.read()?;
         Ok(events)
     }
+}
+
+/// What a line says. What is no event was cut off by a full disk.
+fn event(line: &[u8]) -> Option<EngineEvent> {
+    serde_json::from_slice(line).ok()
 }
 
 /// A stream of what happens. [`Events::next_within`] waits; `as_fd` is readable when there may be something new.
 #[derive(Debug)]
 pub struct Events {
+    follow: Follow,
     dir: Dir,
-    watch: OwnedFd,
-    file: Option<File>,
-    offset: u64,
-    line: Vec<u8>,
     waiting: VecDeque<EngineEvent>,
 }
 
@@ -110,95 +102,23 @@ impl Events {
             if let Some(event) = self.waiting.pop_front() {
                 return Ok(Some(event));
             }
-            self.read()?;
+            let waiting = &mut self.waiting;
+            self.follow.read(|line| waiting.extend(event(line)))?;
+            // As above: the next file is there before anybody writes to it.
+            self.dir.file(FILE, OFlags::WRONLY | OFlags::CREATE, 0o600)?;
             if !self.waiting.is_empty() {
                 continue;
             }
             let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
-            let left = left.map(|left| Timespec::try_from(left).unwrap_or_default());
-            match poll(&mut [PollFd::new(&self.watch, PollFlags::IN)], left.as_ref()) {
-                Ok(0) => return Ok(None),
-                Ok(_) => self.calm()?,
-                Err(Errno::INTR) => {}
-                Err(errno) => Err(errno).call(|| "poll(inotify)")?,
+            if !self.follow.wait(left)? {
+                return Ok(None);
             }
-        }
-    }
-
-    /// Empties the queue of changes; that there were some is all that it has to say.
-    fn calm(&self) -> Result<()> {
-        let mut buffer = [0; 4096];
-        loop {
-            match rustix::io::read(&self.watch, &mut buffer) {
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return Ok(()),
-                Err(errno) => Err(errno).call(|| "read(inotify)")?,
-            }
-        }
-    }
-
-    fn open(&mut self) -> Result<()> {
-        // Made if it is not there: what is written and has made way before we look is seen all the same.
-        self.file = Some(self.dir.file(FILE, OFlags::RDWR | OFlags::CREATE, 0o600)?.into());
-        self.offset = 0;
-        self.line.clear();
-        Ok(())
-    }
-
-    /// Reads on, into the next file where the old one has made way.
-    fn read(&mut self) -> Result<()> {
-        loop {
-            if self.file.is_none() {
-                self.open()?;
-            }
-            let Some(file) = &self.file else { return Ok(()) };
-            let moved = !self.is_current(file)?;
-            let mut buffer = vec![0; 64 << 10];
-            loop {
-                let read = file.read_at(&mut buffer, self.offset).call(|| "read(events)")?;
-                if read == 0 {
-                    break;
-                }
-                self.offset += read as u64;
-                take(&mut self.line, &mut self.waiting, &buffer[..read]);
-            }
-            if !moved {
-                return Ok(());
-            }
-            self.file = None;
-        }
-    }
-
-    fn is_current(&self, file: &File) -> Result<bool> {
-        use std::os::unix::fs::MetadataExt;
-        let ours = file.metadata().call(|| "fstat(events)")?;
-        match std::fs::metadata(self.dir.path_of(FILE)) {
-            Ok(now) => Ok((now.dev(), now.ino()) == (ours.dev(), ours.ino())),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-            Err(error) => {
-                let path = self.dir.path_of(FILE);
-                Err(Error::from(coracle_host::Error::os(
-                    format!("stat({path:?})"),
-                    Errno::from_io_error(&error).unwrap_or(Errno::IO),
-                )))
-            }
-        }
-    }
-}
-
-/// Whole lines become events; the rest waits. What is no event was cut off by a full disk.
-fn take(line: &mut Vec<u8>, events: &mut VecDeque<EngineEvent>, bytes: &[u8]) {
-    for part in bytes.split_inclusive(|byte| *byte == b'\n') {
-        line.extend_from_slice(part);
-        if part.ends_with(b"\n") {
-            events.extend(serde_json::from_slice::<EngineEvent>(line).ok());
-            line.clear();
         }
     }
 }
 
 impl AsFd for Events {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.watch.as_fd()
+        self.follow.as_fd()
     }
 }

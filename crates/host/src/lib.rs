@@ -29,6 +29,7 @@
 mod bpf;
 mod dir;
 mod error;
+mod follow;
 mod handoff;
 mod lock;
 mod mount;
@@ -42,6 +43,7 @@ mod tree;
 pub use bpf::DeviceFilter;
 pub use dir::Dir;
 pub use error::{Call, Error, Kind, Result};
+pub use follow::Follow;
 pub use handoff::{Answer, Handoff};
 pub use lock::Lock;
 pub use mount::{Mount, Overlay, Propagation};
