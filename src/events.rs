@@ -68,7 +68,8 @@ impl Engine {
         let dir = &self.0.state.dir;
         // Made if it is not there: what is written and has made way before we look is seen all the same.
         dir.file(FILE, OFlags::WRONLY | OFlags::CREATE, 0o600)?;
-        let mut events = Events { follow: Follow::open(dir, FILE)?, dir: dir.clone(), waiting: VecDeque::new() };
+        let mut events =
+            Events { follow: Follow::open(dir, FILE)?, dir: dir.clone(), waiting: VecDeque::new() };
         if !past {
             events.follow.skip()?;
         } else if let Some(before) = dir.read_if_there(BEFORE)? {

@@ -65,8 +65,9 @@ mod worker;
 pub use build::Built;
 pub use container::supervise;
 pub use container::{
-    Container, ContainerSpec, ExecSpec, Health, HealthCheck, HealthStatus, LogEntry, Mount, Output, Probe,
-    Propagation, Ready, Recursion, Restart, Source, StartPlan, State, Status, Stream, Streams,
+    Container, ContainerSpec, ExecSpec, Health, HealthCheck, HealthStatus, LogEntry, LogLimits, LogQuery,
+    Logs, Mount, Output, Probe, Propagation, Ready, Recursion, Restart, Source, StartPlan, State, Status,
+    Stream, Streams,
 };
 pub use coracle_build::{
     Allow, BuildSpec, Cancel, Event, HostAddress, ImageConfig, Network as StepNetwork, Nothing, Outcome,

@@ -8,14 +8,13 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use coracle_host::{Call, Dir, Exit, Lock, PidFd};
-use coracle_runtime::{Log, LogEntry};
+use coracle_host::{Dir, Exit, Lock, PidFd};
 
 use super::control::{self, Question, Reached};
 use super::exec::{self, ExecSpec};
 use super::mount::{Mount, Source};
 use super::output::Output;
-use super::record::{LOG, Record};
+use super::record::Record;
 use super::supervisor::Live;
 use crate::error::{Doing, Error, Result};
 use crate::stack::Mode;
@@ -158,16 +157,6 @@ impl Container {
         };
         let not_running = || Error::new(Kind::InUse, "it is not running");
         done.and_then(|done| done.ok_or_else(not_running)).doing(doing)
-    }
-
-    /// Its log so far: what it wrote to its standard output and error, a line an entry.
-    ///
-    /// # Errors
-    /// `NotFound` where it was removed meanwhile; as of read(2).
-    pub fn logs(&self) -> Result<Vec<LogEntry>> {
-        self.is_there()?;
-        let Some(bytes) = self.room.read_if_there(LOG)? else { return Ok(Vec::new()) };
-        Ok(Log::read(bytes.as_slice()).call(|| format!("read({:?})", self.room.path_of(LOG)))?)
     }
 
     /// Its log so far, as text.

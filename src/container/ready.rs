@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use super::{Container, State};
+use super::{Container, LogQuery, Logs, State};
 use crate::Kind;
 use crate::error::{Error, Result};
 use crate::port::{Port, tcp};
@@ -59,10 +59,14 @@ impl Ready {
             return Err(Error::new(Kind::Invalid, text));
         }
         let deadline = Instant::now() + self.within;
+        let mut logs = match &self.what {
+            What::Log(_) => Some(container.read_logs(&LogQuery::new())?),
+            What::Port(_) => None,
+        };
         loop {
             // The state first: what a container wrote before its end counts, too.
             let state = container.state()?;
-            if self.is_so(container)? {
+            if self.is_so(container, logs.as_mut())? {
                 return Ok(());
             }
             if !matches!(state, State::Starting | State::Running) {
@@ -81,9 +85,17 @@ impl Ready {
         }
     }
 
-    fn is_so(&self, container: &Container) -> Result<bool> {
+    fn is_so(&self, container: &Container, logs: Option<&mut Logs<'_>>) -> Result<bool> {
         match &self.what {
-            What::Log(text) => Ok(container.logs()?.iter().any(|line| line.log.contains(text.as_str()))),
+            What::Log(text) => {
+                let Some(logs) = logs else { return Ok(false) };
+                while let Some(line) = logs.next_now()? {
+                    if line.log.contains(text.as_str()) {
+                        return Ok(true);
+                    }
+                }
+                Ok(false)
+            }
             What::Port(port) => {
                 // No address: it has just ended, which the next look will tell.
                 Ok(container.address()?.is_some_and(|address| accepts(address, *port)))

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use coracle_host::{Call, Dir, Exit, Staging};
 use coracle_layers::ChainId;
+use coracle_runtime::LogLimits;
 use oci_spec::runtime::Spec;
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
@@ -57,6 +58,9 @@ pub(crate) struct Record {
     pub(crate) stdin_once: bool,
     /// What it writes is copied to its starter's output.
     pub(crate) attach: bool,
+    /// How much of its output is kept; `None`: nothing.
+    #[serde(default)]
+    pub(crate) log: Option<LogLimits>,
     #[serde(default)]
     pub(crate) restart: Restart,
     #[serde(default)]

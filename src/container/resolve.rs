@@ -1,7 +1,7 @@
 //! A spec and an image become a record. Looks the image up and checks everything; changes nothing.
 
 use coracle_build::{ImageConfig, RunConfig};
-use coracle_runtime::{DEFAULT_PATH, docker_spec};
+use coracle_runtime::{DEFAULT_PATH, LogLimits, docker_spec};
 use oci_spec::runtime::{Capabilities, Capability, Root};
 
 use super::health::HealthCheck;
@@ -119,6 +119,7 @@ pub(crate) fn record(engine: &Inner, spec: &ContainerSpec) -> Result<Record> {
         open_stdin: spec.open_stdin.is_some(),
         stdin_once: spec.open_stdin == Some(Stdin::Once),
         attach: spec.attach,
+        log: spec.log.unwrap_or(Some(LogLimits::default())),
         restart: spec.restart,
         health,
         stop_signal: spec.stop_signal.or(stop_signal),

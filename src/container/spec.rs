@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use super::mount::Mount;
 use super::places::From as VolumesFrom;
+use coracle_runtime::LogLimits;
+
 use super::{HealthCheck, Ready, Restart};
 use crate::Publish;
 use crate::stack::{Attachment, Mode};
@@ -39,6 +41,7 @@ pub struct ContainerSpec {
     pub(crate) cap_drop: Vec<String>,
     pub(crate) interactive: bool,
     pub(crate) open_stdin: Option<Stdin>,
+    pub(crate) log: Option<Option<LogLimits>>,
     pub(crate) restart: Restart,
     pub(crate) health: Option<Option<HealthCheck>>,
     pub(crate) stop_signal: Option<u8>,
@@ -265,6 +268,20 @@ impl ContainerSpec {
     #[must_use]
     pub fn open_stdin_always(mut self) -> ContainerSpec {
         self.open_stdin = Some(Stdin::Always);
+        self
+    }
+
+    /// How much of what it writes is kept; five files of 10 MiB unless it is said.
+    #[must_use]
+    pub fn log(mut self, limits: LogLimits) -> ContainerSpec {
+        self.log = Some(Some(limits));
+        self
+    }
+
+    /// Nothing of what it writes is kept.
+    #[must_use]
+    pub fn no_log(mut self) -> ContainerSpec {
+        self.log = Some(None);
         self
     }
 

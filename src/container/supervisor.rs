@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use coracle_host::{Call, Dir, Exit, PidFd};
 use coracle_runtime::{Log, Pump, Service, Stream, idle, supervise};
-use rustix::fs::OFlags;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::attach::{self, Streams};
@@ -243,14 +242,12 @@ impl Supervisor<'_> {
     }
 
     fn pump(&self, launched: &mut Launched) -> Result<Pump<'static>> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND;
-        let place = self.room.clone();
-        let log = Log::new(move || match place.file(LOG, flags, 0o600) {
-            Ok(file) => Ok(file.into()),
-            Err(error) => Err(std::io::Error::other(error)),
-        });
         let running = &mut launched.running;
-        Ok(Pump::new(running.stdout.take(), running.stderr.take())?.to_log(log))
+        let pump = Pump::new(running.stdout.take(), running.stderr.take())?;
+        Ok(match self.record.log {
+            Some(limits) => pump.to_log(Log::new(self.room, LOG, limits)),
+            None => pump,
+        })
     }
 }
 

@@ -1,15 +1,13 @@
 //! `coracle logs`.
 
-use std::io::{self, Write};
-use std::time::Duration;
+use std::io::{self, BufWriter, Write};
+use std::time::SystemTime;
 
-use coracle::{Engine, Kind, LogEntry, State, Stream};
+use coracle::{Engine, LogQuery, Stream};
 
 use crate::each::container;
 use crate::fail::Done;
-
-/// How often is looked for more.
-const PAUSE: Duration = Duration::from_millis(50);
+use crate::time;
 
 /// Fetch the logs of a container
 #[derive(clap::Args)]
@@ -17,6 +15,12 @@ pub(crate) struct Args {
     /// Follow log output
     #[arg(short, long)]
     follow: bool,
+    /// Show logs since timestamp (e.g. 2013-01-02T13:23:37Z) or relative (e.g. 42m for 42 minutes)
+    #[arg(long, value_name = "TIME", value_parser = time::point)]
+    since: Option<SystemTime>,
+    /// Show logs before a timestamp (e.g. 2013-01-02T13:23:37Z) or relative (e.g. 42m for 42 minutes)
+    #[arg(long, value_name = "TIME", value_parser = time::point)]
+    until: Option<SystemTime>,
     /// Number of lines to show from the end of the logs
     #[arg(short = 'n', long, value_name = "NUMBER", default_value = "all", value_parser = tail)]
     tail: Tail,
@@ -43,41 +47,39 @@ fn tail(text: &str) -> Result<Tail, String> {
 pub(crate) fn run(args: &Args) -> Done {
     let engine = Engine::open_default()?;
     let container = container(&engine, &args.container)?;
-    let mut shown = None;
-    loop {
-        // The state first: what a container wrote before its end is in the log then.
-        let over = match container.state() {
-            Ok(state) => !matches!(state, State::Starting | State::Running),
-            Err(error) if error.kind() == Kind::NotFound && shown.is_some() => return Ok(0),
-            Err(error) => return Err(error.into()),
-        };
-        let entries = match container.logs() {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == Kind::NotFound && shown.is_some() => return Ok(0),
-            Err(error) => return Err(error.into()),
-        };
-        let first = args.tail.0.map_or(0, |most| entries.len().saturating_sub(most));
-        print(entries.get(shown.unwrap_or(first)..).unwrap_or_default(), args.timestamps)?;
-        shown = Some(entries.len());
-        if over || !args.follow {
-            return Ok(0);
-        }
-        std::thread::sleep(PAUSE);
+    let mut query = LogQuery::new();
+    if let Some(since) = args.since {
+        query = query.since(since);
     }
-}
-
-fn print(entries: &[LogEntry], timestamps: bool) -> io::Result<()> {
-    for entry in entries {
-        let time = if timestamps { format!("{} ", entry.time) } else { String::new() };
+    if let Some(until) = args.until {
+        query = query.until(until);
+    }
+    if let Some(most) = args.tail.0 {
+        query = query.tail(most);
+    }
+    if args.follow {
+        query = query.follow();
+    }
+    let mut logs = container.read_logs(&query)?;
+    let mut out = BufWriter::new(io::stdout().lock());
+    loop {
+        let entry = match logs.next_now()? {
+            Some(entry) => entry,
+            None => {
+                out.flush()?;
+                let Some(entry) = logs.next()? else { return Ok(0) };
+                entry
+            }
+        };
+        let time = if args.timestamps { format!("{} ", entry.time) } else { String::new() };
         match entry.stream {
-            Stream::Stdout => write!(io::stdout().lock(), "{time}{}", entry.log)?,
+            Stream::Stdout => write!(out, "{time}{}", entry.log)?,
             Stream::Stderr => {
-                io::stdout().lock().flush()?;
+                out.flush()?;
                 write!(io::stderr().lock(), "{time}{}", entry.log)?;
             }
         }
     }
-    io::stdout().lock().flush()
 }
 
 #[cfg(test)]

@@ -34,6 +34,7 @@ mod run;
 mod signals;
 mod table;
 mod template;
+mod time;
 mod units;
 mod version;
 mod volume;

@@ -36,12 +36,29 @@ impl Follow {
         let watch = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).call(|| "inotify_init()")?;
         // By way of its descriptor: the directory may have been renamed.
         let path = fd_path(dir.as_fd());
-        let what = WatchFlags::MODIFY | WatchFlags::MOVED_TO | WatchFlags::CREATE | WatchFlags::DELETE_SELF;
+        let what = WatchFlags::MODIFY
+            | WatchFlags::MOVED_TO
+            | WatchFlags::CREATE
+            | WatchFlags::DELETE_SELF
+            | WatchFlags::MOVE_SELF;
         inotify::add_watch(&watch, path, what).call(|| format!("inotify_add_watch({:?})", dir.path()))?;
         let mut follow =
             Follow { dir: dir.clone(), name: name.into(), watch, file: None, offset: 0, line: Vec::new() };
         follow.begin()?;
         Ok(follow)
+    }
+
+    /// Whether this is the file that is being read now.
+    ///
+    /// # Errors
+    /// As of fstat(2).
+    pub fn is_at(&self, other: &File) -> Result<bool> {
+        let Some(file) = &self.file else { return Ok(false) };
+        let id = |file: &File| -> Result<_> {
+            let meta = file.metadata().call(|| format!("fstat({:?})", self.dir.path_of(&self.name)))?;
+            Ok((meta.dev(), meta.ino()))
+        };
+        Ok(id(file)? == id(other)?)
     }
 
     /// Passes over all that is there already.
@@ -50,7 +67,8 @@ impl Follow {
     /// As of fstat(2).
     pub fn skip(&mut self) -> Result<()> {
         if let Some(file) = &self.file {
-            self.offset = file.metadata().call(|| format!("fstat({:?})", self.dir.path_of(&self.name)))?.len();
+            self.offset =
+                file.metadata().call(|| format!("fstat({:?})", self.dir.path_of(&self.name)))?.len();
         }
         Ok(())
     }

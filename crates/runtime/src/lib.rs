@@ -59,7 +59,7 @@ pub mod user;
 pub use defaults::{DEFAULT_PATH, docker_spec};
 pub use error::{Error, Result};
 pub use facts::Facts;
-pub use log::{Log, LogEntry, Stream};
+pub use log::{Log, LogEntry, LogLimits, Stream};
 pub use plan::{Attachment, Plan, Step};
 pub use pump::Pump;
 pub use start::{Bundle, Running};

@@ -3,6 +3,9 @@
 use std::fs::File;
 use std::io::{self, BufRead, Write};
 
+use coracle_host::Dir;
+use rustix::fs::OFlags;
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 /// One of the two streams a process writes to.
@@ -29,33 +32,75 @@ pub struct LogEntry {
 /// docker's limit: longer lines are split.
 const LONGEST: usize = 16 << 10;
 
-/// A log being written.
+/// How much of a log is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLimits {
+    /// Bytes of one file, after which it makes way for a new one. `None`: no limit.
+    pub max_size: Option<u64>,
+    /// Files, the one that is written to among them; at least 1. With 1 a full file is begun anew.
+    pub max_files: u32,
+}
+
+impl Default for LogLimits {
+    /// Five files of 10 MiB.
+    fn default() -> LogLimits {
+        LogLimits { max_size: Some(10 << 20), max_files: 5 }
+    }
+}
+
+/// A log being written: `name` in a directory, and `name.1`, `name.2` … before it, the oldest last.
 pub struct Log {
-    file: Target,
+    dir: Dir,
+    name: String,
+    limits: LogLimits,
+    file: Option<File>,
+    size: u64,
     partial: [Vec<u8>; 2],
     /// A write failed, perhaps in the middle of a line.
     torn: bool,
 }
 
-enum Target {
-    Unopened(Box<dyn FnMut() -> io::Result<File> + Send>),
-    Open(File),
-}
-
 impl Log {
-    /// Writes to the file that `open` opens when there is something to write: many processes are silent.
-    pub fn new(open: impl FnMut() -> io::Result<File> + Send + 'static) -> Log {
-        Log { file: Target::Unopened(Box::new(open)), partial: [Vec::new(), Vec::new()], torn: false }
+    /// Writes to the file `name` in `dir`, after what is there already. It is opened when there is something to write:
+    /// many processes are silent.
+    pub fn new(dir: &Dir, name: impl Into<String>, limits: LogLimits) -> Log {
+        let partial = [Vec::new(), Vec::new()];
+        Log { dir: dir.clone(), name: name.into(), limits, file: None, size: 0, partial, torn: false }
+    }
+
+    /// The files of the log `name` in `dir` that are full, the oldest first.
+    ///
+    /// # Errors
+    /// As of open(2).
+    pub fn before(dir: &Dir, name: &str) -> coracle_host::Result<Vec<File>> {
+        let mut files = Vec::new();
+        for number in 1.. {
+            match dir.file(format!("{name}.{number}"), OFlags::RDONLY, 0) {
+                Ok(file) => files.push(file.into()),
+                Err(error) if error.errno() == Some(Errno::NOENT) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        files.reverse();
+        Ok(files)
     }
 
     fn append(&mut self, lines: &[u8]) -> io::Result<()> {
         if lines.is_empty() {
             return Ok(());
         }
-        if let Target::Unopened(open) = &mut self.file {
-            self.file = Target::Open(open()?);
+        let full = |log: &Log| log.limits.max_size.is_some_and(|most| log.size > 0 && log.size >= most);
+        if self.file.is_some() && full(self) {
+            self.make_way()?;
         }
-        let Target::Open(file) = &mut self.file else { return Ok(()) };
+        if self.file.is_none() {
+            self.open()?;
+            if full(self) {
+                self.make_way()?;
+                self.open()?;
+            }
+        }
+        let Some(file) = &mut self.file else { return Ok(()) };
         if self.torn {
             // What was cut off must not spoil the line after it.
             file.write_all(b"\n")?;
@@ -63,7 +108,36 @@ impl Log {
         }
         let written = file.write_all(lines);
         self.torn = written.is_err();
+        self.size += lines.len() as u64;
         written
+    }
+
+    fn open(&mut self) -> io::Result<()> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND;
+        let file = File::from(self.dir.file(&self.name, flags, 0o600).map_err(as_io)?);
+        self.size = file.metadata()?.len();
+        self.file = Some(file);
+        Ok(())
+    }
+
+    /// The full file becomes the first of those before it.
+    fn make_way(&mut self) -> io::Result<()> {
+        self.file = None;
+        let named = |number: u32| match number {
+            0 => self.name.clone(),
+            number => format!("{}.{number}", self.name),
+        };
+        let oldest = self.limits.max_files.max(1) - 1;
+        for number in (0..oldest).rev() {
+            match self.dir.rename(named(number), &self.dir, named(number + 1)) {
+                Err(error) if error.errno() != Some(Errno::NOENT) => return Err(as_io(error)),
+                _ => {}
+            }
+        }
+        if oldest == 0 {
+            self.dir.remove_file(&self.name).map_err(as_io)?;
+        }
+        Ok(())
     }
 
     /// Adds what was read of a stream; whole lines go to the file, the rest waits for its end.
@@ -104,6 +178,11 @@ impl Log {
         self.append(&lines)
     }
 
+    /// An entry from its line; `None` for one that is still being written, or was cut off by a full disk.
+    pub fn entry(line: &[u8]) -> Option<LogEntry> {
+        serde_json::from_slice(line).ok()
+    }
+
     /// Reads a log. A line that is still being written, or was cut off by a full disk, is passed over.
     ///
     /// # Errors
@@ -111,11 +190,16 @@ impl Log {
     pub fn read(from: impl BufRead) -> io::Result<Vec<LogEntry>> {
         let mut entries = Vec::new();
         for line in from.split(b'\n') {
-            if let Ok(entry) = serde_json::from_slice(&line?) {
-                entries.push(entry);
-            }
+            entries.extend(Log::entry(&line?));
         }
         Ok(entries)
+    }
+}
+
+fn as_io(error: coracle_host::Error) -> io::Error {
+    match error.errno() {
+        Some(errno) => errno.into(),
+        None => io::Error::other(error),
     }
 }
 
@@ -148,16 +232,55 @@ fn push(lines: &mut Vec<u8>, stream: Stream, text: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::{BufReader, Seek};
+    use std::io::BufReader;
+
+    fn place() -> (tempfile::TempDir, Dir) {
+        let place = tempfile::tempdir().unwrap();
+        let dir = Dir::open(place.path()).unwrap();
+        (place, dir)
+    }
+
+    fn read(file: File) -> Vec<LogEntry> {
+        Log::read(BufReader::new(file)).unwrap()
+    }
 
     fn logged(write: impl FnOnce(&mut Log)) -> Vec<LogEntry> {
-        let mut file = tempfile::tempfile().unwrap();
-        let copy = file.try_clone().unwrap();
-        let mut log = Log::new(move || copy.try_clone());
+        let (place, dir) = place();
+        let mut log = Log::new(&dir, "log", LogLimits::default());
         write(&mut log);
         log.finish().unwrap();
-        file.rewind().unwrap();
-        Log::read(BufReader::new(file)).unwrap()
+        read(File::open(place.path().join("log")).unwrap())
+    }
+
+    #[test]
+    fn full_files_make_way() {
+        let (place, dir) = place();
+        let limits = LogLimits { max_size: Some(200), max_files: 3 };
+        for part in 0..2 {
+            // A second writer goes on where the first one was.
+            let mut log = Log::new(&dir, "log", limits);
+            for number in 0..10 {
+                log.write(Stream::Stdout, format!("{part}{number}\n").as_bytes()).unwrap();
+            }
+        }
+        let mut all: Vec<String> = Vec::new();
+        let before = Log::before(&dir, "log").unwrap();
+        assert_eq!(before.len(), 2);
+        for file in before.into_iter().chain([File::open(place.path().join("log")).unwrap()]) {
+            assert!(file.metadata().unwrap().len() < 400);
+            all.extend(read(file).into_iter().map(|entry| entry.log));
+        }
+        let last: Vec<String> = (20 - all.len()..20).map(|number| format!("{number:02}\n")).collect();
+        assert!(all.len() >= 7 && all == last, "{all:?}");
+
+        let single = LogLimits { max_size: Some(200), max_files: 1 };
+        let mut log = Log::new(&dir, "one", single);
+        for number in 0..10 {
+            log.write(Stream::Stdout, format!("{number}\n").as_bytes()).unwrap();
+        }
+        let kept = read(File::open(place.path().join("one")).unwrap());
+        assert!(!kept.is_empty() && kept.len() < 5 && kept.last().unwrap().log == "9\n", "{kept:?}");
+        assert!(Log::before(&dir, "one").unwrap().is_empty());
     }
 
     fn texts(entries: &[LogEntry]) -> Vec<(&str, Stream)> {
@@ -219,7 +342,8 @@ mod tests {
 
     #[test]
     fn silence_makes_no_file() {
-        let mut log = Log::new(|| panic!("opened"));
+        let (_place, dir) = place();
+        let mut log = Log::new(&dir, "log", LogLimits::default());
         log.write(Stream::Stdout, b"").unwrap();
         log.finish().unwrap();
     }

@@ -5,12 +5,16 @@ use std::io::BufReader;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use coracle_host::Exit;
-use coracle_runtime::{Log, Pump, Running, Service, Stdio, Stream, supervise};
+use coracle_host::{Dir, Exit};
+use coracle_runtime::{Log, LogLimits, Pump, Running, Service, Stdio, Stream, supervise};
 use coracle_testhost::run;
 use rustix::event::PollFlags;
 
 use crate::support::{self, bundle, plan, script, start};
+
+fn log_in(dir: &std::path::Path) -> Log {
+    Log::new(&Dir::open(dir).unwrap(), "log", LogLimits { max_size: None, max_files: 1 })
+}
 
 #[test]
 fn a_pump_takes_everything() {
@@ -18,11 +22,10 @@ fn a_pump_takes_everything() {
         let text = "head -c 5000000 /dev/zero | tr '\\0' 'o' & head -c 5000000 /dev/zero | tr '\\0' 'e' >&2; wait; echo end";
         let Running { pidfd, stdout, stderr, .. } = start(host.dir(), &script(text)).unwrap();
         let path = host.dir().join("log");
-        let copy = path.clone();
         let mut counts = [0usize; 2];
         let mut pump = Pump::new(stdout, stderr)
             .unwrap()
-            .to_log(Log::new(move || File::create(&copy)))
+            .to_log(log_in(host.dir()))
             .to(|stream, bytes: &[u8]| counts[stream as usize] += bytes.len());
         assert_eq!(supervise(&pidfd, &mut [&mut pump]).unwrap(), Exit::Code(0));
         assert!(pump.is_at_end() && pump.failure().is_none());
@@ -69,19 +72,16 @@ fn a_full_disk_holds_nobody_up() {
         let Running { pidfd, stdin, stdout, .. } =
             plan(&script(text)).start(coracle_runtime::Bundle { stdio, ..bundle(host.dir()) }).unwrap();
         let log = disk.join("log");
-        let copy = log.clone();
         let mut seen = String::new();
         let mut stdin = stdin;
-        let mut pump = Pump::new(stdout, None).unwrap().to_log(Log::new(move || File::create(&copy))).to(
-            |_, bytes: &[u8]| {
-                seen.push_str(std::str::from_utf8(bytes).unwrap());
-                // When there is room again, the process goes on.
-                if seen.ends_with("enough\n") {
-                    fs::remove_file(&filler).unwrap();
-                    stdin = None;
-                }
-            },
-        );
+        let mut pump = Pump::new(stdout, None).unwrap().to_log(log_in(&disk)).to(|_, bytes: &[u8]| {
+            seen.push_str(std::str::from_utf8(bytes).unwrap());
+            // When there is room again, the process goes on.
+            if seen.ends_with("enough\n") {
+                fs::remove_file(&filler).unwrap();
+                stdin = None;
+            }
+        });
         assert_eq!(supervise(&pidfd, &mut [&mut pump]).unwrap(), Exit::Code(0));
         let failure = pump.failure().unwrap();
         assert_eq!(failure.kind(), std::io::ErrorKind::StorageFull);
@@ -101,8 +101,11 @@ fn a_full_disk_holds_nobody_up() {
 fn a_log_that_cannot_be_opened_holds_nobody_up() {
     run(|host| {
         let Running { pidfd, stdout, stderr, .. } = start(host.dir(), &script("echo x; exit 4")).unwrap();
-        let place = host.dir().join("none/log");
-        let mut pump = Pump::new(stdout, stderr).unwrap().to_log(Log::new(move || File::create(&place)));
+        let place = host.dir().join("none");
+        fs::create_dir(&place).unwrap();
+        let log = log_in(&place);
+        fs::remove_dir(&place).unwrap();
+        let mut pump = Pump::new(stdout, stderr).unwrap().to_log(log);
         assert_eq!(supervise(&pidfd, &mut [&mut pump]).unwrap(), Exit::Code(4));
         assert_eq!(pump.failure().unwrap().kind(), std::io::ErrorKind::NotFound);
     });
