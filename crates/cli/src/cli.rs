@@ -6,7 +6,8 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::fail::{Done, Fail};
 use crate::{
-    build, dialect, exec, images, inspect, kill, logs, network, port, ps, refuse, rm, run, version, volume,
+    attach, build, dialect, events, exec, images, inspect, kill, logs, network, port, ps, refuse, rename, rm,
+    run, start, version, volume,
 };
 
 /// A container engine without a daemon, with docker's command line.
@@ -27,6 +28,11 @@ pub(crate) enum Command {
     Build(Box<build::Args>),
     Images(images::ListArgs),
     Logs(logs::Args),
+    Start(start::Args),
+    Restart(kill::RestartArgs),
+    Rename(rename::Args),
+    Attach(attach::Args),
+    Events(events::Args),
     Kill(kill::KillArgs),
     Stop(kill::StopArgs),
     Wait(kill::WaitArgs),
@@ -85,6 +91,11 @@ pub(crate) fn dispatch(command: Command) -> Done {
         Command::Build(args) => build::run(&args),
         Command::Images(args) => images::list(&args),
         Command::Logs(args) => logs::run(&args),
+        Command::Start(args) => start::run(&args),
+        Command::Restart(args) => kill::restart(&args),
+        Command::Rename(args) => rename::run(&args),
+        Command::Attach(args) => attach::run(&args),
+        Command::Events(args) => events::run(&args),
         Command::Kill(args) => kill::kill(&args),
         Command::Stop(args) => kill::stop(&args),
         Command::Wait(args) => kill::wait(&args),

@@ -1,14 +1,12 @@
-//! `coracle kill`, `stop` and `wait`.
+//! `coracle kill`, `stop`, `restart` and `wait`.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use coracle::{Container, Engine, Kind, State};
+use coracle::{Container, Engine, Exit, Kind};
 
 use crate::each::{container, each, each_printing};
 use crate::fail::{Done, Fail};
 
-/// How often is looked whether a container has stopped.
-const PAUSE: Duration = Duration::from_millis(10);
 const KILL: u8 = 9;
 
 /// Kill one or more running containers
@@ -25,13 +23,20 @@ pub(crate) struct KillArgs {
 #[derive(clap::Args)]
 pub(crate) struct StopArgs {
     /// Signal to send to the container
-    #[arg(short, long, default_value = "TERM", value_parser = signal)]
-    signal: u8,
+    #[arg(short, long, value_parser = signal)]
+    signal: Option<u8>,
     /// Seconds to wait before killing the container; -1 to wait for ever
-    #[arg(short, long, visible_alias = "time", default_value_t = 10, value_name = "SECONDS")]
-    timeout: i64,
+    #[arg(short, long, visible_alias = "time", value_name = "SECONDS")]
+    timeout: Option<i64>,
     #[arg(required = true, value_name = "CONTAINER")]
     containers: Vec<String>,
+}
+
+/// Restart one or more containers
+#[derive(clap::Args)]
+pub(crate) struct RestartArgs {
+    #[command(flatten)]
+    stop: StopArgs,
 }
 
 /// Block until one or more containers stop, then print their exit codes
@@ -50,30 +55,45 @@ pub(crate) fn kill(args: &KillArgs) -> Done {
     let engine = Engine::open_default()?;
     each(&args.containers, |name| {
         let container = container(&engine, name)?;
-        container.signal(args.signal)?;
-        if args.signal == KILL {
-            settled(container.wait())?;
+        if args.signal != KILL {
+            return Ok(container.signal(args.signal)?);
         }
-        Ok(())
+        if !container.state()?.is_alive() {
+            return Err(Fail::new(
+                1,
+                format!("cannot kill container: {name}: container {name} is not running"),
+            ));
+        }
+        settled(container.kill())
     })
 }
 
 /// Asks each to end, and kills it where it doesn't in time. That it has ended already is fine.
 pub(crate) fn stop(args: &StopArgs) -> Done {
     let engine = Engine::open_default()?;
-    each(&args.containers, |name| {
+    each(&args.containers, |name| settled(halt(&container(&engine, name)?, args)))
+}
+
+/// Stops each, where it runs, and starts it.
+pub(crate) fn restart(args: &RestartArgs) -> Done {
+    let engine = Engine::open_default()?;
+    each(&args.stop.containers, |name| {
         let container = container(&engine, name)?;
-        match container.signal(args.signal) {
-            Ok(()) => {}
-            Err(error) if error.kind() == Kind::InUse => return Ok(()),
-            Err(error) => return Err(error.into()),
+        if container.state()?.is_alive() {
+            settled(halt(&container, &args.stop))?;
         }
-        let patience = u64::try_from(args.timeout).ok().map(Duration::from_secs);
-        if !ended_within(&container, patience)? {
-            settled(container.kill())?;
-        }
-        Ok(())
+        // Nothing is left to stop: this waits for its supervisor to let go of it, and starts it.
+        Ok(container.restart(None)?)
     })
+}
+
+fn halt(container: &Container, args: &StopArgs) -> coracle::Result<Exit> {
+    let patience =
+        args.timeout.map(|seconds| u64::try_from(seconds).map_or(Duration::MAX, Duration::from_secs));
+    match args.signal {
+        Some(signal) => container.stop_with(signal, patience),
+        None => container.stop(patience),
+    }
 }
 
 /// Waits for each in turn and prints its status.
@@ -83,26 +103,6 @@ pub(crate) fn wait(args: &WaitArgs) -> Done {
         let exit = container(&engine, name)?.wait()?;
         Ok(exit.code().to_string())
     })
-}
-
-fn ended_within(container: &Container, patience: Option<Duration>) -> Result<bool, Fail> {
-    let Some(patience) = patience else {
-        settled(container.wait())?;
-        return Ok(true);
-    };
-    let deadline = Instant::now() + patience;
-    loop {
-        match container.state() {
-            Ok(State::Starting | State::Running) => {}
-            Ok(_) => return Ok(true),
-            Err(error) if error.kind() == Kind::NotFound => return Ok(true),
-            Err(error) => return Err(error.into()),
-        }
-        if Instant::now() >= deadline {
-            return Ok(false);
-        }
-        std::thread::sleep(PAUSE);
-    }
 }
 
 /// One that was to be removed at its end may be gone before we have seen it end.

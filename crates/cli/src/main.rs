@@ -10,11 +10,13 @@
 #![forbid(unsafe_code)]
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod attach;
 mod build;
 mod cli;
 mod dialect;
 mod each;
 mod env;
+mod events;
 mod exec;
 mod fail;
 mod filter;
@@ -29,11 +31,15 @@ mod out;
 mod port;
 mod ps;
 mod refuse;
+mod rename;
 mod rm;
 mod run;
 mod signals;
+mod start;
+mod streams;
 mod table;
 mod template;
+mod terminal;
 mod time;
 mod units;
 mod version;

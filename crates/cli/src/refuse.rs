@@ -45,7 +45,8 @@ const FLAGS: &[(&str, &str)] = &[
          --provenance --pull --push --sbom --security-opt --shm-size --squash --ulimit",
     ),
     ("images", "--format --tree"),
-    ("logs", "--details --since --until"),
+    ("logs", "--details"),
+    ("start", "--checkpoint --checkpoint-dir"),
     ("rm", "-l --link"),
     ("rmi", "--platform"),
     ("import", "--platform"),
@@ -70,9 +71,9 @@ const FLAGS: &[(&str, &str)] = &[
 const VERBS: &[(&str, &str)] = &[
     (
         "",
-        "attach builder buildx checkpoint commit compose config container context cp create diff events export \
-         info login logout manifest node pause plugin pull push rename restart search \
-         secret service stack start stats swarm system top trust unpause update",
+        "builder buildx checkpoint commit compose config container context cp create diff export \
+         info login logout manifest node pause plugin pull push search \
+         secret service stack stats swarm system top trust unpause update",
     ),
     ("network", "connect disconnect prune"),
     ("volume", "update"),

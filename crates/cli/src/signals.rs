@@ -11,10 +11,20 @@ const POLITE: usize = 3;
 /// Passes the signals that this program gets on to a container, as docker does for one in the foreground.
 pub(crate) struct Forwarding(Arc<Mutex<Post>>);
 
+/// What signals mean to who sits at a terminal.
+pub(crate) enum Told {
+    /// It has another size.
+    Resized,
+    /// This program is to end, by this signal.
+    End(u8),
+}
+
 /// Where signals go.
 #[derive(Default)]
 struct Post {
     container: Option<Weak<Container>>,
+    /// The container has a terminal: nothing is passed on, and this is told instead.
+    terminal: Option<Box<dyn Fn(Told) + Send>>,
     /// Those that came while the container was being started.
     waiting: Vec<u8>,
     asked: usize,
@@ -56,6 +66,11 @@ impl Forwarding {
         }
     }
 
+    /// It has a terminal: nothing is passed on, and this is told instead.
+    pub(crate) fn to_terminal(&self, tell: impl Fn(Told) + Send + 'static) {
+        lock(&self.0).terminal = Some(Box::new(tell));
+    }
+
     /// It has ended. From here on nobody but the caller has the container.
     pub(crate) fn end(&self) {
         lock(&self.0).container = Some(Weak::new());
@@ -69,6 +84,13 @@ fn lock(post: &Mutex<Post>) -> MutexGuard<'_, Post> {
 impl Post {
     fn take(&mut self, signal: Signal) {
         let number = u8::try_from(signal as i32).unwrap_or_default();
+        if let Some(tell) = &self.terminal {
+            return match signal {
+                Signal::SIGWINCH => tell(Told::Resized),
+                Signal::SIGCONT | Signal::SIGUSR1 | Signal::SIGUSR2 => {}
+                _ => tell(Told::End(number)),
+            };
+        }
         let ends = matches!(signal, Signal::SIGINT | Signal::SIGTERM | Signal::SIGQUIT | Signal::SIGHUP);
         self.asked += usize::from(ends);
         if self.container.is_some() {

@@ -26,7 +26,7 @@ fn a_detached_one_is_listed_until_it_is_removed() {
         let table = cells(&cli.ok(&["ps", "-a"]));
         assert!(table[1][4].starts_with("Exited (137) ") && table[1][4].ends_with(" ago"), "{table:?}");
         assert_eq!(cli.ok(&["wait", "db"]), "137\n");
-        assert!(cli.fails(1, &["kill", "db"]).contains("it is not running"));
+        assert!(cli.fails(1, &["kill", "db"]).contains("is not running"));
         assert_eq!(cli.ok(&["rm", "db"]), "db\n");
         assert_eq!(cli.ok(&["ps", "-aq"]), "");
     });

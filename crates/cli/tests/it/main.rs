@@ -1,5 +1,6 @@
 //! The program itself, run in private test hosts: what it prints, what it exits with, what it leaves.
 
+mod again;
 mod support;
 
 mod exec;
