@@ -124,11 +124,6 @@ impl Container {
         process.and_then(|process| process.args().as_deref()).unwrap_or_default()
     }
 
-    /// Whether its standard streams are a terminal.
-    pub fn has_terminal(&self) -> bool {
-        self.record.terminal()
-    }
-
     /// Its labels, by key.
     pub fn labels(&self) -> &BTreeMap<String, String> {
         &self.record.labels
