@@ -67,7 +67,7 @@ impl Builder<'_> {
         }
         let net = stack.as_ref().map(Stack::namespace).transpose()?;
         let stdio = [Stdio::Null, Stdio::Pipe, Stdio::Pipe];
-        let bundle = Bundle { root: rootfs.mount, mounts: given, net, stdio, stepper: None };
+        let bundle = Bundle { mounts: given, net, stdio, ..Bundle::new(rootfs.mount) };
         let mut running = plan.start(bundle)?;
         let exit = {
             let mut pump = Pump::new(running.stdout.take(), running.stderr.take())?.to(|stream, bytes| {

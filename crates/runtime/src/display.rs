@@ -33,6 +33,7 @@ impl fmt::Display for Step {
                 write!(f, "attach {what}{propagates} at .{}", at.display())
             }
             Step::JoinContainer => f.write_str("join the container's namespaces"),
+            Step::Await => f.write_str("wait for the word to go"),
             Step::Detach => f.write_str("go on in sealed memory"),
             Step::Session => f.write_str("begin a session"),
             Step::Again => f.write_str("go on in a second process"),

@@ -11,13 +11,40 @@ use crate::Step;
 use crate::realize::Part;
 use crate::stdio::above;
 
-/// The number at which a process reports what becomes of its last steps: the first behind its standard streams.
-pub(crate) const REPORT: u32 = 3;
+/// The numbers that mean something to an image: those behind the descriptors of its program.
+#[derive(Clone, Copy)]
+pub(crate) struct Numbers {
+    /// Where a process reports what becomes of its last steps.
+    pub(crate) report: u32,
+}
+
+impl Numbers {
+    /// For a program with so many descriptors.
+    pub(crate) fn behind(descriptors: usize) -> Numbers {
+        Numbers { report: descriptors as u32 }
+    }
+
+    /// What [`Step::Await`] reads from.
+    fn go(self) -> u32 {
+        self.report + 1
+    }
+
+    /// The first that means nothing.
+    pub(crate) fn free(self) -> u32 {
+        self.report + 2
+    }
+}
+
 /// Steps that are the image's are reported with numbers from here.
 pub(crate) const FIRST: u32 = 1 << 31;
 
 /// The calls of the image: what all steps from `detach` on are.
-pub(crate) fn calls<'a>(steps: &[Step], parts: &'a [Part], detach: usize) -> Vec<(u32, Call<'a>)> {
+pub(crate) fn calls<'a>(
+    steps: &[Step],
+    parts: &'a [Part],
+    detach: usize,
+    numbers: Numbers,
+) -> Vec<(u32, Call<'a>)> {
     let mut calls = Vec::new();
     for (index, (step, part)) in (FIRST..).zip(steps.iter().zip(parts)).skip(detach) {
         let call = match (step, part) {
@@ -25,6 +52,7 @@ pub(crate) fn calls<'a>(steps: &[Step], parts: &'a [Part], detach: usize) -> Vec
             (Step::Again, _) => Call::Again,
             (Step::Control, _) => Call::Terminal,
             (Step::Session, _) => Call::Session,
+            (Step::Await, _) => Call::Await { fd: numbers.go() },
             (Step::DieWithParent, _) => Call::DieWithParent,
             (_, Part::Exec { candidates, .. }) => {
                 calls.extend(candidates.iter().map(|path| (index, Call::Exec(path))));
@@ -38,9 +66,9 @@ pub(crate) fn calls<'a>(steps: &[Step], parts: &'a [Part], detach: usize) -> Vec
 }
 
 /// A file in memory that makes these calls, each with the step that its failure is reported as. It is made anew for each process: what root in a container may do to its own is nothing to the others.
-pub(crate) fn make(calls: &[(u32, Call<'_>)]) -> Result<OwnedFd> {
+pub(crate) fn make(numbers: Numbers, calls: &[(u32, Call<'_>)]) -> Result<OwnedFd> {
     let mut bytes = vec![0; image_size(calls)];
-    let size = write_image(REPORT, calls, &mut bytes).unwrap_or_default();
+    let size = write_image(numbers.report, calls, &mut bytes).unwrap_or_default();
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let file = match memfd_create("coracle", flags | MemfdFlags::EXEC) {
         Err(Errno::INVAL) => memfd_create("coracle", flags), // before 6.3 every one could be executed
@@ -59,8 +87,7 @@ pub(crate) fn make(calls: &[(u32, Call<'_>)]) -> Result<OwnedFd> {
         other => other,
     }
     .call(|| "fcntl(memfd, F_ADD_SEALS)")?;
-    // Above all numbers that mean something to the image.
-    above(file, REPORT + 1)
+    above(file, numbers.free())
 }
 
 #[cfg(test)]
@@ -69,7 +96,7 @@ mod tests {
 
     #[test]
     fn nobody_can_change_it() {
-        let image = make(&[(0, Call::Exec(c"/none"))]).unwrap();
+        let image = make(Numbers::behind(3), &[(0, Call::Exec(c"/none"))]).unwrap();
         let size = rustix::fs::fstat(&image).unwrap().st_size as u64;
         assert!(size < 4096, "{size}");
         assert_eq!(rustix::io::pwrite(&image, b"x", 0), Err(Errno::PERM));

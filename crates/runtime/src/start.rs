@@ -26,6 +26,11 @@ pub struct Bundle {
     pub net: Option<Namespace>,
     /// Standard input, output and error; each [`Stdio::Null`] where the spec asks for a terminal, which they then are.
     pub stdio: [Stdio; 3],
+    /// What the process gets as descriptors 3 and on, open over exec.
+    pub extra: Vec<OwnedFd>,
+    /// For a plan that [holds](Plan::hold): the byte that lets the process go is read from here. That it comes to an end
+    /// instead ends the process, so who may be gone by then gives a FIFO that is open for both.
+    pub go: Option<OwnedFd>,
     /// Called with the index of each launch operation when the child has performed all before it and waits to be let on.
     /// For tests that kill at every one, and for looking at a half-made container in a debugger.
     pub stepper: Option<Stepper>,
@@ -34,7 +39,15 @@ pub struct Bundle {
 impl Bundle {
     /// A root and nothing else: no further mounts, streams that lead to `/dev/null`.
     pub fn new(root: Mount) -> Bundle {
-        Bundle { root, mounts: Vec::new(), net: None, stdio: Default::default(), stepper: None }
+        Bundle {
+            root,
+            mounts: Vec::new(),
+            net: None,
+            stdio: Default::default(),
+            extra: Vec::new(),
+            go: None,
+            stepper: None,
+        }
     }
 }
 
@@ -61,14 +74,15 @@ impl Plan {
     /// # Errors
     /// What could not be prepared, or which step of the launch failed and why. Nothing is left then.
     pub fn start(&self, bundle: Bundle) -> Result<Running> {
-        let Bundle { root, mounts, net, stdio, stepper } = bundle;
+        let Bundle { root, mounts, net, stdio, extra, go, stepper } = bundle;
         // What is mounted inside one that the host's mounts have events in common with would appear on the host.
         let root = root.private().doing(|| "prepare the root")?;
         let (parts, terminal) = realize::parts(&self.steps, Some(&root), mounts, self.terminal())?;
         let dir = realize::root_dir(&root).doing(|| "open the root")?;
+        let beside = Beside::new(extra, go).doing(|| "prepare the launch")?;
         let here = Here { root: Some((root, dir.as_fd())), net: net.as_ref(), pidfd: None, terminal: None };
         let net = if self.new_net && net.is_none() { Namespaces::NET } else { Namespaces::NONE };
-        let running = self.perform(&parts, stdio, &here, self.namespaces.and(net), stepper)?;
+        let running = self.perform(&parts, stdio, &beside, &here, self.namespaces.and(net), stepper)?;
         Ok(Running { terminal, ..running })
     }
 
@@ -99,7 +113,7 @@ impl Plan {
         let pair = pair.doing(|| "open a terminal in the container")?;
         let (terminal, theirs) = pair.map(|pair| (pair.ours, pair.theirs)).unzip();
         let here = Here { root: None, net: None, pidfd: Some(container), terminal: theirs.as_ref() };
-        let running = self.perform(&parts, stdio, &here, self.namespaces, None)?;
+        let running = self.perform(&parts, stdio, &Beside::default(), &here, self.namespaces, None)?;
         Ok(Running { terminal, ..running })
     }
 
@@ -107,6 +121,7 @@ impl Plan {
         &self,
         parts: &[Part],
         stdio: [Stdio; 3],
+        beside: &Beside,
         here: &Here<'_>,
         namespaces: Namespaces,
         stepper: Option<Stepper>,
@@ -119,7 +134,7 @@ impl Plan {
             ));
         }
         let Streams { child: streams, ours: [stdin, stdout, stderr] } =
-            stdio::open(stdio, uid, gid).doing(|| "open standard streams")?;
+            stdio::open(stdio, uid, gid, beside.lowest()).doing(|| "open standard streams")?;
         let strings = Lists::of(parts);
         let (mut argv, mut envp) = (strings.space(&strings.args), strings.space(&strings.env));
         let (Some(argv), Some(envp)) =
@@ -129,13 +144,24 @@ impl Plan {
         };
         let gate = stepper.is_some().then(Gate::new).transpose().doing(|| "prepare the launch")?;
         let detach = self.steps.iter().position(|step| *step == Step::Detach).unwrap_or_default();
-        let calls = image::calls(&self.steps, parts, detach + 1);
-        let image = image::make(&calls).doing(|| "prepare the launch")?;
-        let child = match terminal {
-            Some(terminal) => [terminal; 3],
+        if self.steps.contains(&Step::Await) != beside.go.is_some() {
+            return Err(Error::invalid(
+                "a plan that holds its process, and what lets it go, need each other",
+            ));
+        }
+        let numbers = beside.numbers();
+        let calls = image::calls(&self.steps, parts, detach + 1, numbers);
+        let image = image::make(numbers, &calls).doing(|| "prepare the launch")?;
+        let terminal = terminal.map(|terminal| stdio::copy_above(terminal, beside.lowest()));
+        let terminal = terminal.transpose().doing(|| "prepare the launch")?;
+        let streams_now = match &terminal {
+            Some(terminal) => [terminal.as_fd(); 3],
             None => streams.each_ref().map(AsFd::as_fd),
         };
-        let keep: Vec<_> = gate.iter().map(Gate::child).chain([image.as_fd()]).collect();
+        let child: Vec<_> = streams_now.into_iter().chain(beside.extra.iter().map(AsFd::as_fd)).collect();
+        let go: Vec<_> = beside.go.iter().map(AsFd::as_fd).collect();
+        let keep: Vec<_> =
+            gate.iter().map(Gate::child).chain([image.as_fd()]).chain(go.iter().copied()).collect();
         let mut ops = Vec::with_capacity(self.steps.len());
         let mut origin = Vec::with_capacity(self.steps.len());
         if let Some(gate) = &gate {
@@ -146,10 +172,13 @@ impl Plan {
             let op = match step {
                 Step::DieWithParent => Some(Op::DieWithParent { parent: self.parent }),
                 Step::Detach => {
-                    Some(Op::Exec { image: image.as_fd(), report: image::REPORT, keep: &[], argv, envp })
+                    Some(Op::Exec { image: image.as_fd(), report: numbers.report, keep: &go, argv, envp })
                 }
                 Step::Stdio | Step::Terminal { .. } => Some(Op::Descriptors(&child)),
-                Step::CloseFrom(first) => Some(Op::CloseFrom { first: *first, keep: &keep }),
+                Step::CloseFrom(first) => {
+                    let first = *first + beside.extra.len() as u32;
+                    Some(Op::CloseFrom { first, keep: &keep })
+                }
                 _ => here.op(step).or_else(|| realize::op(step, part)),
             };
             let op = match op {
@@ -213,6 +242,31 @@ impl Plan {
         let exec = matches!(self.steps.get(index), Some(Step::Exec { .. }));
         let source = coracle_host::Error::os(step, failure.errno);
         Err(Error::step(index + 1, self.steps.len(), exec, source))
+    }
+}
+
+/// What a process gets besides its standard streams, out of the way of the numbers that mean something.
+#[derive(Default)]
+struct Beside {
+    extra: Vec<OwnedFd>,
+    go: Option<OwnedFd>,
+}
+
+impl Beside {
+    fn new(extra: Vec<OwnedFd>, go: Option<OwnedFd>) -> coracle_host::Result<Beside> {
+        let lowest = image::Numbers::behind(3 + extra.len()).free();
+        let move_up = |fd| stdio::above(fd, lowest);
+        let extra = extra.into_iter().map(move_up).collect::<coracle_host::Result<_>>()?;
+        Ok(Beside { extra, go: go.map(move_up).transpose()? })
+    }
+
+    fn numbers(&self) -> image::Numbers {
+        image::Numbers::behind(3 + self.extra.len())
+    }
+
+    /// The lowest number that means nothing.
+    fn lowest(&self) -> u32 {
+        self.numbers().free()
     }
 }
 

@@ -22,20 +22,21 @@ pub enum Stdio {
     Fd(OwnedFd),
 }
 
-/// The child's three ends, all numbered 3 or higher so that none is overwritten while they are put in place, and
-/// ours.
+/// The child's three ends, none of which is overwritten while descriptors are put in place, and ours.
 pub(crate) struct Streams {
     pub(crate) child: [OwnedFd; 3],
     pub(crate) ours: [Option<OwnedFd>; 3],
 }
 
-/// Opens the streams. Pipes are given to `uid`, who may want to open them anew by `/dev/stdout`.
-pub(crate) fn open(streams: [Stdio; 3], uid: u32, gid: u32) -> Result<Streams> {
+/// Opens the streams, the child's with numbers from `lowest` on. Pipes are given to `uid`, who may want to open them
+/// anew by `/dev/stdout`.
+pub(crate) fn open(streams: [Stdio; 3], uid: u32, gid: u32, lowest: u32) -> Result<Streams> {
     let [input, output, error] = streams;
     let (input, our_input) = one(input, 0, uid, gid)?;
     let (output, our_output) = one(output, 1, uid, gid)?;
     let (error, our_error) = one(error, 2, uid, gid)?;
-    Ok(Streams { child: [input, output, error], ours: [our_input, our_output, our_error] })
+    let child = [above(input, lowest)?, above(output, lowest)?, above(error, lowest)?];
+    Ok(Streams { child, ours: [our_input, our_output, our_error] })
 }
 
 fn one(stdio: Stdio, number: usize, uid: u32, gid: u32) -> Result<(OwnedFd, Option<OwnedFd>)> {
@@ -77,6 +78,11 @@ pub(crate) fn above(fd: OwnedFd, lowest: u32) -> Result<OwnedFd> {
         return Ok(fd);
     }
     fcntl_dupfd_cloexec(fd, lowest).call(|| "fcntl(F_DUPFD_CLOEXEC)")
+}
+
+/// A copy, with this number or a higher one.
+pub(crate) fn copy_above(fd: BorrowedFd<'_>, lowest: u32) -> Result<OwnedFd> {
+    fcntl_dupfd_cloexec(fd, lowest as i32).call(|| "fcntl(F_DUPFD_CLOEXEC)")
 }
 
 fn dup_high(fd: BorrowedFd<'_>) -> Result<OwnedFd> {

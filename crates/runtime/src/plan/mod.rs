@@ -9,6 +9,7 @@ use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 use crate::error::{Error, Result};
 use crate::{Facts, Size, check, command, mounts};
 
+mod held;
 mod step;
 
 pub use step::{Attachment, Step};

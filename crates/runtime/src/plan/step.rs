@@ -120,6 +120,8 @@ pub enum Step {
     Again,
     /// Begin a session.
     Session,
+    /// Wait until there is a byte to read from the bundle's `go`.
+    Await,
     /// Become the program.
     Exec {
         /// Where it is looked for, in order.

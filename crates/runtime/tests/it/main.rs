@@ -6,6 +6,7 @@ mod death;
 mod exe;
 mod exec;
 mod failures;
+mod held;
 mod manners;
 mod places;
 mod seccomp;
