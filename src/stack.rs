@@ -108,7 +108,7 @@ impl Stack {
     pub(crate) fn leave(self) -> Result<()> {
         let mut failure = None;
         for endpoint in self.endpoints {
-            if let Err(error) = endpoint.leave() {
+            if let Err(error) = endpoint.leave_behind() {
                 failure.get_or_insert(error);
             }
         }

@@ -9,13 +9,13 @@ use coracle_host::{Call, Namespace};
 use rustix::io::Errno;
 
 use crate::error::Doing;
-use crate::facts;
 use crate::netlink::link::PortFlag;
 use crate::netlink::{Request, Socket, link};
 use crate::nft::{Removal, Table};
 use crate::plan::{Op, Place, Plan, Sysctl, Target};
 use crate::ports::Published;
 use crate::{Error, Kind, Mac, Result, Subnet};
+use crate::{conntrack, facts};
 
 /// Performs a plan. Operations in the joining namespace happen on a thread that goes there; all others in the
 /// network namespace of the calling thread.
@@ -82,7 +82,10 @@ impl Actor {
             Op::Hairpin { link } => self.set_port(link, PortFlag::Hairpin),
             Op::Isolate { link } => self.set_port(link, PortFlag::Isolated),
             Op::Remember { uplinks } => Table::open()?.add_uplinks(uplinks),
-            Op::Open { ports, target } => Table::open()?.open_ports(ports, *target),
+            Op::Open { ports, target } => {
+                Table::open()?.open_ports(ports, *target)?;
+                conntrack::forget_datagrams(ports)
+            }
             Op::Dismantle => with_table(dismantle),
             Op::Driver { name } => {
                 Err(Error::new(Kind::Unsupported, format!("driver `{name}` does what it does by itself")))
@@ -123,6 +126,11 @@ impl Actor {
                 Ok(())
             }
             Op::Await { links } => self.wait(links),
+            Op::MoveInside { link } => {
+                self.flush()?;
+                let netns = netns.ok_or_else(no_namespace)?;
+                tolerate(self.socket.one(link::move_to(link, netns)).map(drop), Errno::NODEV)
+            }
             Op::DeletePorts { bridge } => match self.find(bridge)? {
                 Some(found) => self.delete_ports(found.index),
                 None => Ok(()),
@@ -295,7 +303,10 @@ pub(crate) fn close_ports(
     if ports.is_empty() {
         return Ok(());
     }
-    with_table(|table| table.close_ports(ports, Target { ipv4, ipv6 }, exclusive))
+    let target = Target { ipv4, ipv6 };
+    with_table(|table| {
+        table.close_ports(ports, target, exclusive).and_then(|()| conntrack::forget_target(target))
+    })
 }
 
 /// Where there is no nf_tables, nothing of ours is in it.

@@ -70,6 +70,7 @@
 #![forbid(unsafe_code)]
 
 mod act;
+mod conntrack;
 pub mod dns;
 mod driver;
 mod endpoint;

@@ -20,6 +20,9 @@ use crate::{Driver, Endpoint, Error, Join, Kind, Mac, Pool, Result, Seat, Subnet
 /// Shared while somebody is on the network, exclusive while it is taken down or removed.
 pub(crate) const LOCK: &str = "lock";
 
+/// Exclusive while the network is brought up (briefly).
+const BRINGING_UP: &str = "up";
+
 /// A network of a state directory. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Network {
@@ -226,6 +229,11 @@ impl Network {
             self.driver.publish(self, endpoint.seat(), &ports)?;
         }
         Ok(endpoint)
+    }
+
+    /// Held while the network's own kernel objects are made.
+    pub(crate) fn bringing_up(&self) -> Result<Lock> {
+        Ok(Lock::exclusive(&self.dir, BRINGING_UP)?)
     }
 
     /// Where ports are published that name no address.

@@ -61,8 +61,16 @@ impl Driver for Bridge {
         self.steps(network, seat)
     }
 
+    /// Of many who come at once, one brings the network up: a change of the rules takes the kernel some milliseconds, and
+    /// there is one at a time on a host.
     fn join(&self, network: &Network, seat: &Seat, netns: BorrowedFd<'_>) -> Result<()> {
-        act::perform(&self.steps(network, seat)?, Some(netns))
+        let (mut up, mut mtu) = self.bring_up(network)?;
+        if !up.is_empty() {
+            let _alone = network.bringing_up()?;
+            (up, mtu) = self.bring_up(network)?;
+            act::perform(&up, None)?;
+        }
+        act::perform(&planner::join(network.record(), seat, mtu), Some(netns))
     }
 
     fn publishes(&self) -> bool {
@@ -79,6 +87,10 @@ impl Driver for Bridge {
 
     fn leave(&self, network: &Network, seat: &Seat, _netns: BorrowedFd<'_>) -> Result<()> {
         act::perform(&planner::leave(network.record(), seat), None)
+    }
+
+    fn leave_behind(&self, network: &Network, seat: &Seat, netns: BorrowedFd<'_>) -> Result<()> {
+        act::perform(&planner::leave_behind(network.record(), seat), Some(netns))
     }
 
     fn take_down(&self, network: &Network) -> Result<()> {

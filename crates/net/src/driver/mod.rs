@@ -114,6 +114,15 @@ pub trait Driver: fmt::Debug + Send + Sync {
     /// Whatever fails.
     fn leave(&self, network: &Network, seat: &Seat, netns: BorrowedFd<'_>) -> Result<()>;
 
+    /// [`Driver::leave`] for a namespace that ends as soon as the last descriptor of it is closed: what is in it may be
+    /// left to that. From here on nothing passes.
+    ///
+    /// # Errors
+    /// Whatever fails.
+    fn leave_behind(&self, network: &Network, seat: &Seat, netns: BorrowedFd<'_>) -> Result<()> {
+        self.leave(network, seat, netns)
+    }
+
     /// Removes everything of the network that nobody is on from the kernel. What isn't there is fine.
     ///
     /// # Errors

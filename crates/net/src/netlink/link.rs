@@ -139,6 +139,13 @@ pub(crate) fn new_macvlan(
     Request::route(Message::NewLink(message), NEW, format!("newlink({name}, macvlan)"))
 }
 
+/// Into another namespace, out of any bridge that it is on.
+pub(crate) fn move_to(name: &str, netns: BorrowedFd<'_>) -> Request {
+    let mut message = named(name);
+    message.attributes.push(LinkAttribute::NetNsFd(netns.as_raw_fd()));
+    Request::route(Message::SetLink(message), 0, format!("setlink({name}, netns)"))
+}
+
 pub(crate) fn delete(name: &str) -> Request {
     Request::route(Message::DelLink(named(name)), 0, format!("dellink({name})"))
 }

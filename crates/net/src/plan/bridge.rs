@@ -196,3 +196,9 @@ pub(crate) fn take_down(record: &Record) -> Plan {
 pub(crate) fn leave(record: &Record, seat: &Seat) -> Plan {
     Plan::of(Place::Host, [Op::Delete { link: veth_name(&record.id, seat.address) }])
 }
+
+/// The same for a namespace that is about to end: the kernel removes the link with it, in its own time. From here on
+/// nothing passes.
+pub(crate) fn leave_behind(record: &Record, seat: &Seat) -> Plan {
+    Plan::of(Place::Host, [Op::MoveInside { link: veth_name(&record.id, seat.address) }])
+}

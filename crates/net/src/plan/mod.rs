@@ -122,6 +122,9 @@ pub(crate) enum Op {
     Await {
         links: Vec<String>,
     },
+    MoveInside {
+        link: String,
+    },
     DeletePorts {
         bridge: String,
     },

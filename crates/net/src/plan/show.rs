@@ -67,6 +67,7 @@ impl fmt::Display for Op {
             }
             Op::Route { via, on } => write!(f, "add default route via {via} by {on}"),
             Op::Await { links } => write!(f, "wait until {} pass packets", links.join(" and ")),
+            Op::MoveInside { link } => write!(f, "leave {link} to the namespace's end"),
             Op::DeletePorts { bridge } => write!(f, "delete what is left on {bridge}"),
             Op::Vlan { name, parent, number, .. } => write!(f, "create VLAN {number} of {parent} as {name}"),
             Op::Macvlan { name, parent, mode, mac, mtu } => {

@@ -123,6 +123,8 @@ fn joining_and_leaving() {
         assert!(!without.to_string().contains("default route"), "{without}");
     }
     let veth = veth_name(&record(false).id, seat("eth0", true).address);
+    let behind = bridge::leave_behind(&record(false), &seat("eth0", true));
+    assert_eq!(behind.to_string(), format!(" 0 leave {veth} to the namespace's end\n"));
     assert_eq!(leave(&record(false), &seat("eth0", true)).to_string(), format!(" 0 delete {veth}\n"));
     assert_eq!(
         printed(&take_down(&record(false))),

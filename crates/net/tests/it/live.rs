@@ -51,6 +51,36 @@ fn onto_another_network_and_off_it_again() {
     });
 }
 
+/// With a namespace that ends: off the network at once, the address free for the next, and no trace on the host.
+#[test]
+fn leaving_with_the_namespace() {
+    run(|host| {
+        let sea = networks(host.dir()).create(&NetworkSpec::new("sea").subnet("10.1.0.0/24")).unwrap();
+        let (mate, at_mate) = {
+            let netns = netns();
+            let at = sea.join(&join(&netns, "mate")).unwrap();
+            (netns, at)
+        };
+        for _ in 0..10 {
+            let boat = netns();
+            let at_boat = sea.join(&join(&boat, "boat")).unwrap();
+            let (address, boats) = (at_boat.address(), listen(&boat, at_boat.address()));
+            assert_eq!(echo(&mate, &boats), at_mate.address());
+            at_boat.leave_behind().unwrap();
+            assert_eq!(our_links().len(), 2, "the bridge and the other's link");
+            refused(&mate, address);
+            // The next one has the address while the dead one's namespace is still there.
+            let next = netns();
+            let at_next = sea.join(&join(&next, "next")).unwrap();
+            assert_eq!(at_next.address(), address);
+            assert_eq!(echo(&mate, &listen(&next, address)), at_mate.address());
+            drop(boat);
+        }
+        at_mate.leave_behind().unwrap();
+        assert!(our_links().is_empty());
+    });
+}
+
 #[test]
 fn networks_are_selected_and_pruned() {
     run(|host| {

@@ -6,6 +6,7 @@ mod crash;
 mod dns;
 mod ipv6;
 mod live;
+mod macvlan;
 mod manners;
 mod ports;
 mod reach;

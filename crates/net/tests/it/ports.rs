@@ -267,6 +267,42 @@ fn datagrams_come_and_go() {
     });
 }
 
+/// The kernel goes on with known datagrams as it did with the first: it must be told.
+#[test]
+fn datagrams_follow_the_port_and_not_its_past() {
+    run(|host| {
+        let outside = Outside::new();
+        let sea = sea(host.dir());
+        // Translation makes the kernel remember in the first place.
+        let (_first, _at_first) = at(&sea, "first", &["7000:7"]);
+        let client = outside.0.within(|| UdpSocket::bind("0.0.0.0:4444")).unwrap().unwrap();
+        let send = |word: &[u8]| client.send_to(word, (HOST, 5353)).map(drop);
+        let hears = |socket: &UdpSocket| {
+            socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+            let mut word = [0; 16];
+            socket.recv(&mut word).map(|length| word[..length].to_vec()).ok()
+        };
+        let server = |netns: &Namespace| netns.within(|| UdpSocket::bind("0.0.0.0:53")).unwrap().unwrap();
+        send(b"too early").unwrap();
+        let (boat, at_boat) = at(&sea, "boat", &["5353:53/udp"]);
+        let boats = server(&boat);
+        send(b"now").unwrap();
+        assert_eq!(hears(&boats).as_deref(), Some(&b"now"[..]), "the port is open also for who tried before");
+        at_boat.leave().unwrap();
+        // Somebody else, who publishes nothing, has the address now.
+        let (mate, at_mate) = at(&sea, "mate", &[]);
+        let mates = server(&mate);
+        send(b"too late").unwrap();
+        assert_eq!(hears(&mates), None, "the port is closed also for who was connected");
+        assert_eq!(at_mate.address().to_string(), "10.1.0.3");
+        let (next, _at_next) = at(&sea, "next", &["5353:53/udp"]);
+        let nexts = server(&next);
+        send(b"again").unwrap();
+        assert_eq!(hears(&nexts).as_deref(), Some(&b"again"[..]));
+        drop(outside);
+    });
+}
+
 fn owner(role: &mut Role) {
     let boat = netns();
     let _endpoint = sea(role.dir()).join(&publish(&boat, "captain", &["8080:80", "8081:81"])).unwrap();

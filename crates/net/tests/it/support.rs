@@ -13,7 +13,7 @@ use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_REQUEST, NetlinkMessage
 use netlink_packet_route::RouteNetlinkMessage as Message;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use netlink_packet_route::link::{
-    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    InfoData, InfoKind, InfoVeth, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType,
@@ -161,6 +161,40 @@ pub fn up(link: &str) {
     send(Message::SetLink(up));
 }
 
+/// Whether the kernel has VLANs. Names the skip of a test where it hasn't.
+pub fn has_vlans(test: &str) -> bool {
+    // Without the module, the kernel refuses the type before it looks at anything else.
+    let mut link = LinkMessage::default();
+    let kind = LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Vlan)]);
+    link.attributes = vec![LinkAttribute::IfName("vlan-or-not".into()), kind];
+    let has = !matches!(try_send(Message::NewLink(link)), Err(95));
+    if !has {
+        coracle_testhost::skip(test, "the kernel has no VLANs (CONFIG_VLAN_8021Q)");
+    }
+    has
+}
+
+/// A VLAN's interface on a link of the calling thread's namespace, up.
+pub fn add_vlan(name: &str, on: &str, number: u16) {
+    let mut link = LinkMessage::default();
+    link.attributes = vec![
+        LinkAttribute::IfName(name.into()),
+        LinkAttribute::Link(index(on)),
+        LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Vlan),
+            LinkInfo::Data(InfoData::Vlan(vec![InfoVlan::Id(number)])),
+        ]),
+    ];
+    send(Message::NewLink(link));
+    up(name);
+}
+
+/// Whether the calling thread's namespace has the link.
+pub fn has_link(name: &str) -> bool {
+    let table = fs::read_to_string("/proc/thread-self/net/dev").unwrap();
+    table.lines().any(|line| line.trim().starts_with(&format!("{name}:")))
+}
+
 /// Gives a link of the calling thread's namespace an address.
 pub fn add_address(link: &str, address: impl Into<IpAddr>, prefix: u8) {
     let address = address.into();
@@ -207,6 +241,12 @@ fn index(name: &str) -> u32 {
 
 #[track_caller]
 fn send(message: Message) -> Option<Message> {
+    let shown = format!("{message:?}");
+    try_send(message).unwrap_or_else(|errno| panic!("{shown}: {}", io::Error::from_raw_os_error(errno)))
+}
+
+/// The answer, or the error's number.
+fn try_send(message: Message) -> Result<Option<Message>, i32> {
     let mut socket = netlink_sys::Socket::new(netlink_sys::protocols::NETLINK_ROUTE).unwrap();
     socket.bind_auto().unwrap();
     let ask = matches!(message, Message::GetLink(_));
@@ -218,8 +258,8 @@ fn send(message: Message) -> Option<Message> {
     socket.send(&bytes, 0).unwrap();
     let (reply, _) = socket.recv_from_full().unwrap();
     match NetlinkMessage::<Message>::deserialize(&reply).unwrap().payload {
-        NetlinkPayload::InnerMessage(message) => Some(message),
-        NetlinkPayload::Error(error) if error.code.is_none() => None,
+        NetlinkPayload::InnerMessage(message) => Ok(Some(message)),
+        NetlinkPayload::Error(error) => error.code.map_or(Ok(None), |code| Err(-code.get())),
         other => panic!("{request:?}: {other:?}"),
     }
 }
