@@ -44,7 +44,7 @@ const FLAGS: &[(&str, &str)] = &[
          --cpu-period --cpu-quota --cpuset-cpus --cpuset-mems -m --memory --memory-swap -o --output --platform \
          --provenance --pull --push --sbom --security-opt --shm-size --squash --ulimit",
     ),
-    ("images", "--format --tree"),
+    ("images", "--tree"),
     ("logs", "--details"),
     ("start", "--checkpoint --checkpoint-dir"),
     ("rm", "-l --link"),
@@ -56,13 +56,13 @@ const FLAGS: &[(&str, &str)] = &[
     ("volume ls", "-f --filter --format --cluster"),
     ("volume inspect", "-f --format"),
     ("volume prune", "--filter"),
-    ("history", "--format --platform"),
+    ("history", "--platform"),
     ("save", "--platform"),
     ("load", "--platform"),
-    ("image ls", "--format --tree"),
+    ("image ls", "--tree"),
     ("image rm", "--platform"),
     ("image import", "--platform"),
-    ("image history", "--format --platform"),
+    ("image history", "--platform"),
     ("image save", "--platform"),
     ("image load", "--platform"),
 ];
@@ -77,7 +77,7 @@ const VERBS: &[(&str, &str)] = &[
     ),
     ("network", "connect disconnect prune"),
     ("volume", "update"),
-    ("image", "build inspect pull push"),
+    ("image", "build pull push"),
 ];
 
 /// What to print for what clap could not make sense of, and the status that docker ends with then: 125 for flags, 1

@@ -3,13 +3,30 @@
 use coracle::Engine;
 
 use crate::fail::Done;
-use crate::table::Table;
+use crate::list::{self, Listing};
 use crate::units;
 
 /// Characters of a command in the table.
 const COMMAND: usize = 45;
 /// What steps below the image itself have for an id.
 const MISSING: &str = "<missing>";
+
+const LISTING: Listing = Listing {
+    kind: "*image.historyContext",
+    headings: &[
+        ("ID", "IMAGE"),
+        ("CreatedSince", "CREATED"),
+        ("CreatedAt", "CREATED AT"),
+        ("CreatedBy", "CREATED BY"),
+        ("Size", "SIZE"),
+        ("Comment", "COMMENT"),
+    ],
+    columns: "{{.ID}}\t{{.CreatedSince}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}",
+    quiet: "{{.ID}}",
+    raw: "image: {{.ID}}\ncreated_by: {{.CreatedBy}}\nsize: {{.Size}}\n",
+};
+
+const WITH_DATES: &str = "{{.ID}}\t{{.CreatedAt}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}";
 
 /// Show the history of an image
 #[derive(clap::Args)]
@@ -21,9 +38,8 @@ pub(crate) struct HistoryArgs {
     /// Don't truncate output
     #[arg(long)]
     no_trunc: bool,
-    /// Only show image IDs
-    #[arg(short, long)]
-    quiet: bool,
+    #[command(flatten)]
+    list: list::Flags,
     image: String,
 }
 
@@ -31,24 +47,23 @@ pub(crate) struct HistoryArgs {
 pub(crate) fn history(args: &HistoryArgs) -> Done {
     let image = super::find(&Engine::open_default()?, &args.image)?;
     let whole = image.id();
-    let mut table = Table::new(&["IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"]);
-    let mut ids = String::new();
+    let mut rows = Vec::new();
     for (number, step) in image.history()?.into_iter().rev().enumerate() {
         let id = if number == 0 { units::id(&whole, args.no_trunc) } else { MISSING };
-        ids += &format!("{id}\n");
         let by = step.created_by.replace('\t', " ");
         let by = if args.no_trunc { by } else { units::ellipsis(&by, COMMAND) };
-        let (created, size) = if args.human {
-            (units::ago(step.created.as_deref()), units::size(step.size))
-        } else {
-            (step.created.unwrap_or_default(), step.size.to_string())
-        };
-        table.row([id.to_owned(), created, by, size, step.comment]);
+        let size = if args.human { units::size(step.size) } else { step.size.to_string() };
+        let fields = [
+            ("Comment", step.comment.into()),
+            ("CreatedAt", step.created.clone().unwrap_or_default().into()),
+            ("CreatedBy", by.into()),
+            ("CreatedSince", units::ago(step.created.as_deref()).into()),
+            ("ID", id.into()),
+            ("Size", size.into()),
+        ];
+        rows.push(list::row(&LISTING, fields, None));
     }
-    if args.quiet {
-        crate::out::text(ids)?
-    } else {
-        crate::out::text(table)?
-    }
+    let columns = if args.human { LISTING.columns } else { WITH_DATES };
+    crate::out::text(Listing { columns, ..LISTING }.render(&args.list, &rows)?)?;
     Ok(0)
 }

@@ -4,11 +4,35 @@ use coracle::{Engine, Image};
 
 use super::filter::Filters;
 use crate::fail::Done;
-use crate::table::Table;
+use crate::list::{self, Listing};
+use crate::template::Value;
 use crate::units;
 
 /// What an image without a name has in the columns for names.
 const NONE: &str = "<none>";
+
+const LISTING: Listing = Listing {
+    kind: "*formatter.imageContext",
+    headings: &[
+        ("ID", "IMAGE ID"),
+        ("Repository", "REPOSITORY"),
+        ("Tag", "TAG"),
+        ("Digest", "DIGEST"),
+        ("CreatedSince", "CREATED"),
+        ("CreatedAt", "CREATED AT"),
+        ("Size", "SIZE"),
+        ("Containers", "CONTAINERS"),
+        ("VirtualSize", "SIZE"),
+        ("SharedSize", "SHARED SIZE"),
+        ("UniqueSize", "UNIQUE SIZE"),
+    ],
+    columns: "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}",
+    quiet: "{{.ID}}",
+    raw: "repository: {{.Repository}}\ntag: {{.Tag}}\nimage_id: {{.ID}}\ncreated_at: {{.CreatedAt}}\n\
+          virtual_size: {{.Size}}\n",
+};
+
+const WITH_DIGESTS: &str = "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
 
 /// List images
 #[derive(clap::Args)]
@@ -25,18 +49,10 @@ pub(crate) struct ListArgs {
     /// Don't truncate output
     #[arg(long)]
     no_trunc: bool,
-    /// Only show image IDs
-    #[arg(short, long)]
-    quiet: bool,
+    #[command(flatten)]
+    list: list::Flags,
     #[arg(value_name = "REPOSITORY[:TAG]")]
     repository: Option<String>,
-}
-
-/// A line of the list.
-struct Row<'a> {
-    image: &'a Image,
-    repository: String,
-    tag: String,
 }
 
 /// Lists them, the newest first, each name in a line of its own.
@@ -46,41 +62,38 @@ pub(crate) fn list(args: &ListArgs) -> Done {
     let mut images = engine.images()?;
     images.retain(|image| filters.takes(image));
     images.sort_by_key(|image| std::cmp::Reverse(image.created()));
-    let rows = images.iter().flat_map(|image| rows(image, &filters));
-    let mut heading = vec!["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"];
-    if args.digests {
-        heading.insert(2, "DIGEST");
-    }
-    let mut table = Table::new(&heading);
-    let mut ids = String::new();
-    for Row { image, repository, tag } in rows {
-        let whole = image.id();
-        let id = units::id(&whole, args.no_trunc);
-        ids += &format!("{id}\n");
-        let created = units::ago(image.created().as_deref());
-        let size = units::size(image.size());
-        if args.digests {
-            table.row([repository, tag, image.digest(), id.to_owned(), created, size]);
-        } else {
-            table.row([repository, tag, id.to_owned(), created, size]);
-        }
-    }
-    if args.quiet {
-        crate::out::text(ids)?
-    } else {
-        crate::out::text(table)?
-    }
+    let rows: Vec<Value> = images.iter().flat_map(|image| rows(image, &filters, args.no_trunc)).collect();
+    let columns = if args.digests { WITH_DIGESTS } else { LISTING.columns };
+    let listing = Listing { columns, ..LISTING };
+    crate::out::text(listing.render(&args.list, &rows)?)?;
     Ok(0)
 }
 
-fn rows<'a>(image: &'a Image, filters: &Filters) -> Vec<Row<'a>> {
+fn rows(image: &Image, filters: &Filters, whole: bool) -> Vec<Value> {
     let mut names = image.names();
     names.retain(|name| filters.names(name));
     if names.is_empty() {
         names.push(format!("{NONE}:{NONE}"));
     }
-    let split = |name: &String| split(name);
-    names.iter().map(split).map(|(repository, tag)| Row { image, repository, tag }).collect()
+    let created = image.created().and_then(|time| time.parse().ok());
+    let row = |name: &String| {
+        let (repository, tag) = split(name);
+        let fields = [
+            ("Containers", "N/A".into()),
+            ("CreatedAt", created.map_or_else(|| "N/A".to_owned(), units::date).into()),
+            ("CreatedSince", units::ago(image.created().as_deref()).into()),
+            ("Digest", image.digest().into()),
+            ("ID", units::id(&image.id(), whole).into()),
+            ("Repository", repository.into()),
+            ("SharedSize", "N/A".into()),
+            ("Size", units::size(image.size()).into()),
+            ("Tag", tag.into()),
+            ("UniqueSize", "N/A".into()),
+            ("VirtualSize", units::size(image.size()).into()),
+        ];
+        list::row(&LISTING, fields, None)
+    };
+    names.iter().map(row).collect()
 }
 
 /// Repository and tag; the tag is empty where there is none.

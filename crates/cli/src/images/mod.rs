@@ -11,6 +11,7 @@ mod remove;
 use coracle::{Engine, Image};
 
 use crate::fail::{Done, Fail};
+use crate::inspect;
 
 pub(crate) use archive::{LoadArgs, SaveArgs, load, save};
 pub(crate) use history::{HistoryArgs, history};
@@ -24,6 +25,7 @@ pub(crate) use remove::{RemoveArgs, remove};
 pub(crate) enum Command {
     History(HistoryArgs),
     Import(ImportArgs),
+    Inspect(InspectArgs),
     Load(LoadArgs),
     #[command(alias = "list")]
     Ls(ListArgs),
@@ -43,10 +45,23 @@ pub(crate) struct TagArgs {
     target: String,
 }
 
+/// Display detailed information on one or more images
+#[derive(clap::Args)]
+pub(crate) struct InspectArgs {
+    #[command(flatten)]
+    format: inspect::Format,
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<String>,
+}
+
 pub(crate) fn run(command: &Command) -> Done {
     match command {
         Command::History(args) => history(args),
         Command::Import(args) => import(args),
+        Command::Inspect(args) => {
+            let engine = Engine::open_default()?;
+            inspect::each(&args.images, &args.format, |name| inspect::image::describe(&find(&engine, name)?))
+        }
         Command::Load(args) => load(args),
         Command::Ls(args) => list(args),
         Command::Prune(args) => prune(args),

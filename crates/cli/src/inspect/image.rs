@@ -1,15 +1,123 @@
-//! Images as docker's JSON.
+//! Images as docker's JSON, under docker's names and in its order.
 
-use coracle::Image;
+use std::collections::BTreeMap;
 
+use coracle::{Image, ImageConfig, Nothing, RunConfig};
+
+use crate::fail::Fail;
 use crate::template::Value;
 
-/// What docker tells of an image, as far as the engine tells it.
-pub(crate) fn describe(image: &Image) -> Value {
-    Value::fields([
+/// What docker has for a time that nobody knows.
+const NEVER: &str = "0001-01-01T00:00:00Z";
+
+/// What docker tells of an image.
+pub(crate) fn describe(image: &Image) -> Result<Value, Fail> {
+    let config = image.config()?;
+    let comment = config.history.last().and_then(|step| step.comment().clone());
+    let mut fields: Vec<(&str, Value)> = vec![
         ("Id", image.id().into()),
         ("RepoTags", Value::list(image.names())),
-        ("Created", image.created().unwrap_or_default().into()),
+        ("RepoDigests", Value::list(digests(image))),
+        ("Parent", "".into()),
+        ("Comment", comment.unwrap_or_default().into()),
+        ("Created", image.created().unwrap_or_else(|| NEVER.into()).into()),
+        ("DockerVersion", "".into()),
+        ("Author", config.author.clone().unwrap_or_default().into()),
+        ("Config", run_config(&config.config)),
+        ("Architecture", config.architecture.to_string().into()),
+    ];
+    fields.extend(config.variant.clone().map(|variant| ("Variant", variant.into())));
+    fields.extend([
+        ("Os", config.os.to_string().into()),
         ("Size", image.size().into()),
-    ])
+        ("GraphDriver", driver(image)),
+        ("RootFS", root(&config)),
+        ("Metadata", Value::fields([("LastTagTime", named(image).into())])),
+    ]);
+    Ok(Value::fields(fields))
+}
+
+/// Names that mean this very image, one for each repository.
+fn digests(image: &Image) -> Vec<String> {
+    let names = image.names();
+    let mut digests: Vec<String> =
+        names.iter().filter_map(|name| name.rsplit_once(':')).map(|(name, _)| name.to_owned()).collect();
+    digests.dedup();
+    digests.iter().map(|name| format!("{name}@{}", image.digest())).collect()
+}
+
+fn named(image: &Image) -> String {
+    image.named().map_or_else(
+        || NEVER.into(),
+        |time| jiff::Timestamp::try_from(time).map_or_else(|_| NEVER.into(), |time| time.to_string()),
+    )
+}
+
+fn run_config(config: &RunConfig) -> Value {
+    let set = |set: &BTreeMap<String, Nothing>| match set.is_empty() {
+        true => Value::NoMap,
+        false => Value::map(set.keys().map(|key| (key, Value::map::<&str, Value>([])))),
+    };
+    let words = |words: &Option<Vec<String>>| words.as_ref().map_or(Value::NoList, Value::list);
+    // Go's nil where nothing is said.
+    let filled = |words: &[String]| if words.is_empty() { Value::NoList } else { Value::list(words) };
+    let mut fields: Vec<(&str, Value)> = vec![
+        ("Hostname", "".into()),
+        ("Domainname", "".into()),
+        ("User", config.user.as_str().into()),
+        ("AttachStdin", false.into()),
+        ("AttachStdout", false.into()),
+        ("AttachStderr", false.into()),
+    ];
+    if !config.exposed_ports.is_empty() {
+        fields.push(("ExposedPorts", set(&config.exposed_ports)));
+    }
+    fields.extend([
+        ("Tty", false.into()),
+        ("OpenStdin", false.into()),
+        ("StdinOnce", false.into()),
+        ("Env", filled(&config.env)),
+        ("Cmd", words(&config.cmd)),
+    ]);
+    if let Some(check) = &config.healthcheck {
+        fields.push(("Healthcheck", check.clone().into()));
+    }
+    let labels = if config.labels.is_empty() { Value::NoMap } else { (&config.labels).into() };
+    fields.extend([
+        ("Image", "".into()),
+        ("Volumes", set(&config.volumes)),
+        ("WorkingDir", config.working_dir.as_str().into()),
+        ("Entrypoint", words(&config.entrypoint)),
+        ("OnBuild", filled(&config.on_build)),
+        ("Labels", labels),
+    ]);
+    if !config.stop_signal.is_empty() {
+        fields.push(("StopSignal", config.stop_signal.as_str().into()));
+    }
+    if config.shell.is_some() {
+        fields.push(("Shell", words(&config.shell)));
+    }
+    Value::fields(fields)
+}
+
+/// Where the trees are, as overlay2 tells it.
+fn driver(image: &Image) -> Value {
+    let mut trees: Vec<String> = image.trees().iter().rev().map(|path| path.display().to_string()).collect();
+    let mut data = BTreeMap::new();
+    if !trees.is_empty() {
+        data.insert("UpperDir".to_owned(), trees.remove(0));
+    }
+    if !trees.is_empty() {
+        data.insert("LowerDir".to_owned(), trees.join(":"));
+    }
+    Value::fields([("Data", (&data).into()), ("Name", Value::from("overlay2"))])
+}
+
+fn root(config: &ImageConfig) -> Value {
+    let mut fields = vec![("Type", Value::from("layers"))];
+    let layers = config.rootfs.diff_ids();
+    if !layers.is_empty() {
+        fields.push(("Layers", Value::list(layers)));
+    }
+    Value::fields(fields)
 }

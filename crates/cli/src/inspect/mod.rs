@@ -66,7 +66,7 @@ pub(crate) fn run(args: &Args) -> Done {
         if wanted("image")
             && let Some(image) = known(engine.image(name))?
         {
-            return Ok(image::describe(&image));
+            return image::describe(&image);
         }
         if wanted("network")
             && let Some(network) = network::find(&engine, name)?

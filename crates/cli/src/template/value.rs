@@ -18,7 +18,6 @@ pub(crate) enum Value {
     NoList,
     Map(BTreeMap<String, Value>),
     /// A map that JSON has as `null`: Go's nil map.
-    #[cfg_attr(not(test), allow(dead_code))]
     NoMap,
     Struct(Struct),
     /// A method of one text; no part of the JSON.
