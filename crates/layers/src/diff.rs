@@ -10,6 +10,7 @@ use coracle_host::{Call, Dir, Kind};
 use rustix::fs::{AtFlags, FileType, OFlags, Stat};
 
 use crate::apply::{Attributes, is_reserved, is_whiteout, set_time};
+use crate::skip::Skip;
 use crate::tar::{Entry, Time, What, Writer, show};
 use crate::xattr::{is_opaque, os};
 use crate::{Context, Error, Result};
@@ -20,10 +21,14 @@ pub(crate) struct Packing<'a> {
     pub root: &'a Attributes,
     /// Times later than this are set to it (seconds since the epoch), in the tree, too.
     pub clamp: Option<i64>,
+    /// What was made only to be mounted over. With it the tree is left as it is, whatever it holds.
+    pub skip: Option<&'a Skip>,
+    /// It is a tree, not what changes one: names and attributes mean nothing but themselves.
+    pub plain: bool,
 }
 
-/// Writes the archive of the tree `upper`, which becomes what the archive says: sockets, which no archive can hold,
-/// are removed from it.
+/// Writes the archive of the tree `upper`, which becomes what the archive says, unless it is to be left as it is: sockets,
+/// which no archive can hold, are removed from it.
 pub(crate) fn pack<W: Write>(upper: &Dir, how: &Packing<'_>, out: &mut Writer<W>) -> Result<()> {
     let mut walk = Walk { how, out, links: HashMap::new() };
     let stat = rustix::fs::fstat(upper).call(|| format!("fstat({:?})", upper.path()))?;
@@ -33,22 +38,30 @@ pub(crate) fn pack<W: Write>(upper: &Dir, how: &Packing<'_>, out: &mut Writer<W>
     if !same {
         walk.add(b"./".to_vec(), What::Dir, &to)?;
     }
-    let mut levels = vec![Level::open(upper.clone(), Vec::new(), to.mtime)?];
-    // One level after another, without recursion: trees may be deeper than any stack.
-    while let Some(level) = levels.last_mut() {
-        let Some(name) = level.names.pop() else {
-            if level.touched {
-                set_time(&level.dir, b".", level.mtime)?;
-            }
-            levels.pop();
-            continue;
-        };
-        let path = [&level.prefix, name.as_slice()].concat();
-        if let Some(below) = walk.entry(level, &name, path)? {
-            levels.push(below);
-        }
+    let level = Level::open(upper.clone(), Vec::new(), to.mtime)?;
+    walk.levels(level)
+}
+
+/// Writes the archive of the entry `name` of `dir`, which is called `path` there, and of all below it.
+pub(crate) fn pack_entry<W: Write>(
+    dir: &Dir,
+    name: &[u8],
+    path: &[u8],
+    how: &Packing<'_>,
+    out: &mut Writer<W>,
+) -> Result<()> {
+    let mut walk = Walk { how, out, links: HashMap::new() };
+    let level = Level {
+        dir: dir.clone(),
+        prefix: Vec::new(),
+        names: Vec::new(),
+        mtime: Time::default(),
+        touched: false,
+    };
+    match walk.entry(&mut { level }, name, path.to_vec())? {
+        Some(below) => walk.levels(below),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 struct Level {
@@ -77,20 +90,47 @@ struct Walk<'a, W> {
 }
 
 impl<W: Write> Walk<'_, W> {
+    /// One level after another, without recursion: trees may be deeper than any stack.
+    fn levels(&mut self, first: Level) -> Result<()> {
+        let mut levels = vec![first];
+        while let Some(level) = levels.last_mut() {
+            let Some(name) = level.names.pop() else {
+                if level.touched {
+                    set_time(&level.dir, b".", level.mtime)?;
+                }
+                levels.pop();
+                continue;
+            };
+            let path = [&level.prefix, name.as_slice()].concat();
+            if let Some(below) = self.entry(level, &name, path)? {
+                levels.push(below);
+            }
+        }
+        Ok(())
+    }
+
     fn entry(&mut self, level: &mut Level, name: &[u8], path: Vec<u8>) -> Result<Option<Level>> {
         let dir = &level.dir;
         let stat = rustix::fs::statat(dir, os(name), AtFlags::SYMLINK_NOFOLLOW)
             .call(|| format!("stat({:?})", dir.path_of(os(name))))?;
-        if is_whiteout(&stat) {
+        if is_whiteout(&stat) && !self.how.plain {
             let path = [&level.prefix, b".wh.".as_slice(), name].concat();
             self.out.add(&Entry::new(path, What::File { size: 0 }, 0), &mut io::empty())?;
             return Ok(None);
         }
-        if is_reserved(name) {
+        if let Some(skip) = self.how.skip
+            && skip.takes(dir, name, &path, &stat)?
+        {
+            return Ok(None);
+        }
+        if is_reserved(name) && !self.how.plain {
             let text = format!("{}: a layer can't hold this name: it would mean a removal", show(&path));
             return Err(Error::invalid(text));
         }
         let kind = FileType::from_raw_mode(stat.st_mode);
+        if kind == FileType::Socket && self.how.skip.is_some() {
+            return Ok(None);
+        }
         if kind == FileType::Socket {
             dir.remove_file(os(name))?;
             level.touched = true;
@@ -133,7 +173,7 @@ impl<W: Write> Walk<'_, W> {
     fn directory(&mut self, dir: &Dir, name: &[u8], path: Vec<u8>, to: &Attributes) -> Result<Level> {
         let prefix = [&path, b"/".as_slice()].concat();
         self.add(prefix.clone(), What::Dir, to)?;
-        if is_opaque(dir, os(name))? {
+        if !self.how.plain && is_opaque(dir, os(name))? {
             let mark = [&prefix, b".wh..wh..opq".as_slice()].concat();
             self.out.add(&Entry::new(mark, What::File { size: 0 }, 0), &mut io::empty())?;
         }
@@ -141,8 +181,13 @@ impl<W: Write> Walk<'_, W> {
     }
 
     fn file(&mut self, dir: &Dir, name: &[u8], path: Vec<u8>, to: &Attributes) -> Result<()> {
-        let mut file = File::from(dir.file(os(name), OFlags::RDONLY, 0)?);
-        let size = rustix::fs::fstat(&file).call(|| format!("fstat({:?})", dir.path_of(os(name))))?.st_size;
+        // What was a file may be a pipe by now, where somebody works in the tree: opening that must not wait.
+        let mut file = File::from(dir.file(os(name), OFlags::RDONLY | OFlags::NONBLOCK, 0)?);
+        let stat = rustix::fs::fstat(&file).call(|| format!("fstat({:?})", dir.path_of(os(name))))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(Error::new(Kind::InUse, format!("{}: was replaced while it was read", show(&path))));
+        }
+        let size = stat.st_size;
         let entry = entry(path, What::File { size: size as u64 }, to);
         self.out.add(&entry, &mut file).context(|| format!("pack {}", entry.name()))
     }

@@ -1,8 +1,9 @@
 //! Layers: `layers/<chain id>/`, each a blob (its tar) and a tree (the directory that overlay takes).
 
-use std::io::Read;
+use std::io::{Read, Seek};
+use std::path::PathBuf;
 
-use coracle_host::{Dir, Kind, Lock, StagedDir, StagedFile};
+use coracle_host::{Call, Dir, Kind, Lock, StagedDir, StagedFile};
 use oci_spec::image::MediaType;
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +11,7 @@ use crate::apply::{self, Trust};
 use crate::blobs::Blob;
 use crate::compression::{Arrived, Compression, Incoming};
 use crate::diff::{self, Packing};
+use crate::skip::Skip;
 use crate::store::put;
 use crate::tar::{Archive, Writer};
 use crate::{ChainId, Context, DiffId, Digest, Error, Result, Store, json};
@@ -106,6 +108,8 @@ pub(crate) struct Taken<'a, R> {
 pub(crate) enum Keep<'a> {
     /// They are copied into this file.
     Copy(StagedFile),
+    /// They come from this file, which becomes the blob.
+    Whole(StagedFile),
     /// They come from this file of a directory of ours, which becomes the blob.
     Move(&'a Dir, &'a str),
     /// They come from a blob of the store.
@@ -199,6 +203,34 @@ impl Store {
             .context(|| format!("add layer from {:?}", dir.path_of(name)))
     }
 
+    /// A layer from a copy of an overlay's upper directory, which may be mounted and in use: nothing in it is changed. `mounted`
+    /// are paths where something was mounted: what was made there only for that is left out.
+    ///
+    /// # Errors
+    /// As of [`Store::add_layer_from_upper`]; `InUse` where a file shrank while it was read.
+    pub fn copy_layer_from_upper(
+        &self,
+        parent: Option<&ChainId>,
+        upper: &Dir,
+        mounted: &[PathBuf],
+    ) -> Result<Layer> {
+        self.copy_upper(parent, upper, mounted).context(|| format!("add layer from {:?}", upper.path()))
+    }
+
+    fn copy_upper(&self, parent: Option<&ChainId>, upper: &Dir, mounted: &[PathBuf]) -> Result<Layer> {
+        let root = apply::root_attributes(&self.hold(parent)?.trees)?;
+        let mut out = Writer::new(self.blobs.writer()?);
+        let skip = Skip::new(mounted);
+        let how = Packing { root: &root, clamp: None, skip: Some(&skip), plain: false };
+        diff::pack(upper, &how, &mut out)?;
+        let (file, blob) = out.finish()?.into_staged()?;
+        let written = || "dup(staged layer)";
+        let mut tar = file.file().try_clone().call(written)?;
+        tar.rewind().call(|| "lseek(staged layer)")?;
+        let (keep, expect) = (Keep::Whole(file), Some(blob.digest.into()));
+        self.take_in(parent, Taken { tar, keep, trust: Trust::Layer, expect, expect_blob: None })
+    }
+
     fn take_upper(
         &self,
         parent: Option<&ChainId>,
@@ -210,7 +242,8 @@ impl Store {
         let below = self.hold(parent)?;
         let root = apply::root_attributes(&below.trees)?;
         let mut out = Writer::new(self.blobs.writer()?);
-        diff::pack(&upper, &Packing { root: &root, clamp: options.clamp_mtime }, &mut out)?;
+        let how = Packing { root: &root, clamp: options.clamp_mtime, skip: None, plain: false };
+        diff::pack(&upper, &how, &mut out)?;
         let (file, blob) = out.finish()?.into_staged()?;
         let diff_id = DiffId::from(blob.digest);
         let layer = Layer {
@@ -241,10 +274,11 @@ impl Store {
         let below = self.hold(parent)?;
         let staged = self.staging.dir()?;
         let tree = staged.dir().make_new(HOME, 0o700)?.make_new(FS, 0o755)?;
-        let (copy, moved) = match keep {
-            Keep::Copy(file) => (Some(file), None),
-            Keep::Move(dir, name) => (None, Some((dir, name))),
-            Keep::Stored => (None, None),
+        let (copy, whole, moved) = match keep {
+            Keep::Copy(file) => (Some(file), None, None),
+            Keep::Whole(file) => (None, Some(file), None),
+            Keep::Move(dir, name) => (None, None, Some((dir, name))),
+            Keep::Stored => (None, None, None),
         };
         let mut archive = Archive::new(Incoming::new(tar, copy)?);
         if trust == Trust::Import {
@@ -275,7 +309,7 @@ impl Store {
         if let Some((dir, name)) = moved {
             self.blobs.adopt(dir, name, &blob)?;
         }
-        self.publish(&staged, kept, layer)
+        self.publish(&staged, kept.or(whole), layer)
     }
 
     /// Puts the filled [`HOME`] of a staged directory under its chain id: durable first, the blob before the tree,

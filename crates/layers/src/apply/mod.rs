@@ -38,7 +38,8 @@ pub(crate) fn unpack(
     let like = lower::root(lowers)?;
     attributes::set(root, b".", &like, false)?;
     places.times.insert(Vec::new(), like.mtime);
-    let mut unpacker = Unpacker { places, trust, chunk: vec![0; CHUNK], root_is_opaque: false };
+    let into = Into::default();
+    let mut unpacker = Unpacker { places, trust, into, chunk: vec![0; CHUNK], root_is_opaque: false };
     while let Some(entry) = archive.next()? {
         unpacker.entry(&entry, archive).context(|| format!("entry {}", entry.name()))?;
     }
@@ -48,9 +49,34 @@ pub(crate) fn unpack(
     unpacker.places.finish()
 }
 
+/// Where in a tree that is there already.
+#[derive(Default)]
+pub(crate) struct Into {
+    /// The directory that names start from: real components, no links.
+    pub prefix: Vec<Vec<u8>>,
+    /// Who is to own all that is made, if not who the archive says.
+    pub owner: Option<(u32, u32)>,
+}
+
+/// Unpacks all of `archive` into a tree that is there already. What is there stays, but for what the archive replaces.
+pub(crate) fn unpack_into(
+    archive: &mut Archive<impl Read>,
+    root: &Dir,
+    into: Into,
+    trust: Trust,
+) -> Result<()> {
+    let places = Places::new(root, &[], trust);
+    let mut unpacker = Unpacker { places, trust, into, chunk: vec![0; CHUNK], root_is_opaque: false };
+    while let Some(entry) = archive.next()? {
+        unpacker.entry(&entry, archive).context(|| format!("entry {}", entry.name()))?;
+    }
+    unpacker.places.finish()
+}
+
 struct Unpacker<'a> {
     places: Places<'a>,
     trust: Trust,
+    into: Into,
     chunk: Vec<u8>,
     root_is_opaque: bool,
 }
@@ -60,9 +86,9 @@ impl Unpacker<'_> {
         let layered = !self.places.lowers.is_empty();
         match name::target(&entry.path, self.trust)? {
             Target::Root if entry.what == What::Dir => {
-                let root = self.places.root().clone();
-                attributes::set(&root.dir, b".", &attributes_of(entry), false)?;
-                self.places.times.insert(Vec::new(), entry.mtime);
+                let root = self.dir(&[], true)?;
+                attributes::set(&root.dir, b".", &self.attributes_of(entry), false)?;
+                self.places.times.insert(root.real.clone(), entry.mtime);
                 Ok(())
             }
             Target::Root => Err(Error::invalid("the root can only be a directory")),
@@ -83,14 +109,29 @@ impl Unpacker<'_> {
             },
             Target::Whiteout(..) | Target::Opaque(_) | Target::Nothing => Ok(()),
             Target::Entry(parent, name) => {
-                let place = self.places.dir(&parent, true)?;
+                let place = self.dir(&parent, true)?;
                 self.make(&place, name, entry, data)
             }
         }
     }
 
+    /// The directory that a path in the archive leads to.
+    fn dir(&mut self, path: &[&[u8]], make: bool) -> Result<Rc<Place>> {
+        if self.into.prefix.is_empty() && !path.is_empty() {
+            return self.places.dir(path, make);
+        }
+        let whole: Vec<&[u8]> = self.into.prefix.iter().map(Vec::as_slice).chain(path.iter().copied()).collect();
+        match whole.is_empty() {
+            true => Ok(self.places.root().clone()),
+            false => self.places.dir(&whole, make),
+        }
+    }
+
     fn make(&mut self, place: &Rc<Place>, name: &[u8], entry: &Entry, data: &mut impl Read) -> Result<()> {
-        let to = attributes_of(entry);
+        let to = self.attributes_of(entry);
+        if self.trust.literal() && entry.what != What::Dir && self.is_dir(place, name)? {
+            return Err(Error::invalid("cannot overwrite directory with non-directory"));
+        }
         let dir = &place.dir;
         let at = || dir.path_of(os(name));
         match &entry.what {
@@ -137,6 +178,9 @@ impl Unpacker<'_> {
         match create() {
             Err(Errno::EXIST) => {
                 if !self.is_dir(place, name)? {
+                    if self.trust.literal() {
+                        return Err(Error::invalid("cannot overwrite non-directory with directory"));
+                    }
                     self.instead(place, name, create, "mkdir")?;
                     instead = true;
                 }
@@ -155,7 +199,7 @@ impl Unpacker<'_> {
         let Some(last) = path.pop() else {
             return Err(Error::invalid("a hard link to the root directory"));
         };
-        let source = self.places.dir(&path, false).context(|| format!("hard link to {shown}"))?;
+        let source = self.dir(&path, false).context(|| format!("hard link to {shown}"))?;
         if source.real == place.real && last == name {
             return Err(Error::invalid("a hard link to itself"));
         }
@@ -208,9 +252,17 @@ impl Unpacker<'_> {
         Ok(made.call(|| format!("{call}({:?})", place.dir.path_of(os(name))))?)
     }
 
+    fn attributes_of(&self, entry: &Entry) -> Attributes {
+        let xattrs = entry.xattrs.iter().filter(|(name, _)| !is_overlay(name)).cloned().collect();
+        let (uid, gid) = self.into.owner.unwrap_or((entry.uid, entry.gid));
+        Attributes { mode: entry.mode, uid, gid, mtime: entry.mtime, xattrs }
+    }
+
     fn is_dir(&self, place: &Place, name: &[u8]) -> Result<bool> {
-        let stat = rustix::fs::statat(&place.dir, os(name), AtFlags::SYMLINK_NOFOLLOW)
-            .call(|| format!("stat({:?})", place.dir.path_of(os(name))))?;
+        let stat = match rustix::fs::statat(&place.dir, os(name), AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => return Ok(false),
+            other => other.call(|| format!("stat({:?})", place.dir.path_of(os(name))))?,
+        };
         Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
     }
 
@@ -244,9 +296,4 @@ impl Unpacker<'_> {
         }
         Ok(())
     }
-}
-
-fn attributes_of(entry: &Entry) -> Attributes {
-    let xattrs = entry.xattrs.iter().filter(|(name, _)| !is_overlay(name)).cloned().collect();
-    Attributes { mode: entry.mode, uid: entry.uid, gid: entry.gid, mtime: entry.mtime, xattrs }
 }

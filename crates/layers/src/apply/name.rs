@@ -16,6 +16,22 @@ pub(crate) enum Trust {
     /// A root file system that somebody hands in: absolute names and links that lead out are refused. A tar of a tree
     /// has neither; whoever wrote them wanted something else.
     Import,
+    /// What is copied into a tree whose links mean that tree: names mean only themselves, and links are followed inside.
+    CopyIn,
+    /// The same into a directory of this host: links that lead out of it are refused.
+    CopyOut,
+}
+
+impl Trust {
+    /// Whether links that lead out of the root are refused.
+    pub fn confined(self) -> bool {
+        matches!(self, Trust::Import | Trust::CopyOut)
+    }
+
+    /// Whether names are only names, not marks of what is removed.
+    pub fn literal(self) -> bool {
+        matches!(self, Trust::CopyIn | Trust::CopyOut)
+    }
 }
 
 /// A member's place: directory components, and what is to happen to the last one.
@@ -54,6 +70,9 @@ pub(super) fn target(path: &[u8], trust: Trust) -> Result<Target<'_>> {
     let Some(last) = parts.pop() else {
         return Ok(Target::Root);
     };
+    if trust.literal() {
+        return Ok(Target::Entry(parts, last));
+    }
     if parts.iter().any(|part| part.starts_with(META)) {
         return Ok(Target::Nothing);
     }

@@ -82,7 +82,7 @@ impl<'a> Places<'a> {
         let mut links = MOST_LINKS;
         while let Some(name) = todo.pop() {
             if name == b".." {
-                if here.real.is_empty() && self.trust == Trust::Import {
+                if here.real.is_empty() && self.trust.confined() {
                     return Err(self.leads_out(&key));
                 }
                 let above = here.real.len().saturating_sub(1);
@@ -102,7 +102,7 @@ impl<'a> Places<'a> {
                         Error::invalid(format!("{} goes through too many links", show(&key)))
                     })?;
                     if target.starts_with(b"/") {
-                        if self.trust == Trust::Import {
+                        if self.trust.confined() {
                             return Err(self.leads_out(&key));
                         }
                         here = self.root.clone();
@@ -199,7 +199,7 @@ impl<'a> Places<'a> {
     /// A directory that the archive implies. It stands in front of the one below, so it must look like it.
     fn make(&mut self, here: &Place, name: &[u8], like: &Attributes) -> Result<Dir> {
         // Only a link's target can still say so.
-        if is_reserved(name) {
+        if is_reserved(name) && !self.trust.literal() {
             let text = format!("{} marks a removal and can't be a directory", show(name));
             return Err(Error::invalid(text));
         }
