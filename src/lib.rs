@@ -65,6 +65,7 @@ mod worker;
 pub use build::Built;
 pub use container::supervise;
 pub use container::{
+    CommitSpec, CopyOptions,
     Container, ContainerSpec, ExecSpec, Health, HealthCheck, HealthStatus, LogEntry, LogLimits, LogQuery,
     Logs, Mount, Output, Probe, Propagation, Ready, Recursion, Restart, Source, StartPlan, State, Status,
     Stream, Streams,
@@ -74,7 +75,7 @@ pub use coracle_build::{
     Place, Reason, RunConfig, StepReport, Unpacked,
 };
 pub use coracle_host::{Exit, Kind};
-pub use coracle_layers::Capture;
+pub use coracle_layers::{Capture, Change, ChangeKind};
 pub use coracle_net::{Attached, NetworkSpec};
 pub use coracle_volume::VolumeSpec;
 pub use engine::Engine;

@@ -128,7 +128,7 @@ impl Service for Stack {
 }
 
 /// The files in `/etc` that every container has of its own.
-const FILES: [&str; 3] = ["hosts", "hostname", "resolv.conf"];
+pub(crate) const FILES: [&str; 3] = ["hosts", "hostname", "resolv.conf"];
 
 /// Adds the mounts of a container's own files to its plan.
 pub(crate) fn plan_files(plan: &mut Plan) -> Result<()> {

@@ -3,7 +3,9 @@
 mod about;
 mod attach;
 mod check;
+mod commit;
 mod control;
+mod copy;
 mod desk;
 mod exec;
 mod handle;
@@ -28,6 +30,8 @@ mod supervisor;
 mod tmpfs;
 
 pub use attach::Streams;
+pub use commit::CommitSpec;
+pub use copy::CopyOptions;
 pub use coracle_runtime::{LogEntry, LogLimits, Stream};
 pub use exec::ExecSpec;
 pub use handle::Container;

@@ -6,6 +6,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::fail::{Done, Fail};
 use crate::{
+    commit, cp, diff, export,
     attach, build, dialect, events, exec, images, inspect, kill, logs, network, port, ps, refuse, rename, rm,
     run, start, version, volume,
 };
@@ -26,6 +27,10 @@ pub(crate) enum Command {
     Port(port::Args),
     Ps(ps::Args),
     Build(Box<build::Args>),
+    Commit(commit::Args),
+    Cp(cp::Args),
+    Diff(diff::Args),
+    Export(export::Args),
     Images(images::ListArgs),
     Logs(logs::Args),
     Start(start::Args),
@@ -89,6 +94,10 @@ pub(crate) fn dispatch(command: Command) -> Done {
         Command::Port(args) => port::run(&args),
         Command::Ps(args) => ps::run(&args),
         Command::Build(args) => build::run(&args),
+        Command::Commit(args) => commit::run(&args),
+        Command::Cp(args) => cp::run(&args),
+        Command::Diff(args) => diff::run(&args),
+        Command::Export(args) => export::run(&args),
         Command::Images(args) => images::list(&args),
         Command::Logs(args) => logs::run(&args),
         Command::Start(args) => start::run(&args),

@@ -13,11 +13,15 @@
 mod attach;
 mod build;
 mod cli;
+mod commit;
+mod cp;
 mod dialect;
+mod diff;
 mod each;
 mod env;
 mod events;
 mod exec;
+mod export;
 mod fail;
 mod filter;
 mod images;

@@ -71,8 +71,7 @@ const FLAGS: &[(&str, &str)] = &[
 const VERBS: &[(&str, &str)] = &[
     (
         "",
-        "builder buildx checkpoint commit compose config container context cp create diff export \
-         info login logout manifest node pause plugin pull push search \
+        "builder buildx checkpoint compose config container context create info login logout manifest node pause plugin pull push search \
          secret service stack stats swarm system top trust unpause update",
     ),
     ("network", "connect disconnect prune"),
@@ -183,8 +182,8 @@ fn has(words: &str, word: &str) -> bool {
 fn wrong_count(verb: &str) -> Fail {
     let wants = match verb {
         "exec" => "at least 2 arguments",
-        "tag" | "image tag" => "2 arguments",
-        "logs" | "network create" | "build" | "history" | "image history" => "1 argument",
+        "tag" | "image tag" | "cp" => "2 arguments",
+        "logs" | "diff" | "export" | "network create" | "build" | "history" | "image history" => "1 argument",
         "volume create" | "images" | "image ls" => "at most 1 argument",
         "ps" | "network ls" | "volume ls" | "version" | "load" | "image load" | "image prune" => {
             "no arguments"

@@ -117,12 +117,16 @@ impl Walk {
             return Ok(());
         }
         let joined = path.join(OsStr::new("/"));
-        if below.entry.is_none() && self.skip.takes(&level.upper, name.as_bytes(), joined.as_bytes(), &stat)? {
+        if below.entry.is_none()
+            && self.skip.takes(&level.upper, name.as_bytes(), joined.as_bytes(), &stat)?
+        {
             return Ok(());
         }
         match &below.entry {
             None => self.changes.insert(path.clone(), ChangeKind::Added),
-            Some((dir, old)) if differ(old, &stat) || attributes_differ(dir, &level.upper, name, old, &stat)? => {
+            Some((dir, old))
+                if differ(old, &stat) || attributes_differ(dir, &level.upper, name, old, &stat)? =>
+            {
                 self.changes.insert(path.clone(), ChangeKind::Changed)
             }
             Some(_) => None,

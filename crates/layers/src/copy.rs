@@ -72,8 +72,8 @@ impl Store {
     pub fn export(&self, layers: &[ChainId], upper: &Dir, out: impl Write) -> Result<()> {
         let export = || -> Result<()> {
             let view = self.view(layers, upper)?;
-            let root = Root::new(view.mount.as_fd(), "file system")
-                .open("/", OFlags::RDONLY | OFlags::DIRECTORY)?;
+            let root =
+                Root::new(view.mount.as_fd(), "file system").open("/", OFlags::RDONLY | OFlags::DIRECTORY)?;
             let mut writer = Writer::new(out);
             let plain = Attributes::default_dir();
             let how = Packing { root: &plain, clamp: None, skip: Some(&Skip::default()), plain: true };

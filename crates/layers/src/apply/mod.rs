@@ -120,7 +120,8 @@ impl Unpacker<'_> {
         if self.into.prefix.is_empty() && !path.is_empty() {
             return self.places.dir(path, make);
         }
-        let whole: Vec<&[u8]> = self.into.prefix.iter().map(Vec::as_slice).chain(path.iter().copied()).collect();
+        let whole: Vec<&[u8]> =
+            self.into.prefix.iter().map(Vec::as_slice).chain(path.iter().copied()).collect();
         match whole.is_empty() {
             true => Ok(self.places.root().clone()),
             false => self.places.dir(&whole, make),
