@@ -132,7 +132,8 @@ impl Walk {
             Some(_) => None,
         };
         if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
-            let opaque = is_opaque(&level.upper, name)?;
+            // In a directory that hides all, others need no mark to do so, too.
+            let opaque = level.opaque || is_opaque(&level.upper, name)?;
             todo.push(Level { upper: level.upper.dir(name)?, lowers: below.dirs, path, opaque });
         }
         Ok(())

@@ -3,6 +3,8 @@
 mod archive;
 mod archive_oracle;
 mod capture;
+mod changes;
+mod copy;
 mod fuzz;
 mod hostile;
 mod images;
