@@ -13,7 +13,7 @@ use rustix::fs::OFlags;
 use self::plan::{Source, destination};
 use self::resolve::{Place, resolve};
 use super::handle::{Container, locked};
-use super::launch::places;
+use super::places::in_order;
 use super::record::{LOCK, UPPER, WORK};
 use crate::Kind;
 use crate::error::{Doing, Error, Result};
@@ -224,7 +224,7 @@ impl Container {
         };
         let root = Root::new(mount.mount.as_fd(), "container's root")
             .open("/", OFlags::RDONLY | OFlags::DIRECTORY)?;
-        let unmounted = places(&self.record).iter().map(|wanted| wanted.at.to_owned()).collect();
+        let unmounted = in_order(&self.record).iter().map(|mount| mount.at.clone()).collect();
         Ok(Tree { root, unmounted, _mount: Some(mount), _lock: lock })
     }
 }

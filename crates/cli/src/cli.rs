@@ -6,9 +6,8 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::fail::{Done, Fail};
 use crate::{
-    commit, cp, diff, export,
-    attach, build, dialect, events, exec, images, inspect, kill, logs, network, port, ps, refuse, rename, rm,
-    run, start, version, volume,
+    attach, build, commit, cp, dialect, diff, events, exec, export, images, inspect, kill, logs, network,
+    port, ps, refuse, rename, rm, run, start, version, volume,
 };
 
 /// A container engine without a daemon, with docker's command line.
