@@ -71,7 +71,8 @@ const FLAGS: &[(&str, &str)] = &[
 const VERBS: &[(&str, &str)] = &[
     (
         "",
-        "builder buildx checkpoint compose config container context create info login logout manifest node pause plugin pull push search \
+        "builder buildx checkpoint compose config container context create info login logout manifest node pause \
+         plugin pull push search \
          secret service stack stats swarm system top trust unpause update",
     ),
     ("network", "connect disconnect prune"),
