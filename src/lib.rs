@@ -76,7 +76,7 @@ pub use coracle_build::{
 pub use coracle_host::{Exit, Kind};
 pub use coracle_layers::{Capture, Change, ChangeKind};
 pub use coracle_net::{Attached, NetworkSpec};
-pub use coracle_volume::VolumeSpec;
+pub use coracle_volume::{Filter as VolumeFilter, Usage as VolumeUsage, VolumeSpec};
 pub use engine::Engine;
 pub use error::{Error, Result};
 pub use events::{EngineEvent, Events};

@@ -174,7 +174,7 @@ pub(crate) mod tests {
             ("run --rm=maybe i", 125, "invalid argument \"maybe\" for \"--rm\""),
             ("run --ip 10.1 i", 125, "invalid argument \"10.1\" for \"--ip\""),
             ("exec -d c true", 125, "exec -d: not supported yet"),
-            ("volume inspect --format x v", 125, "volume inspect --format: not supported yet"),
+            ("volume ls --cluster", 125, "volume ls --cluster: not supported yet"),
             ("run", 1, "'coracle run' requires at least 1 argument"),
             ("exec c", 1, "'coracle exec' requires at least 2 arguments"),
             ("rm", 1, "'coracle rm' requires at least 1 argument"),

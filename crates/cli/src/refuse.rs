@@ -52,10 +52,8 @@ const FLAGS: &[(&str, &str)] = &[
     ("import", "--platform"),
     ("network create", "--config-from --config-only --ingress --ipam-driver --ipam-opt --ipv4 --scope"),
     ("network inspect", "-v --verbose"),
-    ("volume create", "-o --opt --availability --group --scope --sharing --type"),
-    ("volume ls", "-f --filter --format --cluster"),
-    ("volume inspect", "-f --format"),
-    ("volume prune", "--filter"),
+    ("volume create", "--availability --group --scope --sharing --type"),
+    ("volume ls", "--cluster"),
     ("history", "--platform"),
     ("save", "--platform"),
     ("load", "--platform"),
@@ -185,6 +183,7 @@ fn wrong_count(verb: &str) -> Fail {
         "exec" => "at least 2 arguments",
         "tag" | "image tag" | "cp" => "2 arguments",
         "logs" | "diff" | "export" | "network create" | "build" | "history" | "image history" => "1 argument",
+        "volume clone" | "volume snapshot" => "1 or 2 arguments",
         "volume create" | "images" | "image ls" => "at most 1 argument",
         "ps" | "network ls" | "volume ls" | "version" | "load" | "image load" | "image prune" => {
             "no arguments"

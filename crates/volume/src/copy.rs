@@ -125,6 +125,12 @@ impl Copier<'_> {
     }
 }
 
+/// Makes one directory look like another one.
+pub(crate) fn dress_dir(from: &Dir, to: &Dir) -> Result<()> {
+    let stat = fstat(from).call(|| format!("fstat({:?})", from.path()))?;
+    dress(from, to, &stat, from.path(), to.path())
+}
+
 /// Owner, mode, attributes and times of what is open. In this order: chown(2) takes set-user-id bits and
 /// capabilities away, and anything changes the times.
 fn dress(from: impl AsFd, to: impl AsFd, stat: &Stat, source: &Path, target: &Path) -> Result<()> {

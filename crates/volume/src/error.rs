@@ -52,6 +52,14 @@ pub enum Error {
         /// The living borrowers, as they named themselves.
         users: Vec<String>,
     },
+    /// It never changes again, and was to be written in.
+    #[error("volume `{name}`: {what}")]
+    Frozen {
+        /// The volume.
+        name: String,
+        /// What can be done instead.
+        what: String,
+    },
     /// What is stored is not what was written.
     #[error("volume `{name}`: {path:?}: {why}")]
     Corrupt {
@@ -81,6 +89,7 @@ impl Error {
             Error::NotFound { .. } => Kind::NotFound,
             Error::AlreadyExists { .. } => Kind::AlreadyExists,
             Error::InUse { .. } => Kind::InUse,
+            Error::Frozen { .. } => Kind::Denied,
             Error::Corrupt { .. } => Kind::Corrupt,
             Error::Host { cause, .. } => cause.kind(),
         }

@@ -25,7 +25,8 @@
 //! What matters here: [`Volumes`] (a directory of them), [`VolumeSpec`] (what is wanted), [`Volume`], [`Terms`] (how it is
 //! borrowed: read-only, a part of it, filled from an image before), [`Loan`]; [`Filter`] and [`Pruned`] for those who
 //! tidy up. A volume without a name of its own may have an owner ([`Volumes::create_for`]) and is found when that is no
-//! more ([`Volumes::reclaim`]). [`Volumes::clone_volume`] makes one that begins as another one is.
+//! more ([`Volumes::reclaim`]). [`Volumes::clone_volume`] makes one that begins as another one is: at once and without
+//! a copy where that one is frozen ([`Volumes::freeze`]), which a test harness wants of a prepared database.
 //!
 //! # On disk
 //!
@@ -33,6 +34,8 @@
 //! volumes/<name>/
 //! ├── record        JSON: name, created, labels, driver, anonymous, options; never changes
 //! ├── data/         what the borrowers see; usable by other tools
+//! ├── upper/, work/ instead of data/: what differs from the frozen volume that the record names as base
+//! ├── frozen        empty: nobody writes in it any more
 //! ├── users/<id>    who borrowed; locked by the borrower: an unlocked one is history
 //! ├── owner         whom it goes with; only where it has an owner
 //! ├── seeded        empty: it was filled from a seed, and never will be again
@@ -55,6 +58,8 @@ mod copy;
 mod data;
 mod error;
 mod filter;
+mod frozen;
+mod layered;
 mod loan;
 mod local;
 mod prune;

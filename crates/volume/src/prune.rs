@@ -6,7 +6,7 @@ use rustix::io::Errno;
 use crate::error::During;
 use crate::filter::matches;
 use crate::volume::{LOCK, users};
-use crate::{Error, Filter, Result, Volume, Volumes};
+use crate::{Error, Filter, Result, Volume, Volumes, frozen};
 
 /// What was removed.
 #[derive(Debug, Default)]
@@ -18,6 +18,15 @@ pub struct Pruned {
     pub freed: u64,
     /// What could not be looked at or removed; the others were.
     pub failed: Vec<Error>,
+}
+
+/// What came of removing one.
+enum Removed {
+    /// It is gone, and took this many bytes.
+    Yes(u64),
+    No,
+    /// Others begin as it is.
+    ForOthers,
 }
 
 impl Volumes {
@@ -79,42 +88,55 @@ impl Volumes {
 
     fn remove_those(&self, wanted: impl Fn(&Volume) -> Result<bool>) -> Result<Pruned> {
         let mut pruned = Pruned::default();
-        for volume in self.list()? {
-            match volume.and_then(|volume| Ok(self.remove_if(&volume, &wanted)?.map(|freed| (volume, freed))))
-            {
-                Ok(Some((volume, freed))) => {
-                    pruned.removed.push(volume.name().to_owned());
-                    pruned.freed += freed;
+        loop {
+            let before = pruned.removed.len();
+            let mut kept = false;
+            pruned.failed.clear();
+            for volume in self.list()? {
+                let removed = volume.and_then(|volume| Ok((self.remove_if(&volume, &wanted)?, volume)));
+                match removed {
+                    Ok((Removed::Yes(freed), volume)) => {
+                        pruned.removed.push(volume.name().to_owned());
+                        pruned.freed += freed;
+                    }
+                    Ok((Removed::ForOthers, _)) => kept = true,
+                    Ok((Removed::No, _)) => {}
+                    Err(error) => pruned.failed.push(error),
                 }
-                Ok(None) => {}
-                Err(error) => pruned.failed.push(error),
+            }
+            // What others began as may go when those have gone.
+            if !kept || pruned.removed.len() == before {
+                pruned.removed.sort();
+                return Ok(pruned);
             }
         }
-        Ok(pruned)
     }
 
     /// Removes it if it is `wanted` and nobody has it or is about to; what it took, if so.
-    fn remove_if(&self, volume: &Volume, wanted: impl Fn(&Volume) -> Result<bool>) -> Result<Option<u64>> {
+    fn remove_if(&self, volume: &Volume, wanted: impl Fn(&Volume) -> Result<bool>) -> Result<Removed> {
         // First without the gate, in which nobody should stand who has nothing to do there.
         if !wanted(volume)? {
-            return Ok(None);
+            return Ok(Removed::No);
         }
         let act = "prune";
         let gate = match Lock::try_exclusive(volume.dir(), LOCK) {
             Ok(Some(gate)) => gate,
             // Somebody is borrowing or filling it.
-            Ok(None) => return Ok(None),
-            Err(error) if error.errno() == Some(Errno::NOENT) => return Ok(None),
+            Ok(None) => return Ok(Removed::No),
+            Err(error) if error.errno() == Some(Errno::NOENT) => return Ok(Removed::No),
             Err(cause) => return Err(cause).during(act, volume.name()),
         };
         if !volume.is_there().during(act, volume.name())?
             || !users(volume.dir()).during(act, volume.name())?.is_empty()
             || !wanted(volume)?
         {
-            return Ok(None);
+            return Ok(Removed::No);
+        }
+        if !frozen::dependents(self, volume.name(), volume.dir())?.is_empty() {
+            return Ok(Removed::ForOthers);
         }
         let freed = volume.usage()?.bytes;
         self.trash(volume.name(), gate).during(act, volume.name())?;
-        Ok(Some(freed))
+        Ok(Removed::Yes(freed))
     }
 }

@@ -23,6 +23,9 @@ pub(crate) struct Record {
     pub(crate) anonymous: bool,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) options: BTreeMap<String, String>,
+    /// The frozen volume that it began as, and whose files it still shows where it has none of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) base: Option<String>,
 }
 
 impl Record {
@@ -89,7 +92,8 @@ mod tests {
                 false => BTreeMap::new(),
             };
             let driver = LOCAL.to_owned();
-            let record = Record { name: name.clone(), created, labels, driver, anonymous, options };
+            let base = anonymous.then(|| "golden".to_owned());
+            let record = Record { name: name.clone(), created, labels, driver, anonymous, options, base };
             prop_assert_eq!(Record::parse(&record.to_bytes(), &name), Ok(record));
         }
     }

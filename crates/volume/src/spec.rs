@@ -13,6 +13,7 @@ pub struct VolumeSpec {
     name: Option<String>,
     drawn: bool,
     driver: Option<String>,
+    base: Option<String>,
     labels: BTreeMap<String, String>,
     options: BTreeMap<String, String>,
 }
@@ -58,6 +59,15 @@ impl VolumeSpec {
         self
     }
 
+    /// It begins as the frozen volume of this name ([`crate::Volumes::freeze`]) and shows that one's files wherever it has
+    /// none of its own: made at once, however big that is. As long as it is there its base can't be removed, and it
+    /// can be borrowed by one at a time.
+    #[must_use]
+    pub fn base(mut self, frozen: impl Into<String>) -> VolumeSpec {
+        self.base = Some(frozen.into());
+        self
+    }
+
     /// Whether the volume has no name of its own.
     pub fn is_anonymous(&self) -> bool {
         self.drawn || self.name.is_none()
@@ -76,6 +86,10 @@ impl VolumeSpec {
         &self.options
     }
 
+    pub(crate) fn base_name(&self) -> Option<&str> {
+        self.base.as_deref()
+    }
+
     pub(crate) fn backing(&self) -> Backing {
         Backing::parse(&self.options).unwrap_or(Backing::Data)
     }
@@ -88,6 +102,12 @@ impl VolumeSpec {
         let mut problems = Vec::new();
         if let Some(name) = &self.name {
             problems.extend(wrong_with(name).map(str::to_owned));
+        }
+        if let Some(base) = &self.base {
+            problems.extend(wrong_with(base).map(|why| format!("its base {base:?}: {why}")));
+            if !self.options.is_empty() {
+                problems.push("one that begins as another takes no options".to_owned());
+            }
         }
         if self.labels.contains_key("") {
             problems.push("a label has an empty key".to_owned());

@@ -13,7 +13,7 @@ use crate::error::During;
 use crate::loan::{self, Loan, User};
 use crate::local::Backing;
 use crate::record::Record;
-use crate::{Error, Result, Terms, Usage, seed, walk};
+use crate::{Error, Result, Terms, Usage, layered, seed, walk};
 
 pub(crate) const RECORD: &str = "record";
 pub(crate) const DATA: &str = "data";
@@ -21,6 +21,9 @@ pub(crate) const USERS: &str = "users";
 pub(crate) const LOCK: &str = "lock";
 pub(crate) const SEEDED: &str = "seeded";
 pub(crate) const OWNER: &str = "owner";
+pub(crate) const FROZEN: &str = "frozen";
+pub(crate) const UPPER: &str = "upper";
+pub(crate) const WORK: &str = "work";
 
 /// A volume as it was found. Having one keeps nobody from removing it; a [`Loan`] does. It keeps the staging corner of
 /// the [`crate::Volumes`] that it came from. Cheap to clone but for its labels.
@@ -63,9 +66,20 @@ impl Volume {
         self.record.anonymous
     }
 
-    /// The path of its data on this host (docker's *mountpoint*), for other tools.
+    /// The path of its data on this host (docker's *mountpoint*), for other tools. Of one that began as another
+    /// ([`Volume::base`]) only what differs is there, as overlayfs keeps it; all of it is seen through a loan.
     pub fn path(&self) -> PathBuf {
-        self.dir.path_of(DATA)
+        self.dir.path_of(self.place())
+    }
+
+    /// The frozen volume that it began as, and whose files it shows where it has none of its own.
+    pub fn base(&self) -> Option<&str> {
+        self.record.base.as_deref()
+    }
+
+    /// The directory of its own files.
+    fn place(&self) -> &'static str {
+        if self.record.base.is_some() { UPPER } else { DATA }
     }
 
     /// Who borrows it now, in any process, as they named themselves; sorted.
@@ -102,12 +116,12 @@ impl Volume {
         .during("disown", self.name())
     }
 
-    /// How much is in its directory. What options have put elsewhere is not.
+    /// How much is in its directory. What options have put elsewhere is not, nor what it shares with its base.
     ///
     /// # Errors
     /// `NotFound` (of the host's call) when it was removed meanwhile; else as of openat(2) and fstatat(2).
     pub fn usage(&self) -> Result<Usage> {
-        self.dir.dir(DATA).and_then(|data| walk::usage(&data)).during("measure", self.name())
+        self.dir.dir(self.place()).and_then(|data| walk::usage(&data)).during("measure", self.name())
     }
 
     /// Lends it. `user` says to people who borrows, for the refusal that somebody who wants to remove the volume
@@ -135,7 +149,8 @@ impl Volume {
     /// # Errors
     /// As of [`Volume::lend`]. `Invalid` for terms that can't be met, such as a subpath that leads out; `NotFound` for one
     /// that is not there; `InUse` for a volume in memory that somebody has already; `Exhausted` where there is no room
-    /// for the seed: the volume is empty then.
+    /// for the seed: the volume is empty then. `InUse`, too, for one that began as another and is lent; `Denied` to write
+    /// in a frozen one.
     pub fn lend_on(&self, user: &str, terms: &Terms) -> Result<Loan> {
         let invalid = |problems| Error::Invalid { name: self.name().to_owned(), problems };
         match terms.problems() {
@@ -146,14 +161,18 @@ impl Volume {
         let gone = || Error::NotFound { act: "lend", name: self.name().to_owned() };
         let during = |result: coracle_host::Result<_>| result.during("lend", self.name());
         let mut seeded = false;
-        let seed = terms.seed.as_ref().filter(|_| backing == Backing::Data);
+        let plain = backing == Backing::Data && self.record.base.is_none();
+        let seed = terms.seed.as_ref().filter(|_| plain);
+        let frozen = self.is_frozen()?;
+        // Two mounts that write to one upper directory would spoil it.
+        let single = matches!(backing, Backing::Tmpfs { .. }) || (self.record.base.is_some() && !frozen);
         let gate = match seed {
-            Some(tree) if seed::is_wanted(&self.dir).or_else(|error| self.or_gone(error))? => {
+            Some(tree) if !frozen && seed::is_wanted(&self.dir).or_else(|error| self.or_gone(error))? => {
                 let gate = during(loan::alone(&self.dir, || self.is_there()))?.ok_or_else(gone)?;
                 seeded = seed::fill(&self.dir, &self.staging, tree, &gate).during("seed", self.name())?;
                 gate
             }
-            _ if matches!(backing, Backing::Tmpfs { .. }) => {
+            _ if single => {
                 let gate = during(loan::alone(&self.dir, || self.is_there()))?.ok_or_else(gone)?;
                 let users = self.users()?;
                 if !users.is_empty() {
@@ -163,6 +182,11 @@ impl Volume {
             }
             _ => during(loan::gate(&self.dir, || self.is_there()))?.ok_or_else(gone)?,
         };
+        // Asked again in the gate: nobody freezes it from here on.
+        if !terms.read_only && self.is_frozen()? {
+            let what = "it is frozen: it is lent read-only, or cloned".to_owned();
+            return Err(Error::Frozen { name: self.name().to_owned(), what });
+        }
         let user = User::enter(&self.dir, user, &gate).during("lend", self.name())?;
         drop(gate);
         let mount = self.mount(&backing, terms.subpath.as_deref())?;
@@ -172,6 +196,13 @@ impl Volume {
 
     fn mount(&self, backing: &Backing, subpath: Option<&Path>) -> Result<Mount> {
         let what = format!("volume {}", self.name());
+        if self.record.base.is_some() {
+            let whole = layered::mount(&self.volumes, self).during("lend", self.name())?;
+            let Some(path) = subpath else { return Ok(whole) };
+            let tree = whole.as_fd().try_clone_to_owned().call(|| format!("fcntl({what})"));
+            let below = self.below(&tree.during("lend", self.name())?, path)?;
+            return Mount::bind(below, false, what).and_then(Mount::private).during("lend", self.name());
+        }
         let tree: OwnedFd = match backing {
             Backing::Data => {
                 let data = self.dir.dir(DATA).during("lend", self.name())?;
@@ -225,6 +256,10 @@ impl Volume {
 
     pub(crate) fn backing(&self) -> Backing {
         self.record.backing()
+    }
+
+    pub(crate) fn staging(&self) -> &Staging {
+        &self.staging
     }
 
     pub(crate) fn dir(&self) -> &Dir {

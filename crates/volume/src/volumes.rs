@@ -12,7 +12,7 @@ use crate::error::During;
 use crate::record::{LOCAL, Record};
 use crate::spec::check_name;
 use crate::volume::{DATA, LOCK, OWNER, RECORD, USERS, users};
-use crate::{Error, Loan, Result, Terms, Volume, VolumeSpec};
+use crate::{Error, Loan, Result, Terms, Volume, VolumeSpec, frozen, layered, loan};
 
 /// A directory of volumes. Any number of processes may have the same one. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -120,6 +120,19 @@ impl Volumes {
             driver: LOCAL.to_owned(),
             anonymous: spec.is_anonymous(),
             options: spec.options().clone(),
+            base: spec.base_name().map(str::to_owned),
+        };
+        // Held until the new one is there: nobody removes the base meanwhile.
+        let base = spec.base_name().map(|base| self.hold_base(base)).transpose()?;
+        let fill = |dir: &Dir| match &base {
+            Some((base, _gate)) => layered::begin(&layered::stack(&self.dir, base)?, dir),
+            None => {
+                let data = dir.make_new(DATA, 0o755)?;
+                // Whatever the umask of the program is: who may write in a volume is its borrowers' to say.
+                rustix::fs::fchmod(&data, Mode::from_raw_mode(0o755))
+                    .call(|| format!("chmod({:?}, 0755)", data.path()))?;
+                fill(dir)
+            }
         };
         match self.publish(&record, owner, fill) {
             Ok(dir) => Ok(Volume::new(&self.dir, &self.staging, dir, record)),
@@ -188,11 +201,31 @@ impl Volumes {
             if !self.dir.has_still(name, &dir).during("remove", name)? {
                 continue;
             }
-            let users = users(&dir).during("remove", name)?;
+            let mut users = users(&dir).during("remove", name)?;
+            users.extend(frozen::dependents(self, name, &dir)?);
             if !users.is_empty() {
                 return Err(Error::InUse { act: "remove", name: name.to_owned(), users });
             }
             return self.trash(name, gate).during("remove", name);
+        }
+    }
+
+    pub(crate) fn dir(&self) -> &Dir {
+        &self.dir
+    }
+
+    /// The frozen volume of that name and a place in its gate, which keeps it from being removed.
+    fn hold_base(&self, name: &str) -> Result<(Volume, Lock)> {
+        const ACT: &str = "clone";
+        loop {
+            let missing = || Error::NotFound { act: ACT, name: name.to_owned() };
+            let base = self.find(name)?.ok_or_else(missing)?;
+            let Some(gate) = loan::gate(base.dir(), || base.is_there()).during(ACT, name)? else { continue };
+            if base.is_frozen()? {
+                return Ok((base, gate));
+            }
+            let what = "only a frozen volume can be what another one begins as".to_owned();
+            return Err(Error::Unsupported { name: name.to_owned(), what });
         }
     }
 
@@ -214,10 +247,6 @@ impl Volumes {
     ) -> coracle_host::Result<Dir> {
         let staged = self.staging.dir()?;
         let dir = staged.dir();
-        let data = dir.make_new(DATA, 0o755)?;
-        // Whatever the umask of the program is: who may write in a volume is its borrowers' to say.
-        rustix::fs::fchmod(&data, Mode::from_raw_mode(0o755))
-            .call(|| format!("chmod({:?}, 0755)", data.path()))?;
         dir.make_new(USERS, 0o700)?;
         let new = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
         dir.file(LOCK, new, 0o600)?;

@@ -76,7 +76,7 @@ pub(crate) fn run(args: &Args) -> Done {
         if wanted("volume")
             && let Some(volume) = known(engine.find_volume(name))?
         {
-            return Ok(crate::volume::describe(&volume).into());
+            return Ok(crate::volume::describe(&volume)?);
         }
         Err(Fail::missing(kind.unwrap_or("object"), name))
     })

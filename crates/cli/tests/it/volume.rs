@@ -72,3 +72,93 @@ fn what_is_wrong_is_said() {
         cli.ok(&["volume", "rm", name.trim()]);
     });
 }
+
+#[test]
+fn volumes_are_listed_and_inspected_as_docker_has_it() {
+    coracle_testhost::run(|host| {
+        let cli = Cli::new(host);
+        cli.ok(&["volume", "create", "--label", "tier=1", "--label", "x", "data"]);
+        let options = [
+            "--driver",
+            "local",
+            "--opt",
+            "type=tmpfs",
+            "-o",
+            "o=size=1m",
+            "--opt",
+            "device=tmpfs",
+            "memory",
+        ];
+        cli.ok(&[&["volume", "create"], &options[..]].concat());
+        assert_eq!(
+            cli.ok(&["volume", "inspect", "--format", "{{.Name}} {{.Driver}} {{.Scope}}", "data"]),
+            "data local local\n"
+        );
+        assert_eq!(cli.ok(&["volume", "inspect", "-f", "{{.Labels.tier}}{{.Options}}", "data"]), "1map[]\n");
+        assert_eq!(cli.ok(&["volume", "inspect", "-f", "{{json .Options}}", "data"]), "null\n");
+        assert_eq!(cli.ok(&["volume", "inspect", "-f", "{{.Options.o}}", "memory"]), "size=1m\n");
+        assert!(cli.fails(1, &["volume", "create", "-d", "rexray", "other"]).contains("rexray"));
+        assert!(cli.fails(1, &["volume", "create", "--opt", "sise=1", "other"]).contains("sise"));
+
+        let list = |flags: &[&str]| cli.ok(&[&["volume", "ls"], flags].concat());
+        assert_eq!(list(&["-q", "--filter", "label=tier=1"]), "data\n");
+        assert_eq!(list(&["-q", "-f", "name=mem"]), "memory\n");
+        assert_eq!(list(&["-q", "-f", "driver=nfs"]), "");
+        assert_eq!(list(&["--format", "{{.Name}}:{{.Label \"tier\"}}"]), "data:1\nmemory:\n");
+        assert_eq!(
+            list(&["--format", "table {{.Name}}\t{{.Size}}"]),
+            "VOLUME NAME   SIZE\ndata          N/A\nmemory        N/A\n"
+        );
+        assert!(
+            list(&["--format", "json"])
+                .starts_with("{\"Availability\":\"N/A\",\"Driver\":\"local\",\"Group\":\"N/A\",")
+        );
+        cli.ok(&[
+            "run",
+            "-d",
+            "--name",
+            "c",
+            "-v",
+            "data:/d",
+            "--mount",
+            "src=memory,dst=/m",
+            "base",
+            "sleep",
+            "1000",
+        ]);
+        assert_eq!(list(&["-q", "-f", "dangling=true"]), "");
+        cli.ok(&["rm", "-f", "c"]);
+        assert_eq!(list(&["-q", "-f", "dangling=1"]), "data\nmemory\n");
+        assert_eq!(
+            cli.ok(&["volume", "prune", "-af", "--filter", "label!=tier"]),
+            "Deleted Volumes:\nmemory\n\nTotal reclaimed space: 0B\n"
+        );
+        assert!(
+            cli.fails(1, &["volume", "prune", "-f", "--filter", "until=1h"])
+                .contains("invalid filter 'until'")
+        );
+    });
+}
+
+#[test]
+fn a_frozen_volume_is_cloned() {
+    coracle_testhost::run(|host| {
+        let cli = Cli::new(host);
+        cli.ok(&["run", "--rm", "-v", "golden:/d", "base", "sh", "-c", "echo row > /d/t"]);
+        cli.ok(&["volume", "freeze", "golden"]);
+        let refused = cli.fails(125, &["run", "--rm", "-v", "golden:/d", "base", "cat", "/d/t"]);
+        assert!(refused.contains("volume `golden`: it is frozen"), "{refused}");
+        assert_eq!(cli.ok(&["run", "--rm", "-v", "golden:/d:ro", "base", "cat", "/d/t"]), "row\n");
+        assert_eq!(cli.ok(&["volume", "clone", "golden", "one"]), "one\n");
+        assert_eq!(cli.ok(&["volume", "clone", "--label", "a=b", "golden", "two"]), "two\n");
+        let change = ["run", "--rm", "-v", "one:/d", "base", "sh", "-c", "cat /d/t; echo mine > /d/t"];
+        assert_eq!(cli.ok(&change), "row\n");
+        assert_eq!(cli.ok(&["run", "--rm", "-v", "one:/d", "base", "cat", "/d/t"]), "mine\n");
+        assert_eq!(cli.ok(&["run", "--rm", "-v", "two:/d", "base", "cat", "/d/t"]), "row\n");
+        assert_eq!(cli.ok(&["volume", "inspect", "-f", "{{.Status.base}}", "one"]), "golden\n");
+        assert!(cli.fails(1, &["volume", "rm", "golden"]).contains("in use by volume one, volume two"));
+        assert_eq!(cli.ok(&["volume", "snapshot", "one", "snap"]), "snap\n");
+        assert_eq!(cli.ok(&["run", "--rm", "-v", "snap:/d:ro", "base", "cat", "/d/t"]), "mine\n");
+        cli.ok(&["volume", "rm", "one", "two", "golden", "snap"]);
+    });
+}

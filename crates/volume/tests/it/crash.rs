@@ -45,7 +45,12 @@ fn prunes(role: &mut Role) {
     assert_eq!(pruned.removed, ["db"]);
 }
 
-const ROLES: [(&str, coracle_testhost::Part); 6] = [
+fn freezes(role: &mut Role) {
+    ready(role).volumes.freeze("db").unwrap();
+}
+
+const ROLES: [(&str, coracle_testhost::Part); 7] = [
+    ("freezes", freezes),
     ("creates", creates),
     ("lends", lends),
     ("removes", removes),
@@ -223,5 +228,60 @@ fn a_prune_is_whole_or_not() {
             },
         );
         assert!(died > 10 && there > 5 && gone > 3, "{died} deaths: {there} there, {gone} gone");
+    });
+}
+
+#[test]
+fn a_clone_of_a_frozen_one_is_whole_or_not() {
+    run_with(&ROLES, |host| {
+        let tree = plant(&host.dir().join("image"));
+        let whole = describe(tree.path());
+        let state = State::open(host.dir());
+        let source = state.volumes.create(&VolumeSpec::new("db")).unwrap();
+        drop(source.lend_on("test", &Terms::new().seed(&tree)).unwrap());
+        state.volumes.freeze("db").unwrap();
+        drop((source, state));
+        let (mut none, mut full) = (0, 0);
+        let died = at_every_call(
+            host,
+            "clones",
+            |_| (),
+            |state| match state.volumes.find("copy").unwrap() {
+                Some(volume) => {
+                    full += 1;
+                    let loan = volume.lend("test").unwrap();
+                    assert_eq!(describe(&crate::below(&loan, ".")), whole);
+                    drop(loan);
+                    state.volumes.remove("copy").unwrap();
+                }
+                None => none += 1,
+            },
+        );
+        assert!(died > 20 && none > 10 && full > 1, "{died} deaths: {none} without, {full} with");
+        State::open(host.dir()).volumes.remove("db").unwrap();
+    });
+}
+
+#[test]
+fn frozen_is_frozen_or_not() {
+    run_with(&ROLES, |host| {
+        let (mut thawed, mut frozen) = (0, 0);
+        let died = at_every_call(
+            host,
+            "freezes",
+            |state| drop(state.volumes.create(&VolumeSpec::new("db")).unwrap()),
+            |state| {
+                let volume = state.volumes.find("db").unwrap().unwrap();
+                match volume.lend("a writer") {
+                    Ok(_) => thawed += 1,
+                    Err(error) => {
+                        assert_eq!(error.kind(), Kind::Denied);
+                        frozen += 1;
+                    }
+                }
+                state.volumes.remove("db").unwrap();
+            },
+        );
+        assert!(died > 10 && thawed > 5 && frozen > 1, "{died} deaths: {thawed} before, {frozen} after");
     });
 }

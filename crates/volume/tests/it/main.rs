@@ -7,6 +7,7 @@ use coracle_host::{Dir, Staging};
 use coracle_volume::{Loan, Volumes};
 
 mod crash;
+mod frozen;
 mod lend;
 mod prune;
 mod race;
