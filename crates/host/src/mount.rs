@@ -97,10 +97,23 @@ impl Mount {
     /// # Errors
     /// As of [`Mount::new`].
     pub fn overlay(parts: &Overlay<'_>) -> Result<Mount> {
+        match Mount::overlay_of(parts, true) {
+            // Before overlayfs learnt the new interface (6.5) every option was taken as text, and refused only now.
+            Err(error) if error.errno() == Some(Errno::INVAL) => Mount::overlay_of(parts, false),
+            other => other,
+        }
+    }
+
+    /// `single`: layers one by one (6.8), else as one list, whose length older kernels limit.
+    fn overlay_of(parts: &Overlay<'_>, single: bool) -> Result<Mount> {
         let context = Context::open("overlay")?;
         context.set("source", "overlay")?;
         let through = |fd: BorrowedFd<'_>| format!("/proc/self/fd/{}", fd.as_raw_fd());
-        context.set_lower(&parts.lower.iter().map(|dir| through(dir.as_fd())).collect::<Vec<_>>())?;
+        let lower: Vec<String> = parts.lower.iter().map(|dir| through(dir.as_fd())).collect();
+        match single {
+            true => lower.iter().try_for_each(|layer| context.set("lowerdir+", layer))?,
+            false => context.set("lowerdir", &lower.join(":"))?,
+        }
         let access = match parts.upper {
             Some((upper, work)) => {
                 context.set("upperdir", &through(upper.as_fd()))?;
@@ -224,19 +237,6 @@ impl<'a> Context<'a> {
             fsconfig_set_string(self.fd.as_fd(), key, value)
         };
         result.map_err(|errno| self.failed(format!("fsconfig({}, {key}={value})", self.fstype), errno))
-    }
-
-    /// Layers one by one where the kernel can (6.8), else as one list, whose length older kernels limit.
-    fn set_lower(&self, lower: &[String]) -> Result<()> {
-        for (index, layer) in lower.iter().enumerate() {
-            match self.set("lowerdir+", layer) {
-                Err(error) if index == 0 && error.errno() == Some(Errno::INVAL) => {
-                    return self.set("lowerdir", &lower.join(":"));
-                }
-                other => other?,
-            }
-        }
-        Ok(())
     }
 
     fn mount(&self, attributes: MountAttrFlags, what: String) -> Result<Mount> {

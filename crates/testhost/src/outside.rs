@@ -1,6 +1,5 @@
 //! The process that libtest started: makes the host, shows its output, passes on how it ended.
 
-use std::fs::File;
 use std::io::{self, PipeReader, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -11,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal};
 use rustix::thread::{CapabilitySet, UnshareFlags, capabilities, unshare_unsafe};
 
-use crate::cgroup::{GROUPS, Groups};
+use crate::cgroup::{Doors, GROUPS, Groups};
 use crate::{ENDED_WELL, INSIDE, PLACE, ROLE, hung, only, skip};
 
 #[expect(clippy::print_stdout, reason = "this is the test's output")]
@@ -80,10 +79,8 @@ fn skips() -> Option<PathBuf> {
 }
 
 /// Between fork and exec: new namespaces, and a second fork whose child is pid 1 there and goes on to exec.
-fn enter(doors: &[File], parent: Pid) -> io::Result<()> {
-    for mut door in doors {
-        door.write_all(b"0")?;
-    }
+fn enter(doors: &Doors, parent: Pid) -> io::Result<()> {
+    doors.enter()?;
     set_parent_process_death_signal(Some(Signal::KILL))?;
     if getppid() != Some(parent) {
         return Err(io::ErrorKind::NotConnected.into()); // it died before we asked
@@ -96,10 +93,14 @@ fn enter(doors: &[File], parent: Pid) -> io::Result<()> {
         | UnshareFlags::NEWCGROUP;
     // SAFETY: CLONE_FILES is not among the flags, and this process has one thread.
     unsafe { unshare_unsafe(namespaces)? };
+    doors.leave()?;
     // SAFETY: this process is a fork with one thread; its child makes only system calls until it executes.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
-        0 => Ok(set_parent_process_death_signal(Some(Signal::KILL))?),
+        0 => {
+            set_parent_process_death_signal(Some(Signal::KILL))?;
+            doors.enter_again()
+        }
         child => stand_by(child),
     }
 }

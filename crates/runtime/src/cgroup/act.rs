@@ -12,7 +12,7 @@ use super::{Cgroup, Plan, read};
 use crate::error::{Doing, Error, Problem, Result};
 
 /// How often the parent is made again when somebody removes it in between.
-const TRIES: usize = 16;
+const TRIES: usize = 64;
 
 impl Plan {
     /// Makes the group. It is removed when the value is dropped and nothing is in it; see [`Cgroup::leave`].
@@ -91,7 +91,7 @@ fn make_last(above: &[&Op], dir: &Path) -> coracle_host::Result<bool> {
     for _ in 0..TRIES {
         let done = if sure { Ok(()) } else { prepare(above) };
         match done.and_then(|()| make(dir)) {
-            Err(error) if error.errno() == Some(Errno::NOENT) => sure = false,
+            Err(error) if matches!(error.errno(), Some(Errno::NOENT | Errno::NODEV)) => sure = false,
             other => return other,
         }
     }

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use coracle_host::Call;
+use rustix::fs::{AtFlags, CWD, StatxFlags};
 
 use crate::error::{Doing, Result};
 
@@ -79,10 +79,9 @@ impl Hierarchies {
             fs::read(path).call(|| format!("read({path:?})")).doing(|| "learn the host's control groups")
         };
         let (mounts, own) = (text("/proc/thread-self/mountinfo")?, text("/proc/thread-self/cgroup")?);
-        let reach = |point: &Path, device: u64| fs::metadata(point).is_ok_and(|meta| meta.dev() == device);
         let controllers =
             |point: &Path| fs::read_to_string(point.join("cgroup.controllers")).unwrap_or_default();
-        Ok(parse(&mounts, &String::from_utf8_lossy(&own), reach, controllers))
+        Ok(parse(&mounts, &String::from_utf8_lossy(&own), is_at, controllers))
     }
 
     /// Each hierarchy.
@@ -138,8 +137,8 @@ pub(super) fn parse(
     for line in mountinfo.split(|byte| *byte == b'\n') {
         let words: Vec<&[u8]> = line.split(|byte| *byte == b' ').collect();
         let Some(dash) = words.iter().position(|word| *word == b"-") else { continue };
-        let (Some(device), Some(root), Some(point), Some(options), Some(fstype), Some(supers)) = (
-            words.get(2).and_then(|word| device(word)),
+        let (Some(id), Some(root), Some(point), Some(options), Some(fstype), Some(supers)) = (
+            words.first().and_then(|word| number(word)),
             words.get(3),
             words.get(4),
             words.get(5),
@@ -155,7 +154,7 @@ pub(super) fn parse(
             b"cgroup2" => Version::V2,
             _ => continue,
         };
-        if !reach(&point, device) {
+        if !reach(&point, id) {
             continue;
         }
         let names: Vec<String> = match version {
@@ -198,9 +197,15 @@ fn own_path(line: &str, version: Version, names: &[String]) -> Option<PathBuf> {
     ours.then(|| path.into())
 }
 
-fn device(word: &[u8]) -> Option<u64> {
-    let (major, minor) = std::str::from_utf8(word).ok()?.split_once(':')?;
-    Some(rustix::fs::makedev(major.parse().ok()?, minor.parse().ok()?))
+/// Whether this mount is what the path leads to, and not one that is hidden below another.
+fn is_at(point: &Path, id: u64) -> bool {
+    let found = rustix::fs::statx(CWD, point, AtFlags::NO_AUTOMOUNT, StatxFlags::MNT_ID);
+    // Before Linux 5.8 the answer has no such number.
+    found.is_ok_and(|found| found.stx_mask & StatxFlags::MNT_ID.bits() == 0 || found.stx_mnt_id == id)
+}
+
+fn number(word: &[u8]) -> Option<u64> {
+    std::str::from_utf8(word).ok()?.parse().ok()
 }
 
 /// Blanks and backslashes are written as `\040`.

@@ -11,7 +11,7 @@ use coracle_testhost::{Role, run, run_with};
 use oci_spec::runtime::LinuxResources;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::{end, heard, kinds, make, spawn};
+use super::{end, heard, kinds, machine, make, spawn};
 
 #[test]
 fn a_process_is_in_and_nothing_stays() {
@@ -145,6 +145,7 @@ fn churn(role: &mut Role) {
 #[test]
 fn many_make_and_remove_at_once() {
     run_with(&[("churn", churn)], |host| {
+        let (_, _room) = machine();
         let mut players: Vec<_> = (0..4).map(|_| host.play("churn")).collect();
         players.iter_mut().for_each(|player| assert_eq!(player.hear().as_deref(), Some("ready")));
         players.iter_mut().for_each(|player| player.say("go"));
@@ -165,11 +166,12 @@ fn owner(role: &mut Role) {
 #[test]
 fn a_dead_owners_group_is_found_and_removed() {
     run_with(&[("owner", owner)], |host| {
+        let (hierarchies, _room) = machine();
         let mut owner = host.play("owner");
         let pid: u32 = owner.hear().unwrap().parse().unwrap();
         owner.kill();
         let place = Place::new("orphan").unwrap();
-        let group = Cgroup::find(&place, &Hierarchies::of_this_host().unwrap()).unwrap();
+        let group = Cgroup::find(&place, &hierarchies).unwrap();
         assert_eq!(group.processes().unwrap(), [pid]);
         group.kill().unwrap();
         group.remove().unwrap();

@@ -10,16 +10,7 @@ use coracle_testhost::{run, skip};
 use oci_spec::runtime::LinuxResources;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::{Room, dir, end, heard, make, resources, spawn};
-
-/// All of this machine, with room for version 2.
-fn machine() -> (Hierarchies, Room) {
-    let all = Hierarchies::of_this_host().unwrap();
-    let unified: Hierarchies =
-        all.iter().filter(|hierarchy| hierarchy.version() == Version::V2).cloned().collect();
-    let room = Room::make(&unified);
-    (all, room)
-}
+use super::{dir, end, heard, machine, make, resources, spawn};
 
 #[track_caller]
 fn value(group: &coracle_runtime::cgroup::Cgroup, controller: &str, v1: &str, v2: &str) -> String {
