@@ -1,5 +1,7 @@
 //! Which result a step had: one small file per key.
 
+use std::io::Write;
+
 use coracle_host::{Dir, Lock, Staging};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -97,6 +99,22 @@ impl Cache {
         self.staging
             .write(&self.dir, key, &bytes)
             .map_err(|error| crate::Error::from(error).context("write a cache record"))
+    }
+}
+
+impl Cache {
+    /// The bytes of a file with a format of its own; none where it is not there.
+    pub(crate) fn get_raw(&self, key: &str) -> Vec<u8> {
+        self.dir.read_if_there(key).ok().flatten().unwrap_or_default()
+    }
+
+    /// Replaces such a file. It is checked when it is read, so nothing is waited for; without it a build only takes
+    /// longer, so nobody hears of a failure.
+    pub(crate) fn put_raw(&self, key: &str, bytes: &[u8]) {
+        let Ok(mut file) = self.staging.file() else { return };
+        if file.write_all(bytes).is_ok() {
+            let _ = file.place(&self.dir, key);
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use coracle_host::Call;
 use rustix::fs::OFlags;
 use sha2::{Digest, Sha256};
 
+use super::known::Known;
 use super::pick::Tree;
 use super::{Entry, Node, Picked};
 use crate::error::{Error, Result};
@@ -94,9 +95,13 @@ pub(crate) fn digest(
     Ok((fields.hex(), bytes))
 }
 
-/// The digest of a file's bytes. (Here a cache by [`Stamp`](super::Stamp) finds its place.)
+/// The digest of a file's bytes, read only where it is not known yet.
 fn content(tree: Tree<'_>, entry: &Entry) -> Result<([u8; 32], u64)> {
+    if let Some(digest) = tree.known().and_then(|known| known.get(entry)) {
+        return Ok((digest, entry.stamp.size));
+    }
     tree.go_on()?;
+    let begun = Known::begin();
     let mut file =
         File::from(tree.root().open(&entry.path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK)?);
     let mut hash = Sha256::new();
@@ -104,7 +109,13 @@ fn content(tree: Tree<'_>, entry: &Entry) -> Result<([u8; 32], u64)> {
     let mut size = 0;
     loop {
         let n = match file.read(&mut buffer) {
-            Ok(0) => return Ok((hash.finalize().into(), size)),
+            Ok(0) => {
+                let digest = hash.finalize().into();
+                if let Some(known) = tree.known() {
+                    known.put(entry, digest, &file, begun);
+                }
+                return Ok((digest, size));
+            }
             Ok(n) => n,
             Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
             Err(e) => Err(e).call(|| format!("read({:?})", entry.path))?,

@@ -1,6 +1,7 @@
 //! Files on their way into a snapshot: picked from a tree, hashed, and put in place.
 
 pub(crate) mod digest;
+pub(crate) mod known;
 pub(crate) mod owner;
 pub(crate) mod pick;
 pub(crate) mod put;
@@ -72,13 +73,12 @@ pub(crate) enum Node {
     Text(String),
 }
 
-/// Changes when a file does: how a write between hashing and copying is noticed, and where a cache of digests can
-/// start from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Changes when a file does: how a write between hashing and copying is noticed, and what [`known`] goes by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Stamp {
     device: u64,
     inode: u64,
-    size: u64,
+    pub(crate) size: u64,
     changed: (i64, i64),
 }
 

@@ -10,6 +10,7 @@ use coracle_host::{Call, Kind, Root};
 use rustix::fs::{AtFlags, FileType, OFlags, RawDir, Stat, Timespec};
 use rustix::io::Errno;
 
+use super::known::Known;
 use super::{Entry, Node, Picked, Stamp};
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
@@ -29,16 +30,33 @@ pub(crate) struct Tree<'a> {
     /// A snapshot's files keep owners and extended attributes; a context's are root's and have none.
     faithful: bool,
     cancel: Option<&'a Cancel>,
+    known: Option<&'a Known>,
 }
 
 impl<'a> Tree<'a> {
     pub(crate) fn context(fd: BorrowedFd<'a>, label: &'a str, ignore: &'a Ignore) -> Tree<'a> {
-        Tree { root: Root::new(fd, label), label, ignore: Some(ignore), faithful: false, cancel: None }
+        Tree {
+            root: Root::new(fd, label),
+            label,
+            ignore: Some(ignore),
+            faithful: false,
+            cancel: None,
+            known: None,
+        }
     }
 
     /// Reading it ends when that is cancelled.
     pub(crate) fn cancelled_by(self, cancel: Option<&'a Cancel>) -> Tree<'a> {
         Tree { cancel, ..self }
+    }
+
+    /// What is known there need not be read.
+    pub(crate) fn knowing(self, known: &'a Known) -> Tree<'a> {
+        Tree { known: Some(known), ..self }
+    }
+
+    pub(super) fn known(&self) -> Option<&'a Known> {
+        self.known
     }
 
     /// # Errors
@@ -48,7 +66,7 @@ impl<'a> Tree<'a> {
     }
 
     pub(crate) fn snapshot(fd: BorrowedFd<'a>, label: &'a str) -> Tree<'a> {
-        Tree { root: Root::new(fd, label), label, ignore: None, faithful: true, cancel: None }
+        Tree { root: Root::new(fd, label), label, ignore: None, faithful: true, cancel: None, known: None }
     }
 
     pub(crate) fn root(&self) -> Root<'a> {

@@ -9,9 +9,11 @@ use coracle_host::{Call, Dir, Root};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::cache::{self, Cache};
 use crate::cancel::Cancel;
 use crate::dockerfile::Dockerfile;
 use crate::error::{Error, Result};
+use crate::files::known::{Known, Moment};
 use crate::files::pick::Tree;
 use crate::ignore::Ignore;
 use crate::spec::BuildSpec;
@@ -48,33 +50,52 @@ pub(super) struct Context {
     dir: Dir,
     ignore: Ignore,
     label: String,
+    /// What was read of it before, and the name of the index.
+    known: Known,
+    index: String,
 }
 
 impl Context {
     /// # Errors
     /// `Invalid` where the spec has none; the host's; `Invalid` for a malformed ignore file.
-    pub(super) fn open(spec: &BuildSpec) -> Result<Context> {
+    pub(super) fn open(spec: &BuildSpec, cache: &Cache) -> Result<Context> {
         let Some(path) = &spec.context else {
             return Err(Error::invalid("this build has no context to copy from"));
         };
         let dir = Dir::open(path).map_err(|error| Error::from(error).context("open the context"))?;
         let ignore = ignore(spec, &dir)?;
-        Ok(Context { dir, ignore, label: "the context".to_owned() })
+        Context::read("the context".to_owned(), dir, ignore, cache)
     }
 
     /// A directory that is a context besides the main one.
     ///
     /// # Errors
     /// The host's; `Invalid` for a malformed ignore file.
-    pub(super) fn named(name: &str, path: &Path) -> Result<Context> {
+    pub(super) fn named(name: &str, path: &Path, cache: &Cache) -> Result<Context> {
         let label = format!("the context `{name}`");
         let dir = Dir::open(path).map_err(|error| Error::from(error).context(format!("open {label}")))?;
         let ignore = own_ignore(&dir, &label)?;
-        Ok(Context { dir, ignore, label })
+        Context::read(label, dir, ignore, cache)
+    }
+
+    fn read(label: String, dir: Dir, ignore: Ignore, cache: &Cache) -> Result<Context> {
+        let stat = rustix::fs::fstat(&dir).call(|| format!("fstat({:?})", dir.path()))?;
+        let mut key = cache::key("known", "");
+        key.add(stat.st_dev.to_le_bytes()).add(stat.st_ino.to_le_bytes());
+        let index = key.hex();
+        let known = Known::read(&cache.get_raw(&index), Moment::now());
+        Ok(Context { dir, ignore, label, known, index })
     }
 
     pub(super) fn tree<'t>(&'t self, cancel: Option<&'t Cancel>) -> Tree<'t> {
-        Tree::context(self.dir.as_fd(), &self.label, &self.ignore).cancelled_by(cancel)
+        Tree::context(self.dir.as_fd(), &self.label, &self.ignore).cancelled_by(cancel).knowing(&self.known)
+    }
+
+    /// Keeps what was read. A build can do without.
+    pub(super) fn remember(&self, cache: &Cache) {
+        if let Some(bytes) = self.known.to_write() {
+            cache.put_raw(&self.index, &bytes);
+        }
     }
 }
 

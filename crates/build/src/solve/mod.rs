@@ -51,12 +51,12 @@ pub fn build<W: Worker>(
         graph.unused_args().iter().map(|n| format!("no `ARG` asks for the build argument `{n}`")).collect();
     let context = match plan.first_copy_from_context() {
         None => None,
-        Some(span) => Some(Context::open(spec).map_err(|e| locate(&plan, span, e, None))?),
+        Some(span) => Some(Context::open(spec, cache).map_err(|e| locate(&plan, span, e, None))?),
     };
     let mut named = BTreeMap::new();
     for (name, span) in plan.directories() {
         let Some(Named::Directory(path)) = spec.contexts.get(name) else { continue };
-        let context = Context::named(name, path).map_err(|e| locate(&plan, span, e, None))?;
+        let context = Context::named(name, path, cache).map_err(|e| locate(&plan, span, e, None))?;
         named.insert(name.to_owned(), context);
     }
     let epoch = spec.source_date_epoch.map(timestamp_of_epoch).transpose()?;
@@ -66,7 +66,11 @@ pub fn build<W: Worker>(
     for warning in &warnings {
         on_event(&Event::Warning { message: warning.clone() });
     }
-    let told = stages(&solver, events, heard, on_event)?;
+    let told = stages(&solver, events, heard, on_event);
+    for context in solver.context.iter().chain(solver.named.values()) {
+        context.remember(cache);
+    }
+    let told = told?;
     let id = solver.commit()?;
     on_event(&Event::Done { id: id.clone() });
     let mut built = Built { id, steps: Vec::new(), warnings };
