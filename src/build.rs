@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use coracle_build::{BuildSpec, Cache, CacheMounts, Event, StepReport, Unpacked};
+use coracle_build::{BuildSpec, Cache, CacheMounts, Event, Explanation, StepReport, Unpacked};
 
 use crate::engine::Inner;
 use crate::error::{Doing, Error, Result};
@@ -16,6 +16,8 @@ pub struct Built {
     pub image: Image,
     /// What became of each step, in the order of the Dockerfile's lines.
     pub steps: Vec<StepReport>,
+    /// The Dockerfile, line by line: what was cached, what was built and why, and what it cost. `Display` prints it.
+    pub explanation: Explanation,
 }
 
 impl Engine {
@@ -33,7 +35,8 @@ impl Engine {
         let image = image.ok_or_else(|| {
             Error::new(Kind::NotFound, format!("the image {} was removed while it was built", built.id))
         })?;
-        Ok(Built { image, steps: built.steps })
+        let explanation = built.explain();
+        Ok(Built { image, steps: built.steps, explanation })
     }
 }
 

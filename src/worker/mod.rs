@@ -52,18 +52,28 @@ impl Drop for Builder<'_> {
 pub(crate) struct Snapshot {
     id: String,
     layers: Vec<ChainId>,
+    /// Of the top layer.
+    size: u64,
 }
 
 impl coracle_build::Snapshot for Snapshot {
     fn id(&self) -> &str {
         &self.id
     }
+
+    fn layer_size(&self) -> u64 {
+        self.size
+    }
 }
 
 impl Snapshot {
     fn of(layers: Vec<ChainId>) -> Snapshot {
         let id = layers.last().map_or_else(|| "scratch".to_owned(), ToString::to_string);
-        Snapshot { id, layers }
+        Snapshot { id, layers, size: 0 }
+    }
+
+    fn with_size(self, size: u64) -> Snapshot {
+        Snapshot { size, ..self }
     }
 }
 
@@ -96,7 +106,10 @@ impl Worker for Builder<'_> {
     fn find(&self, id: &str) -> Result<Option<Snapshot>, Error> {
         let Ok(top) = id.parse::<ChainId>() else { return Ok(None) };
         match self.engine.store.chain(&top) {
-            Ok(layers) => Ok(Some(Snapshot::of(layers))),
+            Ok(layers) => {
+                let top = self.engine.store.layer(&top).map_err(own)?;
+                Ok(top.map(|top| Snapshot::of(layers).with_size(top.size())))
+            }
             Err(error) if error.kind() == Kind::NotFound => Ok(None),
             Err(error) => Err(own(error)),
         }
@@ -212,7 +225,7 @@ impl<'a> Builder<'a> {
             .map_err(own)?;
         let mut layers = on.layers.clone();
         layers.push(layer.chain_id());
-        Ok(Snapshot::of(layers))
+        Ok(Snapshot::of(layers).with_size(layer.size()))
     }
 }
 

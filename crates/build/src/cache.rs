@@ -108,6 +108,12 @@ impl Cache {
         self.dir.read_if_there(key).ok().flatten().unwrap_or_default()
     }
 
+    /// A record that is written often and matters little: nothing is waited for, and nobody hears of a failure.
+    pub(crate) fn note<T: Serialize>(&self, key: &str, result: T) {
+        let envelope = Envelope { version: VERSION.to_owned(), key: key.to_owned(), result };
+        self.put_raw(key, &serde_json::to_vec(&envelope).unwrap_or_default());
+    }
+
     /// Replaces such a file. It is checked when it is read, so nothing is waited for; without it a build only takes
     /// longer, so nobody hears of a failure.
     pub(crate) fn put_raw(&self, key: &str, bytes: &[u8]) {

@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::dockerfile::Dockerfile;
+use crate::trace::Change;
 use crate::worker::Stream;
 
 /// Which instruction an event is about.
@@ -110,6 +112,11 @@ pub struct StepReport {
     pub duration: Duration,
     /// How long it took when it last ran; for a cached step, what the cache saved.
     pub cost: Duration,
+    /// Bytes of its layer; 0 where the worker doesn't say.
+    pub bytes: u64,
+    /// What made it another step than the last time: for the first step of its stage that was built, unless the cache
+    /// was off.
+    pub changes: Vec<Change>,
 }
 
 impl StepReport {
@@ -134,6 +141,7 @@ pub struct Built {
     pub steps: Vec<StepReport>,
     /// What was odd.
     pub warnings: Vec<String>,
+    pub(crate) file: Dockerfile,
 }
 
 impl fmt::Display for Place {

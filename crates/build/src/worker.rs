@@ -11,6 +11,11 @@ use crate::spec::HostAddress;
 pub trait Snapshot: Clone + Send + Sync {
     /// Content-addressed: the same id is the same tree, in every build.
     fn id(&self) -> &str;
+
+    /// Bytes of its newest layer, for people who look; 0 where that is not known.
+    fn layer_size(&self) -> u64 {
+        0
+    }
 }
 
 /// The six things that a build asks of an engine. Coracle's facade implements them with its layer store and its

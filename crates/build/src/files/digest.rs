@@ -13,6 +13,7 @@ use super::known::Known;
 use super::pick::Tree;
 use super::{Entry, Node, Picked};
 use crate::error::{Error, Result};
+use crate::trace::Files;
 
 /// A digest of fields, each with its length, so that no two lists of fields are the same bytes.
 pub(crate) struct Fields(Sha256);
@@ -50,17 +51,25 @@ pub(crate) struct Overrides {
     pub(crate) owner: bool,
 }
 
-/// The digest of sources in their order, and how many bytes their files have.
+/// What was picked, in short.
+pub(crate) struct Digested {
+    /// Of all, in their order.
+    pub(crate) digest: String,
+    /// How many bytes the files have.
+    pub(crate) bytes: u64,
+    /// Each by itself, where it is from a context.
+    pub(crate) list: Option<Files>,
+}
+
+/// The digest of sources.
 ///
 /// # Errors
 /// Where a file can't be read.
-pub(crate) fn digest(
-    tree: Option<Tree<'_>>,
-    picked: &[Picked],
-    overrides: Overrides,
-) -> Result<(String, u64)> {
+pub(crate) fn digest(tree: Option<Tree<'_>>, picked: &[Picked], overrides: Overrides) -> Result<Digested> {
     let mut fields = Fields::new();
     let mut bytes = 0;
+    let listed = tree.is_some_and(|tree| tree.known().is_some());
+    let mut list = Files::new();
     for source in picked {
         let name: &[u8] = if source.is_dir() { b"" } else { source.name.as_bytes() };
         fields.add(name).add((source.entries.len() as u64).to_le_bytes());
@@ -75,10 +84,14 @@ pub(crate) fn digest(
             for (name, value) in &entry.xattrs {
                 fields.add(name.as_bytes()).add(value);
             }
+            let mut print = u64::from(entry.mode);
             match &entry.node {
                 Node::Dir => fields.add("dir"),
                 Node::Fifo => fields.add("fifo"),
-                Node::Link(target) => fields.add("link").add(target.as_bytes()),
+                Node::Link(target) => {
+                    print = print.wrapping_add(first(&Sha256::digest(target.as_bytes())));
+                    fields.add("link").add(target.as_bytes())
+                }
                 Node::Text(text) => {
                     bytes += text.len() as u64;
                     fields.add("file").add(Sha256::digest(text))
@@ -87,12 +100,21 @@ pub(crate) fn digest(
                     let tree = tree.ok_or_else(|| Error::invalid("a file was picked from no tree"))?;
                     let (digest, size) = content(tree, entry)?;
                     bytes += size;
+                    print = print.wrapping_add(first(&digest));
                     fields.add("file").add(digest)
                 }
             };
+            if listed && !matches!(entry.node, Node::Text(_)) {
+                list.push((entry.path.to_string_lossy().into_owned(), print));
+            }
         }
     }
-    Ok((fields.hex(), bytes))
+    Ok(Digested { digest: fields.hex(), bytes, list: listed.then_some(list) })
+}
+
+/// Enough of a digest to tell two apart that nobody has chosen.
+fn first(digest: &[u8]) -> u64 {
+    digest.iter().take(8).fold(0, |all, byte| all << 8 | u64::from(*byte))
 }
 
 /// The digest of a file's bytes, read only where it is not known yet.

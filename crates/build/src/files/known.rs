@@ -291,7 +291,8 @@ mod tests {
         let tree = Tree::context(dir.as_fd(), "test", &ignore);
         let of = |tree: Tree<'_>| {
             let none = Overrides { mode: false, owner: false };
-            digest(Some(tree), &tree.pick("f").unwrap(), none).unwrap()
+            let all = digest(Some(tree), &tree.pick("f").unwrap(), none).unwrap();
+            (all.digest, all.bytes)
         };
         // It is not what is in the file, which only reading could tell.
         let wrong = known(&file, |changed| changed + 10 * SECONDS).unwrap();

@@ -111,7 +111,14 @@ impl Track {
 
     pub(super) fn set(&mut self, at: Arc<Place>, duration: Duration) {
         self.tell(Event::Set { at: at.clone() });
-        self.reports.push(StepReport { at, outcome: Outcome::Set, duration, cost: Duration::ZERO });
+        self.reports.push(StepReport {
+            at,
+            outcome: Outcome::Set,
+            duration,
+            cost: Duration::ZERO,
+            bytes: 0,
+            changes: Vec::new(),
+        });
     }
 }
 

@@ -4,6 +4,7 @@ mod board;
 mod load;
 mod mounts;
 mod step;
+mod telling;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use oci_spec::image::History;
 
 use board::{Board, EVENTS, Track, stages};
 use load::Context;
+use telling::Telling;
 
 use crate::cache::{Cache, StepRecord};
 use crate::cancel::Cancel;
@@ -22,7 +24,8 @@ use crate::event::{Built, Event, Outcome, Place, Reason, StepReport};
 use crate::image::ImageConfig;
 use crate::plan::{Graph, Op, Origin, Plan, Stage, Step};
 use crate::spec::{BuildSpec, Named};
-use crate::worker::{Base, Commit, Worker};
+use crate::trace::StepTrace;
+use crate::worker::{Base, Commit, Snapshot, Worker};
 
 /// Builds an image: reads the Dockerfile, plans, takes from `cache` what is there, has `worker` do the rest, and
 /// commits the last stage under the spec's tags. `on_event` hears of everything as it happens.
@@ -73,7 +76,7 @@ pub fn build<W: Worker>(
     let told = told?;
     let id = solver.commit()?;
     on_event(&Event::Done { id: id.clone() });
-    let mut built = Built { id, steps: Vec::new(), warnings };
+    let mut built = Built { id, steps: Vec::new(), warnings, file: plan.file.clone() };
     for (reports, warnings) in told {
         built.steps.extend(reports);
         built.warnings.extend(warnings);
@@ -129,6 +132,7 @@ impl<W: Worker> Solver<'_, W> {
     fn stage(&self, stage: &Stage, track: &mut Track) -> Result<State<W::Snapshot>> {
         let started = Instant::now();
         let mut state = self.start(stage)?;
+        let mut told = Telling::new(self, stage, &state.snapshot);
         let total = stage.steps.len() + 1;
         let without = &self.spec.no_cache_stages;
         let by_name = stage.name.as_ref().is_some_and(|name| without.contains(name));
@@ -145,7 +149,11 @@ impl<W: Worker> Solver<'_, W> {
             } else {
                 self.board.go_on()?;
                 Cancel::go_on(self.spec.cancel())?;
-                self.step(&mut state, step, at, uncached, track)?;
+                let done = self.step(&mut state, step, at, uncached, &mut told, track);
+                if done.is_err() {
+                    told.finish(self);
+                }
+                done?;
             }
             let mut history = History::default();
             history.set_created(state.time.clone());
@@ -153,6 +161,7 @@ impl<W: Worker> Solver<'_, W> {
             history.set_empty_layer(empty.then_some(true));
             state.history.push(history);
         }
+        told.finish(self);
         Ok(state)
     }
 
@@ -182,10 +191,13 @@ impl<W: Worker> Solver<'_, W> {
         step: &Step,
         at: Arc<Place>,
         uncached: bool,
+        told: &mut Telling,
         track: &mut Track,
     ) -> Result<()> {
         let started = Instant::now();
-        let work = self.prepare(&state.snapshot, step)?;
+        let mut work = self.prepare(&state.snapshot, step)?;
+        let (files, list) = (std::mem::take(&mut work.files), work.list.take());
+        told.step(StepTrace::new(step, state.snapshot.id(), &work.key, files, list));
         let reason = (self.spec.no_cache || uncached).then_some(Reason::NoCache);
         let mut claim = None;
         let reason = match reason {
@@ -196,6 +208,7 @@ impl<W: Worker> Solver<'_, W> {
                     let found = self.worker.find(&record.snapshot);
                     if let Some(snapshot) = found.map_err(|e| locate(self.plan, step.span, e, None))? {
                         drop(claim);
+                        told.cached(record.milliseconds);
                         self.cached(state, snapshot, record, at, started, track);
                         return Ok(());
                     }
@@ -210,13 +223,21 @@ impl<W: Worker> Solver<'_, W> {
                 break if record.is_some() { Reason::Gone } else { new };
             },
         };
+        let changes = match (reason, state.dirty) {
+            (Reason::New | Reason::Gone, None) => told.missed(self, reason == Reason::Gone),
+            (Reason::NoCache, _) => {
+                told.uncached(self);
+                Vec::new()
+            }
+            _ => Vec::new(),
+        };
         track.tell(Event::Started { at: at.clone(), reason });
         let (snapshot, keep) = self.carry_out(&state.snapshot, step, &work, &at, track)?;
         let duration = started.elapsed();
         let created = self.now()?;
         if keep {
             let record = StepRecord {
-                snapshot: crate::worker::Snapshot::id(&snapshot).to_owned(),
+                snapshot: snapshot.id().to_owned(),
                 created: created.clone(),
                 milliseconds: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
                 bytes: work.bytes,
@@ -225,11 +246,14 @@ impl<W: Worker> Solver<'_, W> {
             self.cache.put(&work.key, record)?;
         }
         drop(claim);
+        told.built(duration);
         track.tell(Event::Built { at: at.clone(), duration });
+        let bytes = snapshot.layer_size();
         state.snapshot = snapshot;
         state.time = Some(created);
         state.dirty = Some(step.line);
-        track.reports.push(StepReport { at, outcome: Outcome::Built(reason), duration, cost: duration });
+        let outcome = Outcome::Built(reason);
+        track.reports.push(StepReport { at, outcome, duration, cost: duration, bytes, changes });
         Ok(())
     }
 
@@ -243,11 +267,12 @@ impl<W: Worker> Solver<'_, W> {
         track: &mut Track,
     ) {
         track.tell(Event::Cached { at: at.clone() });
+        let bytes = snapshot.layer_size();
         state.snapshot = snapshot;
         state.time = Some(self.epoch.clone().unwrap_or_else(|| record.created.clone()));
         let cost = Duration::from_millis(record.milliseconds);
         let (outcome, duration) = (Outcome::Cached, started.elapsed());
-        track.reports.push(StepReport { at, outcome, duration, cost });
+        track.reports.push(StepReport { at, outcome, duration, cost, bytes, changes: Vec::new() });
     }
 
     fn now(&self) -> Result<String> {

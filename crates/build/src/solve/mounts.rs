@@ -12,28 +12,43 @@ use crate::files::put::Put;
 use crate::mount::{Lent, MountFrom, RunMount, Secret};
 use crate::plan::{CopyFrom, CopyOp, Origin, Step};
 use crate::spec::SecretFrom;
+use crate::trace::Files;
 use crate::worker::{Command, Worker};
 
 /// By which ssh finds its agent.
 const AGENT: &str = "SSH_AUTH_SOCK";
 
 impl<W: Worker> Solver<'_, W> {
-    /// Mounted files count by their content; caches and secrets by what is said of them, never by what they hold.
-    pub(super) fn mount_keys(&self, step: &Step, command: &Command, key: &mut Fields) -> Result<()> {
+    /// Mounted files count by their content; caches and secrets by what is said of them, never by what they hold. Returns
+    /// the digests of the files, and each file of a context.
+    pub(super) fn mount_keys(
+        &self,
+        step: &Step,
+        command: &Command,
+        key: &mut Fields,
+    ) -> Result<(String, Option<Files>)> {
+        let mut digests = String::new();
+        let mut list: Option<Files> = None;
+        let mut read = |from: &MountFrom| {
+            let read = self.files(&at(step), &as_copy(from))?;
+            digests.push_str(&read.record.digest);
+            if let Some(one) = read.list {
+                list.get_or_insert_default().extend(one);
+            }
+            Ok::<_, Error>(read.record.digest)
+        };
         for mount in &command.mounts {
             key.add("mount");
             match mount {
                 RunMount::Bind { target, from, writable } => {
-                    let (files, _) = self.files(&at(step), &as_copy(from))?;
-                    key.add("bind").add(target).add([u8::from(*writable)]).add(files.digest);
+                    key.add("bind").add(target).add([u8::from(*writable)]).add(read(from)?);
                 }
                 RunMount::Cache { target, id, from, seed: _, sharing, mode, uid, gid, read_only } => {
                     key.add("cache").add(target).add(id).add(sharing.to_string());
                     key.add(mode.to_le_bytes()).add(uid.to_le_bytes()).add(gid.to_le_bytes());
                     key.add([u8::from(*read_only)]);
                     if let Some(from) = from {
-                        let (files, _) = self.files(&at(step), &as_copy(from))?;
-                        key.add(files.digest);
+                        key.add(read(from)?);
                     }
                 }
                 RunMount::Tmpfs { target, size } => {
@@ -53,7 +68,7 @@ impl<W: Worker> Solver<'_, W> {
                 }
             }
         }
-        Ok(())
+        Ok((digests, list))
     }
 
     /// The command with everything that a plan doesn't hold.
@@ -66,7 +81,7 @@ impl<W: Worker> Solver<'_, W> {
                 from.tree = Some(self.lent(step, from)?);
             }
             if let RunMount::Cache { from: Some(from), seed, .. } = &mut mount {
-                *seed = Some(self.files(&at(step), &as_copy(from))?.0.digest);
+                *seed = Some(self.files(&at(step), &as_copy(from))?.record.digest);
             }
             if let RunMount::Ssh { id, target, required, agent, .. } = &mut mount {
                 let Some(socket) = self.spec.ssh.get(id) else {

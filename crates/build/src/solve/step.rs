@@ -12,13 +12,14 @@ use super::{Solver, locate};
 use crate::cache::{self, FilesRecord};
 use crate::error::{Error, Result};
 use crate::event::{Event, Place};
-use crate::files::digest::{Fields, Overrides, digest};
+use crate::files::digest::{Digested, Fields, Overrides, digest};
 use crate::files::pick::Tree;
 use crate::files::put::Put;
 use crate::files::{Picked, owner};
 use crate::ignore::Ignore;
 use crate::mount::Network;
 use crate::plan::{CopyFrom, CopyOp, Op, Origin, Step};
+use crate::trace::Files;
 use crate::worker::{Command, Snapshot, Worker};
 
 /// What it takes to carry a step out, and the key that all of it makes.
@@ -27,6 +28,16 @@ pub(super) struct Work {
     pub(super) bytes: u64,
     /// Picked for the key already, where the tree had to be read for it.
     picked: Option<Vec<Picked>>,
+    /// The digest of all files that it reads, and each of them where they are from a context.
+    pub(super) files: String,
+    pub(super) list: Option<Files>,
+}
+
+/// Files that a step reads.
+pub(super) struct Read {
+    pub(super) record: FilesRecord,
+    pub(super) picked: Option<Vec<Picked>>,
+    pub(super) list: Option<Files>,
 }
 
 impl<W: Worker> Solver<'_, W> {
@@ -45,16 +56,17 @@ impl<W: Worker> Solver<'_, W> {
         match &step.op {
             Op::Run(command) => {
                 let mut key = run_key(on.id(), command);
-                self.mount_keys(step, command, &mut key)?;
-                Ok(Work { key: key.hex(), bytes: 0, picked: None })
+                let (files, list) = self.mount_keys(step, command, &mut key)?;
+                Ok(Work { key: key.hex(), bytes: 0, picked: None, files, list })
             }
             Op::MakeDir { path } => {
                 let mut key = cache::key("directory", on.id());
                 key.add(path);
-                Ok(Work { key: key.hex(), bytes: 0, picked: None })
+                let files = String::new();
+                Ok(Work { key: key.hex(), bytes: 0, picked: None, files, list: None })
             }
             Op::Copy(copy) => {
-                let (files, picked) = self.files(step, copy)?;
+                let Read { record: files, picked, list } = self.files(step, copy)?;
                 let mut key = cache::key("copy", on.id());
                 key.add(&copy.dest).add(&files.digest);
                 // A name is looked up in the snapshot, which is in the key.
@@ -63,7 +75,7 @@ impl<W: Worker> Solver<'_, W> {
                 if copy.unpack {
                     key.add("unpack");
                 }
-                Ok(Work { key: key.hex(), bytes: files.bytes, picked })
+                Ok(Work { key: key.hex(), bytes: files.bytes, picked, files: files.digest, list })
             }
             Op::Set => Err(Error::invalid("an instruction without files has no work")),
         }
@@ -141,7 +153,7 @@ impl<W: Worker> Solver<'_, W> {
     }
 
     /// The digest of the step's sources. Those in a snapshot never change, so a record of them does as well.
-    pub(super) fn files(&self, step: &Step, copy: &CopyOp) -> Result<(FilesRecord, Option<Vec<Picked>>)> {
+    pub(super) fn files(&self, step: &Step, copy: &CopyOp) -> Result<Read> {
         let overrides = Overrides {
             mode: copy.chmod.as_ref().is_some_and(|c| !c.is_relative()),
             owner: copy.chown.is_some(),
@@ -167,19 +179,19 @@ impl<W: Worker> Solver<'_, W> {
             && !self.spec.no_cache
             && let Some(record) = self.cache.get::<FilesRecord>(key)
         {
-            return Ok((record, None));
+            return Ok(Read { record, picked: None, list: None });
         }
         let plan = self.plan;
         let fail = |error| locate(plan, step.span, error, None);
         let lent = self.lend(copy).map_err(fail)?;
         let tree = self.tree(copy, lent.as_ref());
         let picked = self.pick(step, copy, tree)?;
-        let (digest, bytes) = digest(tree, &picked, overrides).map_err(fail)?;
+        let Digested { digest, bytes, list } = digest(tree, &picked, overrides).map_err(fail)?;
         let record = FilesRecord { digest, bytes };
         if let Some(key) = &known {
             self.cache.put(key, record.clone())?;
         }
-        Ok((record, Some(picked)))
+        Ok(Read { record, picked: Some(picked), list })
     }
 
     pub(super) fn pick(&self, step: &Step, copy: &CopyOp, tree: Option<Tree<'_>>) -> Result<Vec<Picked>> {

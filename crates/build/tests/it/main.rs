@@ -3,6 +3,7 @@
 mod bench;
 mod cache;
 mod copy;
+mod explain;
 mod image;
 mod language;
 mod refuse;

@@ -22,6 +22,9 @@ pub(crate) struct Args {
     /// Additional build contexts (e.g., name=path)
     #[arg(long, value_name = "NAME=PATH")]
     pub(super) build_context: Vec<String>,
+    /// Print the Dockerfile line by line: what was cached, what was built and why, and what it cost
+    #[arg(long)]
+    pub(super) explain: bool,
     /// Name of the Dockerfile (default: "PATH/Dockerfile"); - for standard input
     #[arg(short, long)]
     pub(super) file: Option<String>,

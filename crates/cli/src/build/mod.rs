@@ -39,6 +39,9 @@ pub(crate) fn run(args: &Args) -> Done {
     if let Some(path) = &args.metadata_file {
         write(path, metadata(args, &built).to_string().as_bytes())?;
     }
+    if args.explain {
+        crate::out::line(&built.explanation)?;
+    }
     if progress.is_quiet() {
         crate::out::line(&id)?;
     } else if progress.is_plain() {

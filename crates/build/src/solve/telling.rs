@@ -1,0 +1,84 @@
+//! Keeping track, for a stage, of what its steps depended on, and telling why one was not cached.
+
+use std::time::Duration;
+
+use super::Solver;
+use crate::cache;
+use crate::plan::{Origin, Stage};
+use crate::trace::{Change, StageTrace, StepTrace};
+use crate::worker::{Snapshot, Worker};
+
+/// One stage as it is built, and as it was.
+pub(super) struct Telling {
+    key: String,
+    now: StageTrace,
+    from: Option<Change>,
+    /// The first step that was not cached, and what the stage depended on the last time.
+    missed: Option<(usize, StageTrace)>,
+    /// It was not asked for.
+    off: bool,
+}
+
+impl Telling {
+    pub(super) fn new<W: Worker>(solver: &Solver<'_, W>, stage: &Stage, on: &W::Snapshot) -> Telling {
+        let mut key = cache::key("stage", &stage.title());
+        key.add(solver.plan.file.name());
+        if let Some(path) = &solver.spec.context {
+            key.add(path.canonicalize().unwrap_or_else(|_| path.clone()).as_os_str().as_encoded_bytes());
+        }
+        let from = match &stage.from {
+            Origin::Image(image) => Some(Change::Base { image: image.clone() }),
+            Origin::Stage(index) => {
+                let title = solver.plan.stages.iter().find(|s| s.index == *index).map(Stage::title);
+                title.map(|stage| Change::Stage { stage })
+            }
+            Origin::Scratch | Origin::Context | Origin::Directory(_) => None,
+        };
+        let now = StageTrace { base: on.id().to_owned(), ..StageTrace::default() };
+        Telling { key: key.hex(), now, from, missed: None, off: false }
+    }
+
+    /// The next step, before it is known what becomes of it.
+    pub(super) fn step(&mut self, step: StepTrace) {
+        self.now.steps.push(step);
+    }
+
+    pub(super) fn cached(&mut self, milliseconds: u64) {
+        if let Some(step) = self.now.steps.last_mut() {
+            step.milliseconds = milliseconds;
+        }
+    }
+
+    /// The step at hand is the first that the cache does not have: why?
+    pub(super) fn missed<W: Worker>(&mut self, solver: &Solver<'_, W>, gone: bool) -> Vec<Change> {
+        let before = solver.cache.get::<StageTrace>(&self.key).unwrap_or_default();
+        let nth = self.now.steps.len().saturating_sub(1);
+        let changes = before.explain(&self.now, nth, gone, self.from.clone());
+        self.missed = Some((nth, before));
+        changes
+    }
+
+    /// The step at hand is built because the cache is off: that is no miss, but what it depended on is known.
+    pub(super) fn uncached<W: Worker>(&mut self, solver: &Solver<'_, W>) {
+        if self.missed.is_none() {
+            self.missed = Some((0, solver.cache.get::<StageTrace>(&self.key).unwrap_or_default()));
+            self.off = true;
+        }
+    }
+
+    pub(super) fn built(&mut self, duration: Duration) {
+        if let Some(step) = self.now.steps.last_mut() {
+            step.milliseconds = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        }
+    }
+
+    /// Keeps it for the next time, where anything was built.
+    pub(super) fn finish<W: Worker>(&mut self, solver: &Solver<'_, W>) {
+        let Some((nth, before)) = self.missed.take() else { return };
+        self.now.count(&before, (!self.off).then_some(nth));
+        // Steps after one that failed: what is known of them is still of use.
+        let rest = before.steps.iter().skip(self.now.steps.len()).cloned();
+        self.now.steps.extend(rest);
+        solver.cache.note(&self.key, &self.now);
+    }
+}
