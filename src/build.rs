@@ -2,7 +2,7 @@
 
 use std::io::Read;
 
-use coracle_build::{BuildSpec, Cache, CacheMounts, Event, Explanation, StepReport, Unpacked};
+use coracle_build::{BuildSpec, Cache, CacheMounts, Checked, Event, Explanation, StepReport, Unpacked};
 
 use crate::engine::Inner;
 use crate::error::{Doing, Error, Result};
@@ -41,6 +41,16 @@ impl Engine {
 }
 
 impl Engine {
+    /// Reads what a build would read and says what could be better; nothing is built. The rules are those of BuildKit's
+    /// linter by their names, and advice from what builds before have cost.
+    ///
+    /// # Errors
+    /// `Invalid` with everything that is wrong in the Dockerfile, which is more than advice.
+    pub fn check(&self, spec: &BuildSpec) -> Result<Checked> {
+        let builder = Builder::new(&self.0, spec);
+        Ok(coracle_build::check(spec, &builder, &self.0.build_cache())?)
+    }
+
     /// Unpacks a context that comes as a tar (plain, gzip or zstd) into a directory of its own, which is there as long
     /// as the value: build with its [`Unpacked::path`].
     ///

@@ -55,6 +55,7 @@
 
 #![forbid(unsafe_code)]
 
+mod advice;
 mod cache;
 mod cache_mounts;
 mod cancel;
@@ -79,11 +80,12 @@ mod suggest;
 mod trace;
 mod worker;
 
+pub use advice::{Checked, check};
 pub use cache::Cache;
 pub use cache_mounts::{CacheLoan, CacheMount, CacheMounts, CacheSpec};
 pub use cancel::Cancel;
 pub use chmod::Chmod;
-pub use dockerfile::{Dockerfile, Lint};
+pub use dockerfile::{CheckFacts, Dockerfile, Lint};
 pub use error::{Diagnostic, Error, Result, Span};
 pub use event::{Built, Event, Outcome, Place, Reason, StepReport};
 pub use explain::{ExplainedLine, Explanation};

@@ -329,9 +329,9 @@ mod tests {
     #[test]
     fn what_is_below_counts_too() {
         let run = || vec![step("RUN x", "s", &[], &[])];
-        let base = Some(Change::Base { image: "i".into() });
+        let base = Change::Base { image: "i".into() };
         let (old, new) = (stage("b", run()), stage("c", vec![step("RUN x", "t", &[], &[])]));
-        assert_eq!(old.explain(&new, 0, false, base.clone()), [base.unwrap()]);
+        assert_eq!(old.explain(&new, 0, false, Some(base.clone())), [base]);
         assert_eq!(old.explain(&new, 0, true, None), [Change::Evicted]);
         assert_eq!(StageTrace::default().explain(&new, 0, false, None), [Change::First]);
         let added = stage("b", vec![step("RUN new", "s", &[], &[]), step("RUN x", "n", &[], &[])]);

@@ -40,7 +40,7 @@ const FLAGS: &[(&str, &str)] = &[
     ("exec", "-d --detach --detach-keys --privileged"),
     (
         "build",
-        "--annotation --attest --builder --cache-from --cache-to --call --cgroup-parent --check -c --cpu-shares \
+        "--annotation --attest --builder --cache-from --cache-to --call --cgroup-parent -c --cpu-shares \
          --cpu-period --cpu-quota --cpuset-cpus --cpuset-mems -m --memory --memory-swap -o --output --platform \
          --provenance --pull --push --sbom --security-opt --shm-size --squash --ulimit",
     ),

@@ -12,6 +12,8 @@ pub(crate) struct Line {
     pub(crate) text: String,
     pieces: Vec<Piece>,
     pub(crate) heredocs: Vec<Heredoc>,
+    /// Physical lines (from 0) in its middle that are empty.
+    pub(crate) gaps: Vec<usize>,
 }
 
 /// From offset `at` of the text on, it is physical line `line` (from 0) from byte `column` on.
@@ -64,7 +66,12 @@ impl Line {
             mark: heredoc.mark.start - at..heredoc.mark.end - at,
             ..heredoc.clone()
         });
-        Line { text: self.text[at..].to_owned(), pieces: pieces.collect(), heredocs: heredocs.collect() }
+        Line {
+            text: self.text[at..].to_owned(),
+            pieces: pieces.collect(),
+            heredocs: heredocs.collect(),
+            gaps: Vec::new(),
+        }
     }
 
     /// The whole instruction, as far as its first physical line goes.
@@ -94,6 +101,7 @@ pub(crate) fn logical_lines(
             text: String::new(),
             pieces: vec![Piece { at: 0, line: next, column: indent }],
             heredocs: Vec::new(),
+            gaps: Vec::new(),
         };
         let mut more = push(&mut line.text, trimmed, escape);
         next += 1;
@@ -103,6 +111,8 @@ pub(crate) fn logical_lines(
             if !trimmed.is_empty() && !trimmed.starts_with('#') {
                 line.pieces.push(Piece { at: line.text.len(), line: next, column: 0 });
                 more = push(&mut line.text, raw, escape);
+            } else if trimmed.is_empty() && next + 1 < source.lines.len() {
+                line.gaps.push(next);
             }
             next += 1;
         }

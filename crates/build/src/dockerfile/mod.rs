@@ -14,7 +14,7 @@ mod words;
 
 use std::sync::Arc;
 
-pub use check::Lint;
+pub use check::{CheckFacts, Lint};
 
 use ast::{Instruction, Verb};
 use source::{Problems, Source};
@@ -41,6 +41,10 @@ pub struct Dockerfile {
     /// ARG instructions before the first FROM.
     pub(crate) globals: Arc<Vec<Instruction>>,
     pub(crate) stages: Arc<Vec<StageText>>,
+    /// Physical lines (from 0) that are empty in the middle of an instruction.
+    gaps: Arc<Vec<usize>>,
+    /// `# check=…`
+    wishes: Arc<check::Wishes>,
 }
 
 /// One FROM and what follows it.
@@ -60,7 +64,7 @@ impl Dockerfile {
     pub fn parse(name: &str, bytes: &[u8]) -> Result<Dockerfile> {
         let source = Source::new(name, bytes)?;
         let mut problems = Problems::new(&source);
-        let (first, escape) = directives(&source, &mut problems);
+        let Directives { first, escape, wishes } = directives(&source, &mut problems);
         let lines = lines::logical_lines(&source, first, escape, &mut problems);
         let mut globals = Vec::new();
         let mut stages: Vec<StageText> = Vec::new();
@@ -93,6 +97,8 @@ impl Dockerfile {
             escape,
             globals: Arc::new(globals),
             stages: Arc::new(stages),
+            gaps: Arc::new(lines.iter().flat_map(|line| line.gaps.iter().copied()).collect()),
+            wishes: Arc::new(wishes),
         })
     }
 
@@ -137,15 +143,23 @@ pub(crate) fn trigger(text: &str) -> std::result::Result<Instruction, (coracle_h
     }
 }
 
+/// What the first lines say of all others.
+struct Directives {
+    /// The line after them.
+    first: usize,
+    escape: char,
+    wishes: check::Wishes,
+}
+
 /// Parser directives: comments `# key=value` on the first lines. The first line that is none ends them.
-/// Returns the first line after them and the escape character.
-fn directives(source: &Source, problems: &mut Problems<'_>) -> (usize, char) {
+fn directives(source: &Source, problems: &mut Problems<'_>) -> Directives {
     let mut escape = '\\';
+    let mut wishes = check::Wishes::default();
     let mut seen: Vec<String> = Vec::new();
     for (number, line) in source.lines.iter().enumerate() {
         let directive = line.trim_start().strip_prefix('#').and_then(|l| l.split_once('='));
         let Some((key, value)) = directive.map(|(k, v)| (k.trim().to_ascii_lowercase(), v.trim())) else {
-            return (number, escape);
+            return Directives { first: number, escape, wishes };
         };
         let span = Span { line: number + 1, column: 1, width: line.chars().count().max(1) };
         match key.as_str() {
@@ -157,16 +171,20 @@ fn directives(source: &Source, problems: &mut Problems<'_>) -> (usize, char) {
                 "\\" | "`" => escape = if value == "`" { '`' } else { '\\' },
                 _ => problems.invalid(span, format!("the escape character is `\\` or `` ` ``, not `{value}`")),
             },
-            "syntax" | "check" => {}
+            "check" => match check::Wishes::parse(value) {
+                Ok(read) => wishes = read,
+                Err(what) => problems.invalid(span, what),
+            },
+            "syntax" => {}
             // A comment; and after a comment there are no more directives.
-            _ => return (number, escape),
+            _ => return Directives { first: number, escape, wishes },
         }
         if seen.contains(&key) {
             problems.invalid(span, format!("the directive `{key}` is there twice"));
         }
         seen.push(key);
     }
-    (source.lines.len(), escape)
+    Directives { first: source.lines.len(), escape, wishes }
 }
 
 fn is_standard_syntax(value: &str) -> bool {

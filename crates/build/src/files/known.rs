@@ -132,7 +132,8 @@ impl Known {
             return;
         }
         let same = rustix::fs::fstat(file).is_ok_and(|stat| Stamp::of(&stat) == entry.stamp);
-        let trusted = rustix::fs::fstatfs(file).is_ok_and(|fs| TRUSTED.contains(&(fs.f_type as i64)));
+        let trusted = rustix::fs::fstatfs(file)
+            .is_ok_and(|fs| i64::try_from(fs.f_type).is_ok_and(|kind| TRUSTED.contains(&kind)));
         if same && trusted {
             self.found().fresh.push(Row { stamp: entry.stamp, modified: modified(entry), digest, age: 0 });
         }
@@ -340,7 +341,7 @@ mod tests {
         let mut bytes = encode(&[old], &Moment::now().unwrap());
         for round in 1..=FORGET {
             let known = Known::read(&bytes, Moment::now());
-            assert_eq!(known.rows.iter().any(|row| row.stamp == old.stamp), true, "round {round}");
+            assert!(known.rows.iter().any(|row| row.stamp == old.stamp), "round {round}");
             known.put(&entry(&file), [round; 32], &File::open(&file).unwrap(), i128::MAX);
             bytes = known.to_write().unwrap();
         }

@@ -22,7 +22,7 @@ use crate::spec::BuildSpec;
 ///
 /// # Errors
 /// `NotFound` where there is none; else all problems of the file.
-pub(super) fn dockerfile(spec: &BuildSpec) -> Result<Dockerfile> {
+pub(crate) fn dockerfile(spec: &BuildSpec) -> Result<Dockerfile> {
     if let Some(text) = &spec.text {
         return Dockerfile::parse("Dockerfile", text);
     }
@@ -97,6 +97,16 @@ impl Context {
             cache.put_raw(&self.index, &bytes);
         }
     }
+}
+
+/// What the spec's context ignores, if there is a context.
+///
+/// # Errors
+/// Where it can't be read, or is malformed.
+pub(crate) fn ignore_of(spec: &BuildSpec) -> Result<Option<Ignore>> {
+    let Some(path) = &spec.context else { return Ok(None) };
+    let dir = Dir::open(path).map_err(|error| Error::from(error).context("open the context"))?;
+    ignore(spec, &dir).map(Some)
 }
 
 /// `<Dockerfile>.dockerignore`, else the context's `.dockerignore`, else nothing.

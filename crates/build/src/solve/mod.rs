@@ -1,7 +1,7 @@
 //! The solver: takes each step of the plan from the cache or from the worker, and stores the image.
 
 mod board;
-mod load;
+pub(crate) mod load;
 mod mounts;
 mod step;
 mod telling;
@@ -16,6 +16,7 @@ use oci_spec::image::History;
 use board::{Board, EVENTS, Track, stages};
 use load::Context;
 use telling::Telling;
+pub(crate) use telling::trace_key;
 
 use crate::cache::{Cache, StepRecord};
 use crate::cancel::Cancel;
@@ -44,6 +45,12 @@ pub fn build<W: Worker>(
 ) -> Result<Built> {
     let file = load::dockerfile(spec)?;
     let graph = Graph::new(&file, spec)?;
+    if file.check_is_error() {
+        let found = file.check();
+        if !found.is_empty() {
+            return Err(Error::diagnosed(found.into_iter().map(|lint| lint.diagnostic).collect()));
+        }
+    }
     let mut images = BTreeMap::new();
     for name in graph.images() {
         images.insert(name.clone(), base(&graph, worker, name)?);

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::Solver;
 use crate::cache;
-use crate::plan::{Origin, Stage};
+use crate::plan::{Origin, Plan, Stage};
+use crate::spec::BuildSpec;
 use crate::trace::{Change, StageTrace, StepTrace};
 use crate::worker::{Snapshot, Worker};
 
@@ -19,13 +20,19 @@ pub(super) struct Telling {
     off: bool,
 }
 
+/// Under which key it is known what a stage depended on: the file's name, the stage's, and where the context is.
+pub(crate) fn trace_key(plan: &Plan, spec: &BuildSpec, stage: &Stage) -> String {
+    let mut key = cache::key("stage", &stage.title());
+    key.add(plan.file.name());
+    if let Some(path) = &spec.context {
+        key.add(path.canonicalize().unwrap_or_else(|_| path.clone()).as_os_str().as_encoded_bytes());
+    }
+    key.hex()
+}
+
 impl Telling {
     pub(super) fn new<W: Worker>(solver: &Solver<'_, W>, stage: &Stage, on: &W::Snapshot) -> Telling {
-        let mut key = cache::key("stage", &stage.title());
-        key.add(solver.plan.file.name());
-        if let Some(path) = &solver.spec.context {
-            key.add(path.canonicalize().unwrap_or_else(|_| path.clone()).as_os_str().as_encoded_bytes());
-        }
+        let key = trace_key(solver.plan, solver.spec, stage);
         let from = match &stage.from {
             Origin::Image(image) => Some(Change::Base { image: image.clone() }),
             Origin::Stage(index) => {
@@ -35,7 +42,7 @@ impl Telling {
             Origin::Scratch | Origin::Context | Origin::Directory(_) => None,
         };
         let now = StageTrace { base: on.id().to_owned(), ..StageTrace::default() };
-        Telling { key: key.hex(), now, from, missed: None, off: false }
+        Telling { key, now, from, missed: None, off: false }
     }
 
     /// The next step, before it is known what becomes of it.

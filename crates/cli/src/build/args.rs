@@ -22,6 +22,9 @@ pub(crate) struct Args {
     /// Additional build contexts (e.g., name=path)
     #[arg(long, value_name = "NAME=PATH")]
     pub(super) build_context: Vec<String>,
+    /// Check the build and say what could be better; nothing is built
+    #[arg(long)]
+    pub(super) check: bool,
     /// Print the Dockerfile line by line: what was cached, what was built and why, and what it cost
     #[arg(long)]
     pub(super) explain: bool,

@@ -4,7 +4,7 @@ mod args;
 mod progress;
 mod source;
 
-use coracle::{Built, Engine};
+use coracle::{BuildSpec, Built, Engine};
 
 use crate::env;
 use crate::fail::{Done, Fail};
@@ -20,6 +20,9 @@ pub(crate) fn run(args: &Args) -> Done {
     let engine = Engine::open_default()?;
     let (context, spec) = source.open(&engine)?;
     let spec = args::spec(args, spec, &env::own)?;
+    if args.check {
+        return check(&engine, &spec);
+    }
     let mut progress = Progress::new(if args.quiet { "quiet" } else { &args.progress });
     let built = engine.build(&spec, |event| progress.tell(event));
     progress.finish();
@@ -49,6 +52,20 @@ pub(crate) fn run(args: &Args) -> Done {
         crate::out::say(&id);
     }
     Ok(0)
+}
+
+/// Prints what could be better; whether there is any of it is the status, as docker has it.
+fn check(engine: &Engine, spec: &BuildSpec) -> Done {
+    let lints = engine.check(spec)?.lints;
+    for lint in &lints {
+        crate::out::line(format_args!("WARNING: {}\n{}\n", lint.rule, lint.diagnostic))?;
+    }
+    match lints.len() {
+        0 => crate::out::line("Check complete, no warnings found.")?,
+        1 => crate::out::line("Check complete, 1 warning has been found!")?,
+        n => crate::out::line(format_args!("Check complete, {n} warnings have been found!"))?,
+    }
+    Ok(u8::from(!lints.is_empty()))
 }
 
 fn write(path: &str, bytes: &[u8]) -> Result<(), Fail> {

@@ -1,0 +1,430 @@
+//! Advice about a Dockerfile that is right all the same: rules of BuildKit's linter, by their names.
+
+mod stages;
+mod values;
+mod words;
+
+use std::collections::BTreeMap;
+
+use coracle_host::Kind;
+
+use super::Dockerfile;
+use super::ast::{CommandLine, Verb, Word};
+use crate::error::{Diagnostic, Span};
+use crate::ignore::Ignore;
+use crate::image::ImageConfig;
+use crate::suggest::nearest;
+
+/// One piece of advice.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Lint {
+    /// The rule's name, as docker's documentation of build checks has it: `MaintainerDeprecated`.
+    pub rule: &'static str,
+    /// What is meant, at its place.
+    pub diagnostic: Diagnostic,
+}
+
+/// What is known besides the text. More of it makes for more advice.
+#[derive(Clone, Debug, Default)]
+pub struct CheckFacts {
+    images: BTreeMap<String, ImageConfig>,
+    ignore: Option<Ignore>,
+}
+
+impl CheckFacts {
+    /// Nothing but the text.
+    pub fn new() -> CheckFacts {
+        CheckFacts::default()
+    }
+
+    /// The configuration of an image, by the name that FROM has: which variables it sets.
+    #[must_use]
+    pub fn image(mut self, name: impl Into<String>, config: ImageConfig) -> CheckFacts {
+        self.images.insert(name.into(), config);
+        self
+    }
+
+    /// What the context ignores.
+    #[must_use]
+    pub fn ignore(mut self, ignore: Ignore) -> CheckFacts {
+        self.ignore = Some(ignore);
+        self
+    }
+}
+
+/// All rules. Those that are only looked at when they are asked for come last.
+pub(crate) const RULES: [&str; 21] = [
+    "ConsistentInstructionCasing",
+    "CopyIgnoredFile",
+    "DuplicateStageName",
+    "ExposeInvalidFormat",
+    "ExposeProtoCasing",
+    "FromAsCasing",
+    "FromPlatformFlagConstDisallowed",
+    "InvalidDefaultArgInFrom",
+    "JSONArgsRecommended",
+    "LegacyKeyValueFormat",
+    "MaintainerDeprecated",
+    "MultipleInstructionsDisallowed",
+    "NoEmptyContinuation",
+    "RedundantTargetPlatform",
+    "ReservedStageName",
+    "SecretsUsedInArgOrEnv",
+    "StageNameCasing",
+    "UndefinedArgInFrom",
+    "UndefinedVar",
+    "WorkdirRelativePath",
+    "InvalidDefinitionDescription",
+];
+
+const EXPERIMENTAL: [&str; 1] = ["InvalidDefinitionDescription"];
+
+/// `# check=skip=A,B;error=true;experimental=C`: what the file itself wants of checks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Wishes {
+    skip: Vec<String>,
+    experimental: Vec<String>,
+    pub(crate) error: bool,
+}
+
+impl Wishes {
+    pub(super) fn parse(text: &str) -> Result<Wishes, String> {
+        let mut wishes = Wishes::default();
+        for part in text.split(';').map(str::trim).filter(|part| !part.is_empty()) {
+            let (key, value) = part.split_once('=').ok_or_else(|| format!("`{part}`: want key=value"))?;
+            match key.trim() {
+                "skip" => wishes.skip = names(value)?,
+                "experimental" => wishes.experimental = names(value)?,
+                "error" => match value.trim() {
+                    "true" => wishes.error = true,
+                    "false" => wishes.error = false,
+                    other => return Err(format!("`error` is `true` or `false`, not `{other}`")),
+                },
+                other => return Err(format!("`{other}` is no option of `check`: skip, error, experimental")),
+            }
+        }
+        Ok(wishes)
+    }
+
+    fn wants(&self, rule: &str) -> bool {
+        let in_list =
+            |list: &[String]| list.iter().any(|name| name == "all" || name.eq_ignore_ascii_case(rule));
+        !in_list(&self.skip) && (!EXPERIMENTAL.contains(&rule) || in_list(&self.experimental))
+    }
+}
+
+fn names(value: &str) -> Result<Vec<String>, String> {
+    let names = value.split(',').map(str::trim).filter(|name| !name.is_empty());
+    names
+        .map(|name| {
+            if name == "all" || RULES.iter().any(|rule| rule.eq_ignore_ascii_case(name)) {
+                return Ok(name.to_owned());
+            }
+            let near = nearest(name, RULES).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+            Err(format!("there is no check `{name}`{near}"))
+        })
+        .collect()
+}
+
+impl Dockerfile {
+    /// What could be better, in the order of the lines, as far as the text alone tells. The rules are those of
+    /// BuildKit's linter (docker documentation, "Build checks"); what `# check=skip=…` names is left out.
+    ///
+    /// ```
+    /// let file = coracle_build::Dockerfile::parse("Dockerfile", b"FROM scratch\nCMD run it\n")?;
+    /// assert_eq!(file.check()[0].rule, "JSONArgsRecommended");
+    /// # Ok::<(), coracle_build::Error>(())
+    /// ```
+    pub fn check(&self) -> Vec<Lint> {
+        self.check_with(&CheckFacts::new())
+    }
+
+    /// [`Dockerfile::check`] with more than the text: `UndefinedVar` wants the images' configurations, `CopyIgnoredFile`
+    /// the ignore file.
+    pub fn check_with(&self, facts: &CheckFacts) -> Vec<Lint> {
+        let mut checker = Checker { file: self, facts, found: Vec::new() };
+        checker.casing();
+        checker.gaps();
+        checker.global();
+        for instruction in self.globals.iter() {
+            checker.secrets(&instruction.verb);
+        }
+        for (index, stage) in self.stages.iter().enumerate() {
+            checker.names(index);
+            checker.platform(stage);
+            checker.variables(index);
+            let (mut absolute, mut shell) = (false, false);
+            let mut once: Vec<&str> = Vec::new();
+            for instruction in &stage.instructions {
+                let span = instruction.span;
+                checker.secrets(&instruction.verb);
+                checker.legacy(instruction);
+                let single = match &instruction.verb {
+                    Verb::Cmd(line) => {
+                        checker.form(line, shell, span, "CMD");
+                        "CMD"
+                    }
+                    Verb::Entrypoint(line) => {
+                        checker.form(line, shell, span, "ENTRYPOINT");
+                        "ENTRYPOINT"
+                    }
+                    Verb::Healthcheck(_) => "HEALTHCHECK",
+                    Verb::Maintainer(_) => {
+                        let what = "`MAINTAINER` is deprecated: use a label";
+                        checker.add("MaintainerDeprecated", span, what.to_owned());
+                        continue;
+                    }
+                    Verb::Workdir(word) => {
+                        checker.workdir(word, &mut absolute);
+                        continue;
+                    }
+                    // Who sets a shell means it.
+                    Verb::Shell(_) => {
+                        shell = true;
+                        continue;
+                    }
+                    Verb::Expose(ports) => {
+                        ports.iter().for_each(|port| checker.port(port));
+                        continue;
+                    }
+                    Verb::Copy(copy) => {
+                        checker.ignored(copy);
+                        continue;
+                    }
+                    _ => continue,
+                };
+                if once.contains(&single) {
+                    let what = format!("only the last `{single}` of a stage counts");
+                    checker.add("MultipleInstructionsDisallowed", span, what);
+                }
+                once.push(single);
+            }
+        }
+        checker.descriptions();
+        checker.found.retain(|lint| self.wishes.wants(lint.rule));
+        checker.found.sort_by_key(|lint| (lint.diagnostic.span().line, lint.diagnostic.span().column));
+        checker.found
+    }
+
+    /// Whether the file wants its builds to fail where [`Dockerfile::check`] finds anything (`# check=error=true`).
+    pub fn check_is_error(&self) -> bool {
+        self.wishes.error
+    }
+}
+
+pub(super) struct Checker<'a> {
+    file: &'a Dockerfile,
+    facts: &'a CheckFacts,
+    found: Vec<Lint>,
+}
+
+impl Checker<'_> {
+    fn add(&mut self, rule: &'static str, span: Span, message: String) {
+        let diagnostic = self.file.source.diagnostic(Kind::Invalid, span, message, None);
+        self.found.push(Lint { rule, diagnostic });
+    }
+
+    fn names(&mut self, index: usize) {
+        let stage = &self.file.stages[index];
+        let Some(name) = &stage.from.name else { return };
+        let words: Vec<&str> = stage.text.split_whitespace().collect();
+        let [keyword, .., r#as, written] = words.as_slice() else { return };
+        if *written != name.text {
+            let what = format!("the stage name `{written}` is not in lower case");
+            self.add("StageNameCasing", name.span, what);
+        }
+        let upper = |word: &str| word.chars().all(|c| c.is_ascii_uppercase());
+        if upper(keyword) != upper(r#as) {
+            let what = format!("`{keyword}` and `{}` are not in the same case", r#as);
+            self.add("FromAsCasing", stage.span, what);
+        }
+        if ["scratch", "context"].contains(&name.text.as_str()) {
+            self.add("ReservedStageName", name.span, format!("`{}` has a meaning of its own", name.text));
+        }
+        let earlier = self.file.stages[..index].iter();
+        let twice = earlier.filter_map(|s| s.from.name.as_ref()).any(|other| other.text == name.text);
+        if twice {
+            self.add("DuplicateStageName", name.span, format!("there are two stages `{}`", name.text));
+        }
+    }
+
+    fn form(&mut self, line: &CommandLine, shell: bool, span: Span, verb: &str) {
+        if matches!(line, CommandLine::Shell(_)) && !shell {
+            let what = format!("`{verb}` in the shell form does not pass signals on: use a JSON array");
+            self.add("JSONArgsRecommended", span, what);
+        }
+    }
+
+    fn workdir(&mut self, word: &Word, absolute: &mut bool) {
+        // What a variable or a quote begins with can't be told here.
+        if word.text.starts_with(['/', '$', '"', '\'']) {
+            *absolute = true;
+        } else if !*absolute {
+            let what = format!("`{}` is relative to whatever the base image has", word.text);
+            self.add("WorkdirRelativePath", word.span, what);
+        }
+    }
+
+    fn secrets(&mut self, verb: &Verb) {
+        let names: Vec<&Word> = match verb {
+            Verb::Env(pairs) => pairs.iter().map(|(name, _)| name).collect(),
+            Verb::Arg(args) => args.iter().map(|(name, _)| name).collect(),
+            _ => return,
+        };
+        for name in names.into_iter().filter(|name| sounds_secret(&name.text)) {
+            let what = format!("`{}` sounds like a secret, and stays in the image: mount it", name.text);
+            self.add("SecretsUsedInArgOrEnv", name.span, what);
+        }
+    }
+}
+
+/// By whole words of the name, as BuildKit has them.
+fn sounds_secret(name: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    let words: Vec<&str> = lower.split('_').collect();
+    let secret = [
+        "apikey",
+        "auth",
+        "credential",
+        "credentials",
+        "key",
+        "password",
+        "pword",
+        "passwd",
+        "secret",
+        "token",
+    ];
+    words.iter().any(|w| secret.contains(w)) && !words.contains(&"public")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(text: &str, facts: &CheckFacts) -> Vec<(usize, &'static str)> {
+        let file = Dockerfile::parse("D", text.as_bytes()).unwrap();
+        file.check_with(facts).iter().map(|lint| (lint.diagnostic.span().line, lint.rule)).collect()
+    }
+
+    #[test]
+    fn rules_at_their_lines() {
+        let text = "\
+ARG NPM_TOKEN
+FROM a as Base
+MAINTAINER me
+WORKDIR app
+CMD run it
+CMD [\"x\"]
+FROM a AS base
+WORKDIR /a
+WORKDIR b
+ENV AWS_SECRET_ACCESS_KEY=1 MONKEY=2 PUBLIC_KEY=3
+SHELL [\"/bin/bash\", \"-c\"]
+ENTRYPOINT run
+FROM a AS scratch
+";
+        assert_eq!(
+            found(text, &CheckFacts::new()),
+            [
+                (1, "SecretsUsedInArgOrEnv"),
+                (2, "FromAsCasing"),
+                (2, "StageNameCasing"),
+                (3, "MaintainerDeprecated"),
+                (4, "WorkdirRelativePath"),
+                (5, "JSONArgsRecommended"),
+                (6, "MultipleInstructionsDisallowed"),
+                (7, "DuplicateStageName"),
+                (10, "SecretsUsedInArgOrEnv"),
+                (13, "ReservedStageName"),
+            ]
+        );
+        assert!(Dockerfile::parse("D", b"FROM a AS b\nCMD [\"x\"]\n").unwrap().check().is_empty());
+    }
+
+    #[test]
+    fn rules_about_words_and_values() {
+        let text = "\
+ARG TAG
+ARG OK=1
+FROM --platform=linux/amd64 a:$TAG
+env a=b
+ENV key value
+LABEL key value
+EXPOSE 80/TCP 127.0.0.1:80:80 $x
+RUN a \\
+
+  && b
+FROM --platform=$TARGETPLATFORM a:$OK-$NONE
+FROM --platform=$BUILDPLATFORM a
+";
+        assert_eq!(
+            found(text, &CheckFacts::new()),
+            [
+                (3, "FromPlatformFlagConstDisallowed"),
+                (3, "InvalidDefaultArgInFrom"),
+                (4, "ConsistentInstructionCasing"),
+                (5, "LegacyKeyValueFormat"),
+                (6, "LegacyKeyValueFormat"),
+                (7, "ExposeProtoCasing"),
+                (7, "ExposeInvalidFormat"),
+                (9, "NoEmptyContinuation"),
+                (11, "RedundantTargetPlatform"),
+                (11, "InvalidDefaultArgInFrom"),
+                (11, "UndefinedArgInFrom"),
+            ]
+        );
+    }
+
+    #[test]
+    fn rules_that_want_facts() {
+        let text = "\
+FROM base AS one
+ARG V
+COPY $V $HOM ${X:-y} /$LANG
+COPY secret.txt src /d/
+FROM one
+ENV a=$V b=$W c=$PATH
+FROM unknown
+ENV a=$anything
+";
+        let mut config = ImageConfig::scratch();
+        config.config.env = vec!["LANG=C".into(), "HOME=/root".into()];
+        let ignore = Ignore::parse("i", b"*.txt").unwrap();
+        let facts = CheckFacts::new().image("base", config).ignore(ignore);
+        let expected = [(3, "UndefinedVar"), (4, "CopyIgnoredFile"), (6, "UndefinedVar")];
+        assert_eq!(found(text, &facts), expected);
+        let file = Dockerfile::parse("D", text.as_bytes()).unwrap();
+        let first = file.check_with(&facts).remove(0).diagnostic.to_string();
+        assert_eq!(
+            first,
+            "D:3:9: nothing sets `$HOM`; did you mean `$HOME`?\n  |\n3 | COPY $V $HOM ${X:-y} /$LANG\n  |         ^^^^"
+        );
+        assert_eq!(found(text, &CheckFacts::new()), []);
+    }
+
+    #[test]
+    fn the_file_says_what_it_wants_checked() {
+        let text =
+            |directive: &str| format!("# check={directive}\nFROM a AS B\nCMD x\n# what\nFROM c AS d\n");
+        let rules = |directive: &str| -> Vec<&str> {
+            found(&text(directive), &CheckFacts::new()).into_iter().map(|(_, rule)| rule).collect()
+        };
+        assert_eq!(rules("error=false"), ["StageNameCasing", "JSONArgsRecommended"]);
+        assert_eq!(rules("skip=StageNameCasing"), ["JSONArgsRecommended"]);
+        assert_eq!(rules("skip=JSONArgsRecommended,stagenamecasing; error=true"), [""; 0]);
+        assert_eq!(rules("skip=all"), [""; 0]);
+        let experimental =
+            "skip=StageNameCasing,JSONArgsRecommended;experimental=InvalidDefinitionDescription";
+        assert_eq!(rules(experimental), ["InvalidDefinitionDescription"]);
+        assert!(Dockerfile::parse("D", text("error=true").as_bytes()).unwrap().check_is_error());
+        for (directive, words) in [
+            ("skip=StageNameCasin", "there is no check `StageNameCasin`; did you mean `StageNameCasing`?"),
+            ("error=maybe", "`error` is `true` or `false`"),
+            ("frob=1", "`frob` is no option of `check`"),
+        ] {
+            let error = Dockerfile::parse("D", text(directive).as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+    }
+}
