@@ -349,7 +349,7 @@ ARG TAG
 ARG OK=1
 FROM --platform=linux/amd64 a:$TAG
 env a=b
-ENV key value
+ENV name value
 LABEL key value
 EXPOSE 80/TCP 127.0.0.1:80:80 $x
 RUN a \\
