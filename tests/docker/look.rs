@@ -9,10 +9,10 @@ use rustix::fs::{AtFlags, FileType, OFlags};
 use serde_json::Value;
 
 /// By path: type, mode, owner, and content or target.
-pub type Tree = BTreeMap<String, String>;
+pub(crate) type Tree = BTreeMap<String, String>;
 
 /// What is in a mount that nobody sees.
-pub fn mounted(mount: &Mount) -> Tree {
+pub(crate) fn mounted(mount: &Mount) -> Tree {
     let root = Root::new(mount.as_fd(), "image");
     let dir = Dir::from_fd(root.open("/", OFlags::RDONLY | OFlags::DIRECTORY).unwrap(), "/");
     let mut tree = Tree::new();
@@ -46,7 +46,7 @@ fn walk(dir: &Dir, tree: &mut Tree) {
 }
 
 /// The tree of docker's image, from its layers on the disk (overlay2).
-pub fn docker(inspected: &Value) -> Tree {
+pub(crate) fn docker(inspected: &Value) -> Tree {
     let data = &inspected["GraphDriver"]["Data"];
     let upper = data["UpperDir"].as_str().unwrap();
     let lower = data["LowerDir"].as_str().unwrap_or("");
@@ -59,7 +59,7 @@ pub fn docker(inspected: &Value) -> Tree {
 }
 
 /// How two trees differ.
-pub fn trees(docker: &Tree, ours: &Tree) -> Vec<String> {
+pub(crate) fn trees(docker: &Tree, ours: &Tree) -> Vec<String> {
     let mut found = Vec::new();
     for (path, theirs) in docker {
         match ours.get(path) {
@@ -89,7 +89,7 @@ const FIELDS: [&str; 12] = [
 ];
 
 /// How two configurations differ. What is empty is as what is not there.
-pub fn configs(docker: &Value, ours: &Value) -> Vec<String> {
+pub(crate) fn configs(docker: &Value, ours: &Value) -> Vec<String> {
     let full = |value: &Value| match value {
         Value::String(text) if text.is_empty() => Value::Null,
         Value::Array(list) if list.is_empty() => Value::Null,

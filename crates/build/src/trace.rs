@@ -145,8 +145,9 @@ impl StepTrace {
                 add("mode", &copy.chmod.as_ref().map_or(String::new(), ToString::to_string));
                 add("sources", &format!("{:?}", copy.sources));
             }
-            Op::MakeDir { path } => {
+            Op::MakeDir { path, user } => {
                 parts.insert("directory".to_owned(), fingerprint(path.as_bytes()));
+                parts.insert("user".to_owned(), fingerprint(user.as_bytes()));
             }
             Op::Set => {}
         }

@@ -132,8 +132,7 @@ impl Known {
             return;
         }
         let same = rustix::fs::fstat(file).is_ok_and(|stat| Stamp::of(&stat) == entry.stamp);
-        let trusted = rustix::fs::fstatfs(file)
-            .is_ok_and(|fs| i64::try_from(fs.f_type).is_ok_and(|kind| TRUSTED.contains(&kind)));
+        let trusted = rustix::fs::fstatfs(file).is_ok_and(|fs| TRUSTED.contains(&fs.f_type));
         if same && trusted {
             self.found().fresh.push(Row { stamp: entry.stamp, modified: modified(entry), digest, age: 0 });
         }

@@ -135,12 +135,10 @@ impl<'a> Put<'a> {
 
     fn directory(&mut self, tree: Option<Tree<'_>>, top: &Entry, below: &[Entry], dest: &str) -> Result<()> {
         let path = Path::new(dest);
-        let was_there = match self.kind(path) {
-            Ok(None) => false,
-            Ok(Some(FileType::Directory)) => true,
-            Ok(Some(_)) => return Err(in_the_way(path, "a directory", "a file")),
-            Err(error) => return Err(error),
-        };
+        match self.kind(path)? {
+            None | Some(FileType::Directory) => {}
+            Some(_) => return Err(in_the_way(path, "a directory", "a file")),
+        }
         let made = self.make_dirs(path)?;
         let fd = reopen(made.as_fd(), path)?;
         // Directories that are open, outermost first; each gets its mode, owner and times when it is left.
@@ -163,8 +161,8 @@ impl<'a> Put<'a> {
         while open.len() > 1 {
             self.leave(open.pop(), true)?;
         }
-        // The destination itself looks like the source only where it is new and was not asked for as a directory.
-        self.leave(open.pop(), !was_there && !dest.ends_with('/'))
+        // The destination itself never looks like the source: only what is in that is copied.
+        self.leave(open.pop(), false)
     }
 
     fn leave(&self, dir: Option<(&Entry, OwnedFd)>, dress: bool) -> Result<()> {

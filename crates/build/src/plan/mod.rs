@@ -101,10 +101,12 @@ pub enum Op {
     Run(Command),
     /// Puts files there.
     Copy(CopyOp),
-    /// Makes a directory (0755, root's) and those above it.
+    /// Makes a directory (0755) and those above it.
     MakeDir {
         /// An absolute path.
         path: String,
+        /// Whose it is where it is made, `user[:group]`; root's where empty.
+        user: String,
     },
     /// Nothing: it only changed the configuration.
     Set,

@@ -9,7 +9,7 @@ use crate::dockerfile;
 use crate::dockerfile::ast::{CommandLine, CopySource, Instruction, Verb, Word};
 use crate::dockerfile::source::Problems;
 use crate::error::{Error, Result, Span};
-use crate::image::ImageConfig;
+use crate::image::{DEFAULT_PATH, ImageConfig};
 use crate::paths;
 
 /// What a later stage can start from.
@@ -69,7 +69,11 @@ fn squeeze(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-fn start(config: ImageConfig) -> State {
+/// As BuildKit has it: an image that has no `PATH` gets one where it is built upon.
+fn start(mut config: ImageConfig) -> State {
+    if !config.config.env.iter().any(|pair| pair.starts_with("PATH=")) {
+        config.config.env.push(format!("PATH={DEFAULT_PATH}"));
+    }
     State { vars: Vars::from_env(&config.config.env), config, args: Vec::new() }
 }
 
@@ -117,7 +121,8 @@ impl Planner<'_, '_> {
                 let path = paths::join(self.cwd(), &path);
                 self.state.config.config.working_dir.clone_from(&path);
                 let created_by = format!("WORKDIR {path}");
-                (if path == "/" { Op::Set } else { Op::MakeDir { path } }, created_by)
+                let user = self.state.config.config.user.clone();
+                (if path == "/" { Op::Set } else { Op::MakeDir { path, user } }, created_by)
             }
             verb => (Op::Set, self.set(verb, span)?),
         };

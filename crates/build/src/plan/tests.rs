@@ -167,7 +167,7 @@ fn configuration_of_everything() {
             "MAINTAINER me <m@x>",
         ]
     );
-    assert!(matches!(&stage.steps[1].op, Op::MakeDir { path } if path == "/a/c"));
+    assert!(matches!(&stage.steps[1].op, Op::MakeDir { path, .. } if path == "/a/c"));
     // An entrypoint of one's own drops the base's arguments.
     assert_eq!(last(&plan("FROM base\nENTRYPOINT [\"e\"]\n")).config.config.cmd, None);
     let labelled = planned("FROM base\n", &BuildSpec::new(".").label("a", "b")).unwrap();

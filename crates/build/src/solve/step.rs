@@ -59,9 +59,9 @@ impl<W: Worker> Solver<'_, W> {
                 let (files, list) = self.mount_keys(step, command, &mut key)?;
                 Ok(Work { key: key.hex(), bytes: 0, picked: None, files, list })
             }
-            Op::MakeDir { path } => {
+            Op::MakeDir { path, user } => {
                 let mut key = cache::key("directory", on.id());
-                key.add(path);
+                key.add(path).add(user);
                 let files = String::new();
                 Ok(Work { key: key.hex(), bytes: 0, picked: None, files, list: None })
             }
@@ -100,9 +100,14 @@ impl<W: Worker> Solver<'_, W> {
                 };
                 Ok((self.worker.run(on, &command, &mut output).map_err(fail)?, true))
             }
-            Op::MakeDir { path } => {
+            Op::MakeDir { path, user } => {
                 let mut make = |fd: BorrowedFd<'_>| {
-                    Put::new(Root::new(fd, "snapshot"), None, None).make_dirs(Path::new(path)).map(drop)
+                    let root = Root::new(fd, "snapshot");
+                    let owner = match user.as_str() {
+                        "" => None,
+                        user => Some(owner::resolve(&root, user)?),
+                    };
+                    Put::new(root, owner, None).make_dirs(Path::new(path)).map(drop)
                 };
                 Ok((self.worker.edit(on, &mut make).map_err(fail)?, true))
             }

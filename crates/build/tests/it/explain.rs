@@ -49,7 +49,11 @@ fn each_reason_is_found() {
     bench.worker.add_base("base", &[("new", "base")], ImageConfig::scratch());
     let spec = spec.arg("V", "2");
     assert_eq!(why(&bench.build(&spec)), (4, "the base image base is another one".into()));
-    let report = bench.build(&bench.dockerfile(&TEXT.replace("USER app", "USER 7")).arg("V", "2"));
+    let report = bench.build(
+        &bench
+            .dockerfile(&TEXT.replace("USER app", "USER 7").replace("count second", "count other"))
+            .arg("V", "2"),
+    );
     assert_eq!(why(&report), (9, "the user is another".into()));
 }
 
