@@ -232,11 +232,11 @@ impl<W: Worker> Solver<'_, W> {
         };
         let changes = match (reason, state.dirty) {
             (Reason::New | Reason::Gone, None) => told.missed(self, reason == Reason::Gone),
-            (Reason::NoCache, _) => {
+            // It follows from another step, or was not asked for.
+            _ => {
                 told.uncached(self);
                 Vec::new()
             }
-            _ => Vec::new(),
         };
         track.tell(Event::Started { at: at.clone(), reason });
         let (snapshot, keep) = self.carry_out(&state.snapshot, step, &work, &at, track)?;

@@ -65,7 +65,8 @@ impl Telling {
         changes
     }
 
-    /// The step at hand is built because the cache is off: that is no miss, but what it depended on is known.
+    /// The step at hand is built because the cache is off, or a step before it was built: that is no miss of its own, but
+    /// what it depended on is kept.
     pub(super) fn uncached<W: Worker>(&mut self, solver: &Solver<'_, W>) {
         if self.missed.is_none() {
             self.missed = Some((0, solver.cache.get::<StageTrace>(&self.key).unwrap_or_default()));
