@@ -70,8 +70,8 @@ pub use container::{
     StartPlan, State, Status, Stream, Streams,
 };
 pub use coracle_build::{
-    Allow, BuildSpec, Cancel, Change, Checked, Event, Explanation, FileChange, HostAddress, ImageConfig,
-    Lint, Network as StepNetwork, Nothing, Outcome, Place, Reason, RunConfig, StepReport, Unpacked,
+    Allow, BuildSpec, Cancel, Cause, Checked, Event, Explanation, FileChange, HostAddress, ImageConfig, Lint,
+    Network as StepNetwork, Nothing, Outcome, Place, Reason, RunConfig, StepReport, Unpacked,
 };
 pub use coracle_host::{Exit, Kind};
 pub use coracle_layers::{Capture, Change, ChangeKind};

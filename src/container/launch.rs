@@ -84,7 +84,8 @@ pub(crate) fn launch(
         _ => Stdio::Null,
     };
     let stdio = [stdin, Stdio::Pipe, Stdio::Pipe];
-    let running = plan.start(Bundle { mounts, net: namespace, stdio, stepper, ..Bundle::new(rootfs.mount) })?;
+    let running =
+        plan.start(Bundle { mounts, net: namespace, stdio, stepper, ..Bundle::new(rootfs.mount) })?;
     let held = Held { _layers: rootfs.locks, _volumes: borrowed };
     Ok(Launched { running, root, stack, held })
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::dockerfile::Dockerfile;
-use crate::trace::Change;
+use crate::trace::Cause;
 use crate::worker::Stream;
 
 /// Which instruction an event is about.
@@ -116,7 +116,7 @@ pub struct StepReport {
     pub bytes: u64,
     /// What made it another step than the last time: for the first step of its stage that was built, unless the cache
     /// was off.
-    pub changes: Vec<Change>,
+    pub causes: Vec<Cause>,
 }
 
 impl StepReport {

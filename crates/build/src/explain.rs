@@ -103,11 +103,11 @@ fn reasons(step: &StepReport) -> Vec<String> {
     match step.outcome {
         Outcome::Built(Reason::NoCache) => vec!["the cache is off".to_owned()],
         Outcome::Built(Reason::After(_)) | Outcome::Cached | Outcome::Set => Vec::new(),
-        Outcome::Built(reason) if step.changes.is_empty() => vec![format!("it is {reason}")],
+        Outcome::Built(reason) if step.causes.is_empty() => vec![format!("it is {reason}")],
         Outcome::Built(_) => {
-            let mut all: Vec<String> = step.changes.iter().take(NAMED).map(ToString::to_string).collect();
-            if step.changes.len() > NAMED {
-                all.push(format!("and {} more", step.changes.len() - NAMED));
+            let mut all: Vec<String> = step.causes.iter().take(NAMED).map(ToString::to_string).collect();
+            if step.causes.len() > NAMED {
+                all.push(format!("and {} more", step.causes.len() - NAMED));
             }
             all
         }

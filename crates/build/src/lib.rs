@@ -96,5 +96,5 @@ pub use plan::{CopyFrom, CopyOp, Graph, Op, Origin, Plan, Stage, Step};
 pub use solve::build;
 pub use spec::{Allow, BuildSpec, HostAddress};
 pub use stream::Unpacked;
-pub use trace::{Change, FileChange};
+pub use trace::{Cause, FileChange};
 pub use worker::{Base, Command, Commit, Snapshot, Stream, Worker};

@@ -13,7 +13,7 @@ use crate::plan::{Op, Step};
 /// What made a step another one than the last time this stage was built.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Change {
+pub enum Cause {
     /// The stage was never built here before, or all that was known of it is gone.
     First,
     /// The image that the stage starts from is another one.
@@ -165,25 +165,25 @@ impl StepTrace {
     }
 
     /// What it is that made `self` another step than `before`, the most telling first.
-    fn since(&self, before: &StepTrace) -> Vec<Change> {
+    fn since(&self, before: &StepTrace) -> Vec<Cause> {
         let mut changes = Vec::new();
         if self.text != before.text {
-            changes.push(Change::Instruction { before: Some(before.text.clone()) });
+            changes.push(Cause::Instruction { before: Some(before.text.clone()) });
         }
         let names =
             self.parts.keys().chain(before.parts.keys().filter(|name| !self.parts.contains_key(*name)));
         for name in names.filter(|name| self.parts.get(*name) != before.parts.get(*name)) {
             changes.push(match name.strip_prefix(VARIABLE) {
-                Some(name) => Change::Variable { name: name.to_owned() },
+                Some(name) => Cause::Variable { name: name.to_owned() },
                 // Said already, by the text.
                 None if self.text != before.text => continue,
-                None => Change::Setting { name: name.clone() },
+                None => Cause::Setting { name: name.clone() },
             });
         }
         match (&self.list, &before.list) {
             _ if self.files == before.files => {}
             (Some(now), Some(then)) => changes.extend(files(now, then)),
-            _ => changes.push(Change::Files),
+            _ => changes.push(Cause::Files),
         }
         changes
     }
@@ -195,10 +195,10 @@ fn shown(mount: &RunMount) -> String {
 }
 
 /// Both in the order of the walk, which is not that of the paths.
-fn files(now: &Files, then: &Files) -> Vec<Change> {
+fn files(now: &Files, then: &Files) -> Vec<Cause> {
     let before: BTreeMap<&str, u64> = then.iter().map(|(path, print)| (path.as_str(), *print)).collect();
     let after: BTreeMap<&str, u64> = now.iter().map(|(path, print)| (path.as_str(), *print)).collect();
-    let change = |path: &str, how| Change::File { path: path.to_owned(), how };
+    let change = |path: &str, how| Cause::File { path: path.to_owned(), how };
     let mut changes = Vec::new();
     for (path, print) in &after {
         match before.get(path) {
@@ -219,26 +219,26 @@ impl StageTrace {
         now: &StageTrace,
         nth: usize,
         gone: bool,
-        from: Option<Change>,
-    ) -> Vec<Change> {
+        from: Option<Cause>,
+    ) -> Vec<Cause> {
         if gone {
-            return vec![Change::Evicted];
+            return vec![Cause::Evicted];
         }
         let Some(step) = now.steps.get(nth) else { return Vec::new() };
         if self.steps.is_empty() {
-            return vec![Change::First];
+            return vec![Cause::First];
         }
         // The line may have moved: then it is the one with the same text.
         let same = self.steps.iter().find(|old| old.text == step.text);
         let Some(before) = same.or_else(|| self.steps.get(nth)) else {
-            return vec![Change::Instruction { before: None }];
+            return vec![Cause::Instruction { before: None }];
         };
         let mut changes = step.since(before);
         let moved = same.is_some() && step.on != before.on;
         if self.base != now.base && nth == 0 {
             changes.extend(from);
         } else if changes.is_empty() && moved {
-            changes.push(Change::Instruction { before: self.steps.get(nth).map(|old| old.text.clone()) });
+            changes.push(Cause::Instruction { before: self.steps.get(nth).map(|old| old.text.clone()) });
         }
         changes
     }
@@ -260,17 +260,17 @@ impl StageTrace {
     }
 }
 
-impl fmt::Display for Change {
+impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Change::First => f.write_str("it was not built here before"),
-            Change::Base { image } => write!(f, "the base image {image} is another one"),
-            Change::Stage { stage } => write!(f, "the stage {stage} came out different"),
-            Change::Instruction { before: Some(before) } => write!(f, "the instruction was: {before}"),
-            Change::Instruction { before: None } => f.write_str("the instruction is new"),
-            Change::Variable { name } => write!(f, "the variable {name} has another value"),
-            Change::Setting { name } => write!(f, "the {name} is another"),
-            Change::File { path, how } => {
+            Cause::First => f.write_str("it was not built here before"),
+            Cause::Base { image } => write!(f, "the base image {image} is another one"),
+            Cause::Stage { stage } => write!(f, "the stage {stage} came out different"),
+            Cause::Instruction { before: Some(before) } => write!(f, "the instruction was: {before}"),
+            Cause::Instruction { before: None } => f.write_str("the instruction is new"),
+            Cause::Variable { name } => write!(f, "the variable {name} has another value"),
+            Cause::Setting { name } => write!(f, "the {name} is another"),
+            Cause::File { path, how } => {
                 let how = match how {
                     FileChange::Added => "is new",
                     FileChange::Removed => "is gone",
@@ -278,8 +278,8 @@ impl fmt::Display for Change {
                 };
                 write!(f, "{path} {how}")
             }
-            Change::Files => f.write_str("files from another stage or image came out different there"),
-            Change::Evicted => f.write_str("its result was removed from the cache"),
+            Cause::Files => f.write_str("files from another stage or image came out different there"),
+            Cause::Evicted => f.write_str("its result was removed from the cache"),
         }
     }
 }
@@ -330,15 +330,15 @@ mod tests {
     #[test]
     fn what_is_below_counts_too() {
         let run = || vec![step("RUN x", "s", &[], &[])];
-        let base = Change::Base { image: "i".into() };
+        let base = Cause::Base { image: "i".into() };
         let (old, new) = (stage("b", run()), stage("c", vec![step("RUN x", "t", &[], &[])]));
         assert_eq!(old.explain(&new, 0, false, Some(base.clone())), [base]);
-        assert_eq!(old.explain(&new, 0, true, None), [Change::Evicted]);
-        assert_eq!(StageTrace::default().explain(&new, 0, false, None), [Change::First]);
+        assert_eq!(old.explain(&new, 0, true, None), [Cause::Evicted]);
+        assert_eq!(StageTrace::default().explain(&new, 0, false, None), [Cause::First]);
         let added = stage("b", vec![step("RUN new", "s", &[], &[]), step("RUN x", "n", &[], &[])]);
         assert_eq!(
             old.explain(&added, 0, false, None),
-            [Change::Instruction { before: Some("RUN x".into()) }]
+            [Cause::Instruction { before: Some("RUN x".into()) }]
         );
     }
 

@@ -117,7 +117,7 @@ impl Track {
             duration,
             cost: Duration::ZERO,
             bytes: 0,
-            changes: Vec::new(),
+            causes: Vec::new(),
         });
     }
 }

@@ -230,7 +230,7 @@ impl<W: Worker> Solver<'_, W> {
                 break if record.is_some() { Reason::Gone } else { new };
             },
         };
-        let changes = match (reason, state.dirty) {
+        let causes = match (reason, state.dirty) {
             (Reason::New | Reason::Gone, None) => told.missed(self, reason == Reason::Gone),
             // It follows from another step, or was not asked for.
             _ => {
@@ -260,7 +260,7 @@ impl<W: Worker> Solver<'_, W> {
         state.time = Some(created);
         state.dirty = Some(step.line);
         let outcome = Outcome::Built(reason);
-        track.reports.push(StepReport { at, outcome, duration, cost: duration, bytes, changes });
+        track.reports.push(StepReport { at, outcome, duration, cost: duration, bytes, causes });
         Ok(())
     }
 
@@ -279,7 +279,7 @@ impl<W: Worker> Solver<'_, W> {
         state.time = Some(self.epoch.clone().unwrap_or_else(|| record.created.clone()));
         let cost = Duration::from_millis(record.milliseconds);
         let (outcome, duration) = (Outcome::Cached, started.elapsed());
-        track.reports.push(StepReport { at, outcome, duration, cost, bytes, changes: Vec::new() });
+        track.reports.push(StepReport { at, outcome, duration, cost, bytes, causes: Vec::new() });
     }
 
     fn now(&self) -> Result<String> {

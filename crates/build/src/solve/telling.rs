@@ -6,14 +6,14 @@ use super::Solver;
 use crate::cache;
 use crate::plan::{Origin, Plan, Stage};
 use crate::spec::BuildSpec;
-use crate::trace::{Change, StageTrace, StepTrace};
+use crate::trace::{Cause, StageTrace, StepTrace};
 use crate::worker::{Snapshot, Worker};
 
 /// One stage as it is built, and as it was.
 pub(super) struct Telling {
     key: String,
     now: StageTrace,
-    from: Option<Change>,
+    from: Option<Cause>,
     /// The first step that was not cached, and what the stage depended on the last time.
     missed: Option<(usize, StageTrace)>,
     /// It was not asked for.
@@ -34,10 +34,10 @@ impl Telling {
     pub(super) fn new<W: Worker>(solver: &Solver<'_, W>, stage: &Stage, on: &W::Snapshot) -> Telling {
         let key = trace_key(solver.plan, solver.spec, stage);
         let from = match &stage.from {
-            Origin::Image(image) => Some(Change::Base { image: image.clone() }),
+            Origin::Image(image) => Some(Cause::Base { image: image.clone() }),
             Origin::Stage(index) => {
                 let title = solver.plan.stages.iter().find(|s| s.index == *index).map(Stage::title);
-                title.map(|stage| Change::Stage { stage })
+                title.map(|stage| Cause::Stage { stage })
             }
             Origin::Scratch | Origin::Context | Origin::Directory(_) => None,
         };
@@ -57,7 +57,7 @@ impl Telling {
     }
 
     /// The step at hand is the first that the cache does not have: why?
-    pub(super) fn missed<W: Worker>(&mut self, solver: &Solver<'_, W>, gone: bool) -> Vec<Change> {
+    pub(super) fn missed<W: Worker>(&mut self, solver: &Solver<'_, W>, gone: bool) -> Vec<Cause> {
         let before = solver.cache.get::<StageTrace>(&self.key).unwrap_or_default();
         let nth = self.now.steps.len().saturating_sub(1);
         let changes = before.explain(&self.now, nth, gone, self.from.clone());

@@ -9,7 +9,7 @@ use crate::bench::Bench;
 /// The first step that was built, and why.
 fn why(built: &Built) -> (usize, String) {
     let step = built.steps.iter().find(|step| step.built()).expect("something was built");
-    (step.at.line, step.changes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+    (step.at.line, step.causes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
 }
 
 const TEXT: &str = "\
@@ -70,7 +70,7 @@ fn a_result_that_is_gone_was_evicted() {
 fn a_build_without_the_cache_is_no_miss_but_is_known() {
     let (mut bench, spec) = bench();
     let off = bench.build(&spec.clone().no_cache(true));
-    assert!(off.steps.iter().all(|step| step.changes.is_empty()));
+    assert!(off.steps.iter().all(|step| step.causes.is_empty()));
     bench.file("src/a", "2");
     assert_eq!(why(&bench.build(&spec)), (5, "src/a changed".into()));
 }
