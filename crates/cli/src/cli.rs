@@ -139,7 +139,7 @@ pub(crate) mod tests {
     #[test]
     fn flags_after_the_image_are_the_commands() {
         let Ok(Command::Run(args)) = parsed("run --rm --name=n -e A=1 image -d --rm -- -x") else { panic!() };
-        assert!(args.rm && !args.detach);
+        assert!(args.flags.rm && !args.detach);
         assert_eq!(args.words, ["image", "-d", "--rm", "--", "-x"]);
         let Ok(Command::Exec(args)) = parsed("exec -w /tmp c ls -l --user") else { panic!() };
         assert_eq!(args.words, ["c", "ls", "-l", "--user"]);
@@ -153,14 +153,15 @@ pub(crate) mod tests {
         else {
             panic!()
         };
-        assert!(args.detach && args.interactive && !args.rm && args.read_only);
-        assert_eq!(args.env, ["A=1", "B=2"]);
-        assert_eq!(args.name.as_deref(), Some("b"));
+        let flags = &args.flags;
+        assert!(args.detach && flags.interactive && !flags.rm && flags.rights.read_only);
+        assert_eq!(flags.env, ["A=1", "B=2"]);
+        assert_eq!(flags.name.as_deref(), Some("b"));
         let Ok(Command::Rm(args)) = parsed("rm a -f b") else { panic!() };
         assert!(args.force);
         assert_eq!(args.containers, ["a", "b"]);
         let Ok(Command::Run(args)) = parsed("run --entrypoint -x i") else { panic!() };
-        assert_eq!(args.entrypoint.as_deref(), Some("-x"));
+        assert_eq!(args.flags.entrypoint.as_deref(), Some("-x"));
     }
 
     #[test]
@@ -168,10 +169,8 @@ pub(crate) mod tests {
         let table = [
             ("run --frob i", 125, "unknown flag: --frob"),
             ("run -z i", 125, "unknown shorthand flag: 'z' in -z"),
-            ("run -it i", 125, "run -t: a terminal is not supported yet"),
-            ("run -P i", 125, "run -P: publishing all exposed ports is not supported yet; name them with -p"),
-            ("run --privileged i", 125, "run --privileged: not supported yet"),
             ("run --rm=maybe i", 125, "invalid argument \"maybe\" for \"--rm\""),
+            ("run -m x i", 125, "invalid argument \"x\" for \"-m, --memory\" flag: invalid size: 'x'"),
             ("run --ip 10.1 i", 125, "invalid argument \"10.1\" for \"--ip\""),
             ("exec -d c true", 125, "exec -d: not supported yet"),
             ("volume ls --cluster", 125, "volume ls --cluster: not supported yet"),
@@ -188,7 +187,7 @@ pub(crate) mod tests {
             (
                 "network ls -f driver",
                 125,
-                "invalid argument \"driver\" for \"--filter\" flag: bad format of filter (expected name=value)",
+                "invalid argument \"driver\" for \"-f, --filter\" flag: bad format of filter (expected name=value)",
             ),
             ("network connect x y", 1, "`coracle network connect` is not supported yet"),
         ];

@@ -46,6 +46,14 @@ fn flag(arg: Arg) -> Arg {
     }
 }
 
+/// A switch that is on unless it is said otherwise: its value.
+pub(crate) fn switch(text: &str) -> Result<bool, String> {
+    let switch = Switch::from_str(text, false);
+    switch
+        .map(|switch| switch == Switch::True)
+        .map_err(|_| format!("strconv.ParseBool: parsing {text:?}: invalid syntax"))
+}
+
 /// The words that pflag takes for a boolean.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Switch {

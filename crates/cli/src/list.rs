@@ -22,6 +22,7 @@ pub(crate) struct Listing {
 
 /// `--format` and `-q`.
 #[derive(clap::Args)]
+#[group(skip)]
 pub(crate) struct Flags {
     /// Format output using a custom template: 'table', 'table TEMPLATE', 'json', 'TEMPLATE' (a Go template)
     #[arg(long, value_name = "FORMAT")]

@@ -34,6 +34,7 @@ mod network;
 mod out;
 mod port;
 mod ps;
+mod quantity;
 mod refuse;
 mod rename;
 mod rm;

@@ -11,10 +11,7 @@ use crate::fail::Fail;
 
 /// Flags that docker has, this program has not yet, and there is more to say about than that.
 const REASONS: &[(&str, &str, &str)] = &[
-    ("run", "-P --publish-all", "publishing all exposed ports is not supported yet; name them with -p"),
-    ("run", "-t --tty", "a terminal is not supported yet"),
     ("exec", "-t --tty", "a terminal is not supported yet"),
-    ("run", "-m --memory --memory-swap --cpus --pids-limit -c --cpu-shares", "limits are not supported yet"),
     ("rm", "-v --volumes", "there are no volumes without a name yet"),
     (
         "network create",
@@ -25,18 +22,6 @@ const REASONS: &[(&str, &str, &str)] = &[
 
 /// All other flags that docker has and this program has not yet: a user has not mistyped them.
 const FLAGS: &[(&str, &str)] = &[
-    (
-        "run",
-        "--annotation -a --attach --blkio-weight --blkio-weight-device --cgroup-parent --cgroupns --cidfile \
-         --cpu-period --cpu-quota --cpu-rt-period --cpu-rt-runtime --cpuset-cpus --cpuset-mems --detach-keys --device \
-         --device-cgroup-rule --device-read-bps --device-read-iops --device-write-bps --device-write-iops \
-         --disable-content-trust --dns --dns-option --dns-search --domainname --expose --gpus --group-add --health-cmd \
-         --health-interval --health-retries --health-start-interval --health-start-period --health-timeout --init --ip6 \
-         --ipc --isolation --kernel-memory --label-file --link --link-local-ip --log-driver --log-opt --mac-address \
-         --memory-reservation --memory-swappiness --no-healthcheck --oom-kill-disable --oom-score-adj --pid --platform \
-         --privileged --pull -q --quiet --restart --runtime --shm-size --sig-proxy --stop-signal --stop-timeout \
-         --storage-opt --sysctl --ulimit --userns --uts",
-    ),
     ("exec", "-d --detach --detach-keys --privileged"),
     (
         "build",
@@ -114,7 +99,11 @@ pub(crate) fn command_line(error: &clap::Error, arguments: &[OsString]) -> Fail 
         ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
             let (flag, value) = (text(ContextKind::InvalidArg), text(ContextKind::InvalidValue));
             let why = std::error::Error::source(error).map(|why| format!(": {why}")).unwrap_or_default();
-            usage(125, &verb, format!("invalid argument {value:?} for {:?} flag{why}", flag_of(&flag)))
+            usage(
+                125,
+                &verb,
+                format!("invalid argument {value:?} for {:?} flag{why}", both_names(&verb, flag_of(&flag))),
+            )
         }
         _ => usage(125, &verb, error.to_string().trim_end().trim_start_matches("error: ")),
     }
@@ -125,8 +114,22 @@ fn flag_of(usage: &str) -> &str {
     usage.split([' ', '=', '[']).next().unwrap_or(usage)
 }
 
+/// `-m, --memory` of `--memory`, as docker names flags that have a letter, too.
+fn both_names(verb: &str, flag: &str) -> String {
+    let command = command_of(verb);
+    let known = command.get_arguments().find(|arg| flag.strip_prefix("--") == arg.get_long());
+    match known.and_then(clap::Arg::get_short) {
+        Some(letter) => format!("-{letter}, {flag}"),
+        None => flag.to_owned(),
+    }
+}
+
 /// What `--help` prints for a verb.
 fn help(verb: &str) -> String {
+    command_of(verb).render_help().to_string()
+}
+
+fn command_of(verb: &str) -> clap::Command {
     let mut command = dialect::for_help(Cli::command());
     // The names of verbs in usage lines come with this.
     command.build();
@@ -135,7 +138,7 @@ fn help(verb: &str) -> String {
             command = next.clone();
         }
     }
-    command.render_help().to_string()
+    command
 }
 
 /// The verb that the words begin with, as far as there is one.

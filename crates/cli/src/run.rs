@@ -1,81 +1,38 @@
 //! `coracle run`.
 
-use std::net::{IpAddr, Ipv4Addr};
+mod flags;
+mod life;
+mod limits;
+mod network;
+mod rights;
+
 use std::sync::Arc;
 
-use coracle::{ContainerSpec, Engine, Publish};
+use coracle::{ContainerSpec, Engine};
 
+use crate::dialect::switch;
 use crate::env::{self, Lookup};
 use crate::fail::{Done, Fail};
-use crate::mounts;
 use crate::signals::Forwarding;
+
+pub(crate) use flags::Flags;
 
 /// Create and run a new container from an image
 #[derive(clap::Args)]
 #[command(override_usage = "coracle run [OPTIONS] IMAGE [COMMAND] [ARG...]")]
 pub(crate) struct Args {
-    /// Add a custom host-to-IP mapping (host:ip)
-    #[arg(long, value_name = "HOST:IP")]
-    pub(crate) add_host: Vec<String>,
-    /// Add Linux capabilities
-    #[arg(long, value_name = "CAP")]
-    pub(crate) cap_add: Vec<String>,
-    /// Drop Linux capabilities
-    #[arg(long, value_name = "CAP")]
-    pub(crate) cap_drop: Vec<String>,
     /// Run container in background and print container ID
     #[arg(short, long)]
     pub(crate) detach: bool,
-    /// Overwrite the default ENTRYPOINT of the image
-    #[arg(long, value_name = "PROGRAM")]
-    pub(crate) entrypoint: Option<String>,
-    /// Set environment variables
-    #[arg(short, long, value_name = "NAME[=VALUE]")]
-    pub(crate) env: Vec<String>,
-    /// Read in a file of environment variables
-    #[arg(long, value_name = "FILE")]
-    pub(crate) env_file: Vec<String>,
-    /// Container host name
-    #[arg(short = 'h', long, value_name = "NAME")]
-    pub(crate) hostname: Option<String>,
-    /// Keep STDIN open
-    #[arg(short, long)]
-    pub(crate) interactive: bool,
-    /// IPv4 address (e.g., 172.30.100.104)
-    #[arg(long, value_name = "ADDRESS")]
-    pub(crate) ip: Option<Ipv4Addr>,
-    /// Set meta data on a container
-    #[arg(short, long, value_name = "KEY[=VALUE]")]
-    pub(crate) label: Vec<String>,
-    /// Assign a name to the container
-    #[arg(long)]
-    pub(crate) name: Option<String>,
-    /// Connect a container to a network
-    #[arg(long, alias = "net", value_name = "NETWORK")]
-    pub(crate) network: Vec<String>,
-    /// Add network-scoped alias for the container
-    #[arg(long, alias = "net-alias", value_name = "NAME")]
-    pub(crate) network_alias: Vec<String>,
-    /// Publish a container's port(s) to the host
-    #[arg(short = 'p', long, value_name = "[[ADDRESS:]PORT:]PORT[/PROTOCOL]")]
-    pub(crate) publish: Vec<String>,
-    /// Mount the container's root filesystem as read only
-    #[arg(long)]
-    pub(crate) read_only: bool,
-    /// Automatically remove the container when it exits
-    #[arg(long)]
-    pub(crate) rm: bool,
-    /// Security options: no-new-privileges
-    #[arg(long, value_name = "OPTION")]
-    pub(crate) security_opt: Vec<String>,
-    /// Username or UID (format: <name|uid>[:<group|gid>])
-    #[arg(short, long)]
-    pub(crate) user: Option<String>,
+    /// Override the key sequence for detaching a container
+    #[arg(long, value_name = "KEYS")]
+    detach_keys: Option<String>,
     #[command(flatten)]
-    pub(crate) mounts: mounts::Flags,
-    /// Working directory inside the container
-    #[arg(short, long, value_name = "DIR")]
-    pub(crate) workdir: Option<String>,
+    pub(crate) flags: Flags,
+    /// Proxy received signals to the process
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(default_value = "true", action = clap::ArgAction::Set, value_parser = switch)]
+    sig_proxy: bool,
     /// The image, and the command with its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "IMAGE [COMMAND] [ARG...]", hide = true)]
     pub(crate) words: Vec<String>,
@@ -84,17 +41,25 @@ pub(crate) struct Args {
 /// Runs it: in the background until somebody ends it, else to its end, whose status becomes ours.
 pub(crate) fn run(args: &Args) -> Done {
     let spec = spec(args, &env::own)?;
-    let forwarding = (!args.detach).then(Forwarding::begin);
+    let id_file = args.flags.id_file()?;
+    let forwarding = (!args.detach && args.sig_proxy).then(Forwarding::begin);
     let engine = Engine::open_default().map_err(|error| Fail::starting(&error))?;
     let container = engine.start(&spec).map_err(|error| Fail::starting(&error))?;
-    let Some(forwarding) = forwarding else {
+    if let Some(file) = id_file {
+        file.write(container.id())?;
+    }
+    if args.detach {
         crate::out::line(container.id())?;
         return Ok(0);
-    };
+    }
     let container = Arc::new(container);
-    forwarding.to(&container);
+    if let Some(forwarding) = &forwarding {
+        forwarding.to(&container);
+    }
     let exit = container.wait().map_err(|error| Fail::starting(&error))?;
-    forwarding.end();
+    if let Some(forwarding) = &forwarding {
+        forwarding.end();
+    }
     // With --rm this removes it.
     drop(container);
     Ok(exit.code())
@@ -102,115 +67,52 @@ pub(crate) fn run(args: &Args) -> Done {
 
 /// The flags as a spec.
 fn spec(args: &Args, lookup: Lookup<'_>) -> Result<ContainerSpec, Fail> {
-    let refuse = |flag: &str, text: &str, why: String| {
-        Fail::new(125, format!("invalid argument {text:?} for \"{flag}\" flag: {why}"))
-    };
     let Some((image, command)) = args.words.split_first() else {
         return Err(Fail::new(1, "'coracle run' requires at least 1 argument"));
     };
-    if args.detach && args.interactive {
+    let (flags, detach) = (&args.flags, args.detach);
+    if detach && flags.interactive {
         return Err(Fail::new(125, "run -i: not supported together with -d yet"));
     }
-    let mut spec = ContainerSpec::new(image);
-    if !command.is_empty() {
-        spec = spec.command(command);
-    }
-    if let Some(entrypoint) = &args.entrypoint {
-        // An empty one takes the image's away.
-        spec = spec.entrypoint(Some(entrypoint).filter(|program| !program.is_empty()));
-    }
-    for (name, value) in env::variables(&args.env_file, &args.env, lookup)? {
-        spec = spec.env(name, value);
-    }
-    for (key, value) in args.label.iter().map(|text| env::label(text)) {
-        spec = spec.label(key, value);
-    }
-    spec = mounts::apply(&args.mounts, spec)?;
-    spec = networks(spec, &args.network)?;
-    spec = args.network_alias.iter().fold(spec, ContainerSpec::network_alias);
-    for text in &args.add_host {
-        let (name, address) = host(text).map_err(|why| refuse("--add-host", text, why))?;
-        spec = spec.add_host(name, address);
-    }
-    for text in &args.publish {
-        let ports = Publish::parse(text).map_err(|error| refuse("-p, --publish", text, error.to_string()))?;
-        spec = ports.into_iter().fold(spec, ContainerSpec::publish);
-    }
-    for option in &args.security_opt {
-        match option.split_once(['=', ':']).unwrap_or((option, "true")) {
-            ("no-new-privileges", "true") => spec = spec.no_new_privileges(),
-            ("no-new-privileges", "false") => {}
-            _ => return Err(Fail::new(125, format!("run --security-opt {option}: not supported yet"))),
-        }
-    }
-    spec = args.cap_add.iter().fold(spec, ContainerSpec::cap_add);
-    spec = args.cap_drop.iter().fold(spec, ContainerSpec::cap_drop);
-    let set = |spec, value: &Option<String>, set: fn(ContainerSpec, String) -> ContainerSpec| match value {
-        Some(value) => set(spec, value.clone()),
-        None => spec,
-    };
-    spec = set(spec, &args.name, ContainerSpec::name);
-    spec = set(spec, &args.hostname, ContainerSpec::hostname);
-    spec = set(spec, &args.user, ContainerSpec::user);
-    spec = set(spec, &args.workdir, ContainerSpec::workdir);
+    not_yet(&[("--detach-keys", args.detach_keys.is_some())])?;
+    let spec = flags.spec(image, command, lookup)?;
     let when = |spec, yes: bool, set: fn(ContainerSpec) -> ContainerSpec| if yes { set(spec) } else { spec };
-    spec = match args.ip {
-        Some(address) => spec.ip(address),
-        None => spec,
-    };
-    spec = when(spec, args.read_only, ContainerSpec::read_only);
-    spec = when(spec, args.interactive, ContainerSpec::interactive);
-    spec = when(spec, args.detach, ContainerSpec::keep);
-    spec = when(spec, args.detach && args.rm, ContainerSpec::remove_when_ended);
-    spec = when(spec, !args.detach, ContainerSpec::attach);
-    spec = when(spec, !args.detach && !args.rm, ContainerSpec::retain);
-    Ok(spec)
+    let spec = when(spec, flags.interactive, ContainerSpec::interactive);
+    let spec = when(spec, detach, ContainerSpec::keep);
+    let spec = when(spec, detach && flags.rm, ContainerSpec::remove_when_ended);
+    let spec = when(spec, !detach, ContainerSpec::attach);
+    Ok(when(spec, !detach && !flags.rm, ContainerSpec::retain))
 }
 
-fn networks(spec: ContainerSpec, names: &[String]) -> Result<ContainerSpec, Fail> {
-    let alone = names.len() == 1;
-    let refuse = |name: &str, why: &str| Err(Fail::new(125, format!("run --network {name}: {why}")));
-    let mut spec = spec;
-    for name in names {
-        spec = match name.as_str() {
-            "host" | "none" if !alone => return refuse(name, "it goes with no other network"),
-            "host" => spec.host_network(),
-            "none" => spec.no_network(),
-            "default" => spec.network("bridge"),
-            _ if name.starts_with("container:") => {
-                return refuse(name, "another container's network is not supported yet");
-            }
-            _ if name.contains('=') => return refuse(name, "options are not supported yet"),
-            _ => spec.network(name),
-        };
+/// Refuses the first of these flags that was given: docker has them, and the engine not yet.
+fn not_yet(flags: &[(&str, bool)]) -> Result<(), Fail> {
+    match flags.iter().find(|(_, given)| *given) {
+        Some((flag, _)) => Err(Fail::new(125, format!("run {flag}: not supported yet"))),
+        None => Ok(()),
     }
-    Ok(spec)
 }
 
-/// `name:address`, or `name=address`.
-fn host(text: &str) -> Result<(String, IpAddr), String> {
-    let (name, address) = text.split_once(['=', ':']).ok_or("bad format: want name:address")?;
-    if name.is_empty() {
-        return Err("bad format: want name:address".into());
-    }
-    let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
-    match bare.parse() {
-        Ok(address) => Ok((name.to_owned(), address)),
-        Err(_) if bare == "host-gateway" => Err("host-gateway is not supported yet".into()),
-        Err(_) => Err(format!("invalid IP address: {address}")),
+/// Refuses another value than those which say what happens anyway.
+fn default_only(flag: &str, value: Option<&str>, defaults: &[&str]) -> Result<(), Fail> {
+    match value.filter(|value| !defaults.contains(value)) {
+        Some(value) => Err(Fail::new(125, format!("run {flag} {value}: not supported yet"))),
+        None => Ok(()),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use coracle::Mount;
+    use std::net::IpAddr;
+    use std::time::Duration;
+
+    use coracle::{HealthCheck, Mount, Restart};
 
     use super::*;
     use crate::cli::Command;
     use crate::cli::tests::parsed;
 
     fn specified(line: &str) -> Result<String, Fail> {
-        let Ok(Command::Run(args)) = parsed(line) else { panic!("{line}: refused") };
+        let Command::Run(args) = parsed(line)? else { panic!("{line}: another verb") };
         let spec = spec(&args, &|name| (name == "SET").then(|| "1".to_owned()))?;
         Ok(format!("{spec:?}"))
     }
@@ -275,16 +177,118 @@ mod tests {
     }
 
     #[test]
+    fn what_comes_of_it_in_the_end() {
+        let new = || ContainerSpec::new("i").attach();
+        let check = || HealthCheck::shell("test -f /ok").every(Duration::from_millis(200)).retries(2);
+        let table = [
+            ("--restart on-failure:3", new().restart(Restart::OnFailure { max: 3 }).retain()),
+            ("--rm --restart no", new()),
+            (
+                "--rm --stop-signal SIGUSR1 --stop-timeout 5",
+                new().stop_signal(10).stop_timeout(Duration::from_secs(5)),
+            ),
+            ("--rm --stop-timeout -1", new().stop_timeout(Duration::MAX)),
+            ("--rm --no-healthcheck", new().no_health()),
+            ("--rm --health-cmd=test --health-interval=0", new().health(HealthCheck::shell("test"))),
+            (
+                "--rm --health-cmd X --health-interval 200ms --health-retries 2 --health-timeout 1m30s \
+                 --health-start-period 5s --health-start-interval 1s",
+                new().health(
+                    check()
+                        .timeout(Duration::from_secs(90))
+                        .start_period(Duration::from_secs(5), Duration::from_secs(1)),
+                ),
+            ),
+            ("--rm --pull never -q --isolation default --log-driver json-file --sig-proxy=false", new()),
+            ("--rm --ipc private --cgroupns private --uts=", new()),
+        ];
+        for (flags, spec) in table {
+            let words: Vec<String> =
+                flags.split_whitespace().map(|word| word.replace('X', "test -f /ok")).collect();
+            let words =
+                ["coracle", "run"].into_iter().map(str::to_owned).chain(words).chain(["i".to_owned()]);
+            let Ok(Command::Run(args)) = crate::cli::parse(&words.map(Into::into).collect::<Vec<_>>()) else {
+                panic!("{flags}: refused")
+            };
+            let made = super::spec(&args, &|_| None).unwrap();
+            assert_eq!(written(made), written(spec), "{flags}");
+        }
+    }
+
+    /// docker's words for the same lines.
+    #[test]
+    fn what_is_wrong_is_said_as_docker_says_it() {
+        let table = [
+            ("-m 10q", "invalid argument \"10q\" for \"-m, --memory\" flag: invalid suffix: 'q'"),
+            ("--memory-swappiness 101", "invalid value: 101. Valid memory swappiness range is 0-100"),
+            (
+                "--cpus 1.1234567891",
+                "invalid argument \"1.1234567891\" for \"--cpus\" flag: value is too precise",
+            ),
+            ("--cpu-quota x", "for \"--cpu-quota\" flag: strconv.ParseInt: parsing \"x\": invalid syntax"),
+            (
+                "--blkio-weight 70000",
+                "for \"--blkio-weight\" flag: strconv.ParseUint: parsing \"70000\": value out of range",
+            ),
+            ("--blkio-weight-device /dev/sda", "for \"--blkio-weight-device\" flag: bad format: /dev/sda"),
+            ("--device-read-bps x:1", "for \"--device-read-bps\" flag: bad format for device path: x:1"),
+            ("--ulimit foo=1", "invalid argument \"foo=1\" for \"--ulimit\" flag: invalid ulimit type: foo"),
+            ("--shm-size x", "invalid argument \"x\" for \"--shm-size\" flag: invalid size: 'x'"),
+            ("--device null", "null is not an absolute path"),
+            ("--sysctl x", "invalid argument \"x\" for \"--sysctl\" flag: sysctl 'x' is not allowed"),
+            ("--security-opt x", "Invalid --security-opt: \"x\""),
+            (
+                "--restart on-failure:x",
+                "invalid restart policy format: maximum retry count must be an integer",
+            ),
+            ("--restart always --rm", "conflicting options: cannot specify both --restart and --rm"),
+            ("--stop-timeout x", "invalid argument \"x\" for \"--stop-timeout\" flag: strconv.ParseInt"),
+            ("--no-healthcheck --health-cmd x", "--no-healthcheck conflicts with --health-* options"),
+            ("--health-interval 5", "for \"--health-interval\" flag: time: missing unit in duration \"5\""),
+            ("--health-interval -5s", "--health-interval cannot be negative"),
+            ("--health-retries -1", "--health-retries cannot be negative"),
+            (
+                "--label =x",
+                "invalid argument \"=x\" for \"-l, --label\" flag: invalid label '=x': empty name",
+            ),
+            ("--pid foo", "--pid: invalid PID mode"),
+            ("-a foo", "for \"-a, --attach\" flag: valid streams are STDIN, STDOUT and STDERR"),
+            ("--pull foo", "invalid pull option: 'foo': must be one of \"always\", \"missing\" or \"never\""),
+            (
+                "--dns x",
+                "invalid argument \"x\" for \"--dns\" flag: IP address is not correctly formatted: x",
+            ),
+            ("--mac-address xx", "xx is not a valid mac address"),
+            ("--link a:b:c", "invalid argument \"a:b:c\" for \"--link\" flag: bad format for links: a:b:c"),
+            ("--expose 80:90", "invalid port format for --expose: 80:90"),
+            (
+                "--add-host x",
+                "invalid argument \"x\" for \"--add-host\" flag: bad format for add-host: \"x\"",
+            ),
+            ("--label-file /nosuch", "open(\"/nosuch\"): No such file or directory"),
+        ];
+        for (flags, text) in table {
+            let fail = specified(&format!("run {flags} i")).unwrap_err();
+            assert!(fail.to_string().contains(text), "{flags}: {fail}");
+            assert_eq!(fail.status(), 125, "{flags}");
+        }
+    }
+
+    #[test]
     fn what_is_not_there_yet_is_refused_by_name() {
         let table = [
             ("run -d -i i", "run -i: not supported together with -d"),
+            ("run -it i", "run -t, --tty: a terminal is not supported yet"),
+            ("run -P i", "run -P, --publish-all: publishing all exposed ports is not supported yet"),
             ("run --network container:c i", "run --network container:c: another container's"),
             ("run --network host --network a i", "run --network host: it goes with no other"),
             ("run --network name=a,alias=b i", "options are not supported"),
-            ("run --add-host x i", "invalid argument \"x\" for \"--add-host\" flag: bad format"),
-            ("run --add-host x:y i", "invalid IP address: y"),
             ("run --add-host h:host-gateway i", "host-gateway is not supported"),
             ("run --security-opt seccomp=unconfined i", "--security-opt seccomp=unconfined: not supported"),
+            ("run --health-interval 1s i", "run --health-interval: not supported yet without --health-cmd"),
+            ("run --kernel-memory 1g i", "run --kernel-memory: kernels have no such limit any more"),
+            ("run --log-driver syslog i", "run --log-driver syslog: not supported yet"),
+            ("run --pull always i", "run --pull always: not supported yet"),
             ("run -v x/y:/y i", "for \"-v, --volume\" flag: \"x/y\" includes invalid characters"),
             ("run --mount type=npipe,target=/x i", "mount type unknown"),
         ];
@@ -292,6 +296,69 @@ mod tests {
             let fail = specified(line).unwrap_err();
             assert!(fail.to_string().contains(text), "{line}: {fail}");
             assert_eq!(fail.status(), 125, "{line}");
+        }
+        let flags = [
+            "--memory 32m",
+            "--memory-swap -1",
+            "--memory-reservation 1g",
+            "--memory-swappiness 0",
+            "--cpus 0.5",
+            "-c 512",
+            "--cpu-quota 1",
+            "--cpu-period 1",
+            "--cpu-rt-period 1",
+            "--cpu-rt-runtime 1",
+            "--cpuset-cpus 0",
+            "--cpuset-mems 0",
+            "--pids-limit 20",
+            "--blkio-weight 300",
+            "--blkio-weight-device /dev/a:10",
+            "--device-read-bps /dev/a:1",
+            "--device-read-iops /dev/a:1",
+            "--device-write-bps /dev/a:1",
+            "--device-write-iops /dev/a:1",
+            "--oom-kill-disable",
+            "--oom-score-adj 1",
+            "--ulimit nofile=1",
+            "--shm-size 1m",
+            "--device /dev/null",
+            "--sysctl net.a=1",
+            "--privileged",
+            "--init",
+            "--domainname d",
+            "--group-add 1",
+            "--ipc host",
+            "--pid host",
+            "--uts host",
+            "--userns host",
+            "--cgroupns host",
+            "--cgroup-parent /x",
+            "--log-opt a=b",
+            "--attach stdin",
+            "--detach-keys ctrl-a",
+            "--platform x",
+            "--dns 1.1.1.1",
+            "--dns-search a",
+            "--dns-option a",
+            "--ip6 ::1",
+            "--mac-address 92:d0:c6:0a:29:33",
+            "--link a",
+            "--link-local-ip 1.1.1.1",
+            "--expose 80",
+            "--gpus all",
+            "--runtime x",
+            "--annotation a=b",
+            "--storage-opt a=b",
+            "--use-api-socket",
+            "--disable-content-trust=false",
+        ];
+        for flag in flags {
+            let fail = specified(&format!("run {flag} i")).unwrap_err();
+            let text = fail.to_string();
+            assert!(
+                text.starts_with("coracle: run --") && text.ends_with(": not supported yet"),
+                "{flag}: {fail}"
+            );
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::fail::Fail;
 
 /// The flags that put data in a container; of `run` and `create`.
 #[derive(clap::Args)]
+#[group(skip)]
 pub(crate) struct Flags {
     /// Attach a filesystem mount to the container
     #[arg(long, value_name = "MOUNT")]

@@ -1,0 +1,334 @@
+//! The flags of `run` and `create` about networks, names and ports.
+
+// Of some of it the engine takes nothing yet; what is parsed is for the day when it does.
+#![cfg_attr(not(test), allow(dead_code))]
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use coracle::{ContainerSpec, Publish};
+
+use super::not_yet;
+use crate::fail::Fail;
+
+#[derive(clap::Args)]
+#[group(skip)]
+pub(crate) struct Flags {
+    /// Add a custom host-to-IP mapping (host:ip)
+    #[arg(long, value_name = "HOST:IP", value_parser = host)]
+    add_host: Vec<(String, Address)>,
+    /// Set custom DNS servers
+    #[arg(long, value_name = "ADDRESS", value_parser = server)]
+    dns: Vec<IpAddr>,
+    /// Set DNS options
+    #[arg(long, alias = "dns-opt", value_name = "OPTION")]
+    dns_option: Vec<String>,
+    /// Set custom DNS search domains
+    #[arg(long, value_name = "DOMAIN", value_parser = domain)]
+    dns_search: Vec<String>,
+    /// Expose a port or a range of ports
+    #[arg(long, value_name = "PORT[-PORT][/PROTOCOL]", value_parser = Exposed::parse)]
+    expose: Vec<Exposed>,
+    /// IPv4 address (e.g., 172.30.100.104)
+    #[arg(long, value_name = "ADDRESS")]
+    ip: Option<Ipv4Addr>,
+    /// IPv6 address (e.g., 2001:db8::33)
+    #[arg(long, value_name = "ADDRESS")]
+    ip6: Option<Ipv6Addr>,
+    /// Add link to another container
+    #[arg(long, value_name = "NAME[:ALIAS]", value_parser = link)]
+    link: Vec<(String, String)>,
+    /// Container IPv4/IPv6 link-local addresses
+    #[arg(long, value_name = "ADDRESS", value_parser = server)]
+    link_local_ip: Vec<IpAddr>,
+    /// Container MAC address (e.g., 92:d0:c6:0a:29:33)
+    #[arg(long, value_name = "ADDRESS", value_parser = mac)]
+    mac_address: Option<[u8; 6]>,
+    /// Connect a container to a network
+    #[arg(long, alias = "net", value_name = "NETWORK", value_parser = Attachment::parse)]
+    network: Vec<Attachment>,
+    /// Add network-scoped alias for the container
+    #[arg(long, alias = "net-alias", value_name = "NAME")]
+    network_alias: Vec<String>,
+    /// Publish a container's port(s) to the host
+    #[arg(short = 'p', long, value_name = "[[ADDRESS:]PORT:]PORT[/PROTOCOL]", value_parser = publish)]
+    publish: Vec<Published>,
+    /// Publish all exposed ports to random ports
+    #[arg(short = 'P', long)]
+    publish_all: bool,
+}
+
+/// What they make of the spec.
+pub(super) fn apply(flags: &Flags, spec: ContainerSpec) -> Result<ContainerSpec, Fail> {
+    not_yet(&[
+        ("--dns", !flags.dns.is_empty()),
+        ("--dns-option", !flags.dns_option.is_empty()),
+        ("--dns-search", !flags.dns_search.is_empty()),
+        ("--expose", !flags.expose.is_empty()),
+        ("--ip6", flags.ip6.is_some()),
+        ("--link", !flags.link.is_empty()),
+        ("--link-local-ip", !flags.link_local_ip.is_empty()),
+        ("--mac-address", flags.mac_address.is_some()),
+    ])?;
+    if flags.publish_all {
+        let text =
+            "run -P, --publish-all: publishing all exposed ports is not supported yet; name them with -p";
+        return Err(Fail::new(125, text));
+    }
+    let mut spec = networks(spec, &flags.network)?;
+    spec = flags.network_alias.iter().fold(spec, ContainerSpec::network_alias);
+    if let Some(address) = flags.ip {
+        spec = spec.ip(address);
+    }
+    for (name, address) in &flags.add_host {
+        spec = match address {
+            Address::Is(address) => spec.add_host(name, *address),
+            Address::Gateway => {
+                return Err(Fail::new(125, "run --add-host: host-gateway is not supported yet"));
+            }
+        };
+    }
+    let ports = flags.publish.iter().flat_map(|published| published.0.iter().cloned());
+    Ok(ports.fold(spec, ContainerSpec::publish))
+}
+
+fn networks(spec: ContainerSpec, wanted: &[Attachment]) -> Result<ContainerSpec, Fail> {
+    let alone = wanted.len() == 1;
+    let refuse = |name: &str, why: &str| Err(Fail::new(125, format!("run --network {name}: {why}")));
+    let mut spec = spec;
+    for one in wanted {
+        let name = one.network.as_str();
+        if one.has_options() {
+            return refuse(name, "options are not supported yet");
+        }
+        spec = match name {
+            "host" | "none" if !alone => return refuse(name, "it goes with no other network"),
+            "host" => spec.host_network(),
+            "none" => spec.no_network(),
+            "default" => spec.network("bridge"),
+            _ if name.starts_with("container:") => {
+                return refuse(name, "another container's network is not supported yet");
+            }
+            _ => spec.network(name),
+        };
+    }
+    Ok(spec)
+}
+
+/// A place in a network, in the short form (a name) or in the long one (`name=…,alias=…,ip=…`).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Attachment {
+    pub(crate) network: String,
+    pub(crate) aliases: Vec<String>,
+    pub(crate) ip: Option<Ipv4Addr>,
+    pub(crate) ip6: Option<Ipv6Addr>,
+    pub(crate) mac: Option<[u8; 6]>,
+    pub(crate) driver_options: Vec<(String, String)>,
+    pub(crate) link_local: Vec<IpAddr>,
+    /// The network with the highest one has the way out.
+    pub(crate) priority: i64,
+}
+
+impl Attachment {
+    fn parse(text: &str) -> Result<Attachment, String> {
+        let mut one = Attachment::default();
+        if !text.contains('=') {
+            one.network = text.to_owned();
+            return Ok(one);
+        }
+        for field in text.split(',') {
+            let (key, value) = field
+                .split_once('=')
+                .ok_or_else(|| format!("invalid field {field}"))
+                .map(|(key, value)| (key.trim().to_lowercase(), value.trim()))?;
+            let address = |kind: &str| format!("invalid {kind} address {value:?}");
+            match key.as_str() {
+                "name" => one.network = value.to_owned(),
+                "alias" => one.aliases.push(value.to_owned()),
+                "ip" => one.ip = Some(value.parse().map_err(|_| address("IPv4"))?),
+                "ip6" => one.ip6 = Some(value.parse().map_err(|_| address("IPv6"))?),
+                "mac-address" => one.mac = Some(mac(value)?),
+                "link-local-ip" => one.link_local.push(server(value)?),
+                "driver-opt" => {
+                    let pair =
+                        value.split_once('=').ok_or("invalid key value pair format in driver options")?;
+                    one.driver_options.push((pair.0.trim().to_lowercase(), pair.1.trim().to_owned()));
+                }
+                "gw-priority" => {
+                    one.priority = value
+                        .parse()
+                        .map_err(|_| format!("invalid gw-priority ({value}): invalid syntax"))?;
+                }
+                _ => return Err(format!("invalid field key {key}")),
+            }
+        }
+        if one.network.is_empty() {
+            return Err("network name/id is not specified".into());
+        }
+        Ok(one)
+    }
+
+    fn has_options(&self) -> bool {
+        *self != Attachment { network: self.network.clone(), ..Attachment::default() }
+    }
+}
+
+/// An address for a name.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Address {
+    Is(IpAddr),
+    /// The host's, as the container sees it.
+    Gateway,
+}
+
+/// `name:address`, or `name=address`.
+fn host(text: &str) -> Result<(String, Address), String> {
+    let split = text.split_once(['=', ':']).filter(|(name, _)| !name.is_empty());
+    let (name, address) = split.ok_or_else(|| format!("bad format for add-host: {text:?}"))?;
+    let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
+    match bare.parse() {
+        Ok(address) => Ok((name.to_owned(), Address::Is(address))),
+        Err(_) if bare == "host-gateway" => Ok((name.to_owned(), Address::Gateway)),
+        Err(_) => Err(format!("invalid IP address in add-host: {address:?}")),
+    }
+}
+
+fn server(text: &str) -> Result<IpAddr, String> {
+    text.trim().parse().map_err(|_| format!("IP address is not correctly formatted: {text}"))
+}
+
+/// `.` alone is none at all.
+fn domain(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    let label = |label: &str| {
+        !label.is_empty()
+            && label.len() <= 63
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let valid = text == "." || (text.len() < 255 && text.trim_end_matches('.').split('.').all(label));
+    if valid { Ok(text.to_owned()) } else { Err(format!("{text} is not a valid domain")) }
+}
+
+fn link(text: &str) -> Result<(String, String), String> {
+    match text.split(':').collect::<Vec<_>>()[..] {
+        [""] => Err("empty string specified for links".into()),
+        [name] => Ok((name.to_owned(), name.to_owned())),
+        [name, alias] => Ok((name.to_owned(), alias.to_owned())),
+        _ => Err(format!("bad format for links: {text}")),
+    }
+}
+
+fn mac(text: &str) -> Result<[u8; 6], String> {
+    let invalid = || format!("{text} is not a valid mac address");
+    let mut bytes = [0; 6];
+    let parts: Vec<&str> = text.split([':', '-']).collect();
+    if parts.len() != bytes.len() {
+        return Err(invalid());
+    }
+    for (byte, part) in bytes.iter_mut().zip(parts) {
+        let fits = part.len() == 2 && part.bytes().all(|digit| digit.is_ascii_hexdigit());
+        *byte = u8::from_str_radix(part, 16).ok().filter(|_| fits).ok_or_else(invalid)?;
+    }
+    Ok(bytes)
+}
+
+/// What one `-p` asks for.
+#[derive(Clone, Debug)]
+struct Published(Vec<Publish>);
+
+fn publish(text: &str) -> Result<Published, String> {
+    Publish::parse(text).map(Published).map_err(|error| error.to_string())
+}
+
+/// Ports that a container says that it serves.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Exposed {
+    pub(crate) first: u16,
+    pub(crate) last: u16,
+    /// `tcp`, `udp`, `sctp`.
+    pub(crate) protocol: String,
+}
+
+impl Exposed {
+    fn parse(text: &str) -> Result<Exposed, String> {
+        if text.contains(':') {
+            return Err(format!("invalid port format for --expose: {text}"));
+        }
+        let invalid = |why: String| format!("invalid range format for --expose: {text}, error: {why}");
+        let (range, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let port = |text: &str| {
+            text.parse::<u16>()
+                .map_err(|_| invalid(format!("strconv.ParseUint: parsing {text:?}: invalid syntax")))
+        };
+        let (first, last) = (port(first)?, port(last)?);
+        if last < first {
+            return Err(invalid(format!("invalid range specified for port: {range}")));
+        }
+        if !matches!(protocol, "tcp" | "udp" | "sctp") {
+            return Err(format!("invalid proto: {protocol}"));
+        }
+        Ok(Exposed { first, last, protocol: protocol.to_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_in_networks() {
+        let text = "name=a,alias=x,alias=y,ip=10.0.0.2,ip6=::2,mac-address=92:d0:c6:0a:29:33,driver-opt=a=b,gw-priority=2";
+        let one = Attachment::parse(text).unwrap();
+        assert_eq!((one.network.as_str(), one.priority), ("a", 2));
+        assert_eq!(one.aliases, ["x", "y"]);
+        assert_eq!(one.ip, Some([10, 0, 0, 2].into()));
+        assert_eq!(one.mac, Some([0x92, 0xd0, 0xc6, 0x0a, 0x29, 0x33]));
+        assert_eq!(one.driver_options, [("a".to_owned(), "b".to_owned())]);
+        assert!(one.has_options() && !Attachment::parse("net").unwrap().has_options());
+        assert!(!Attachment::parse("name=net").unwrap().has_options());
+        for (text, problem) in [
+            ("name=a,x", "invalid field x"),
+            ("name=a,x=y", "invalid field key x"),
+            ("alias=x", "network name/id is not specified"),
+            ("name=a,ip=x", "invalid IPv4 address"),
+        ] {
+            assert!(Attachment::parse(text).unwrap_err().contains(problem), "{text}");
+        }
+    }
+
+    #[test]
+    fn addresses_and_names() {
+        assert_eq!(host("far:10.9.8.7").unwrap().1, Address::Is([10, 9, 8, 7].into()));
+        assert_eq!(host("six=[::1]").unwrap(), ("six".into(), Address::Is(IpAddr::V6(Ipv6Addr::LOCALHOST))));
+        assert_eq!(host("b=host-gateway").unwrap().1, Address::Gateway);
+        assert_eq!(host("x").unwrap_err(), "bad format for add-host: \"x\"");
+        assert_eq!(host("x:y").unwrap_err(), "invalid IP address in add-host: \"y\"");
+        assert_eq!(server("x").unwrap_err(), "IP address is not correctly formatted: x");
+        assert_eq!(domain("a.b").unwrap(), "a.b");
+        assert_eq!(domain("a b").unwrap_err(), "a b is not a valid domain");
+        assert_eq!(link("db:alias").unwrap().1, "alias");
+        assert_eq!(link("a:b:c").unwrap_err(), "bad format for links: a:b:c");
+        assert_eq!(mac("xx").unwrap_err(), "xx is not a valid mac address");
+        assert!(mac("92:d0:c6:0a:29:+3").is_err());
+    }
+
+    #[test]
+    fn ports_to_expose() {
+        let exposed = |first, last, protocol: &str| Ok(Exposed { first, last, protocol: protocol.into() });
+        assert_eq!(Exposed::parse("80"), exposed(80, 80, "tcp"));
+        assert_eq!(Exposed::parse("90-92/udp"), exposed(90, 92, "udp"));
+        for (text, problem) in [
+            (
+                "x",
+                "invalid range format for --expose: x, error: strconv.ParseUint: parsing \"x\": invalid syntax",
+            ),
+            ("80:90", "invalid port format for --expose: 80:90"),
+            ("9-8", "invalid range specified for port: 9-8"),
+            ("80/x", "invalid proto: x"),
+        ] {
+            assert!(Exposed::parse(text).unwrap_err().contains(problem), "{text}");
+        }
+    }
+}
