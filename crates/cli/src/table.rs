@@ -1,26 +1,7 @@
 //! Columns, as docker's table writer aligns them.
 
-/// Rows of cells under a heading; the last column ends where its text does.
-pub(crate) struct Table(String);
-
 const BETWEEN: usize = 3;
 const NARROWEST: usize = 10;
-
-impl Table {
-    pub(crate) fn new(heading: &[&str]) -> Table {
-        Table(heading.join("\t") + "\n")
-    }
-
-    pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
-        self.0 += &(cells.join("\t") + "\n");
-    }
-}
-
-impl std::fmt::Display for Table {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&align(&self.0))
-    }
-}
 
 /// Aligns cells that end with a tab. A column is as wide as its widest cell and three blanks, but never under ten, for as
 /// many lines in a row as have a cell there; what comes after a line's last tab is in no column (Go's text/tabwriter).
@@ -56,12 +37,9 @@ mod tests {
 
     #[test]
     fn columns_are_dockers() {
-        let mut table = Table::new(&["DRIVER", "VOLUME NAME"]);
-        assert_eq!(table.to_string(), "DRIVER    VOLUME NAME\n");
-        table.row(["local".into(), "db".into()]);
-        table.row(["a-longer-driver".into(), String::new()]);
+        assert_eq!(align("DRIVER\tVOLUME NAME\n"), "DRIVER    VOLUME NAME\n");
         assert_eq!(
-            table.to_string(),
+            align("DRIVER\tVOLUME NAME\nlocal\tdb\na-longer-driver\t\n"),
             "DRIVER            VOLUME NAME\nlocal             db\na-longer-driver   \n"
         );
     }
