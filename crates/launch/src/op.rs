@@ -7,6 +7,8 @@ use rustix::mount::MountFlags;
 use rustix::process::{Gid, Uid};
 use rustix::thread::{CapabilitySet, LinkNameSpaceType, ThreadNameSpaceType};
 
+use crate::Namespaces;
+
 /// One operation of a child. Each is one system call or the few that always go together; none decides
 /// anything but to stop at the first error.
 #[derive(Clone, Copy)]
@@ -29,6 +31,28 @@ pub enum Op<'a> {
     Join(BorrowedFd<'a>, LinkNameSpaceType),
     /// Join several namespaces of the process that the pidfd refers to, all or none (setns(2)).
     JoinAll(BorrowedFd<'a>, ThreadNameSpaceType),
+    /// Get new namespaces (unshare(2)): those that must be made after something else was done.
+    Unshare(Namespaces),
+    /// Join the control group that has this file, which takes processes that write `0` to it.
+    EnterGroup(BorrowedFd<'a>),
+    /// Write to a file of the kernel's, all at once.
+    Write {
+        /// Its path, in the mounts that are there at that point.
+        path: &'a CStr,
+        /// What is written.
+        text: &'a [u8],
+    },
+    /// setrlimit(2).
+    Limit {
+        /// `RLIMIT_*`.
+        resource: u32,
+        /// The soft limit.
+        soft: u64,
+        /// The hard limit.
+        hard: u64,
+    },
+    /// Get a new session keyring instead of the parent's (keyctl(2)). A kernel without keyrings has none to hide.
+    Keyring,
     /// Bring the loopback interface of the network namespace up (netdevice(7), `SIOCSIFFLAGS`).
     LoopbackUp,
     /// Nothing mounted from here on reaches other mount namespaces, and nothing theirs us (`MS_REC|MS_PRIVATE` on `/`).

@@ -19,7 +19,7 @@ use rustix::thread::{
 };
 
 use crate::report::{above_streams, pair, send_program};
-use crate::{Failure, Identity, Op, Strings, signals};
+use crate::{Failure, Identity, Namespaces, Op, Strings, signals};
 
 /// A list being performed.
 pub(crate) struct Performer<'a> {
@@ -61,6 +61,15 @@ impl<'a> Performer<'a> {
             },
             Op::Join(fd, which) => move_into_link_name_space(fd, Some(which))?,
             Op::JoinAll(pidfd, which) => move_into_thread_name_spaces(pidfd, which)?,
+            Op::Unshare(namespaces) => unshare(namespaces)?,
+            Op::EnterGroup(file) => written(rustix::io::write(file, b"0"), 1)?,
+            Op::Write { path, text } => {
+                let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+                let file = rustix::fs::openat(CWD, path, flags, Mode::empty())?;
+                written(rustix::io::write(&file, text), text.len())?;
+            }
+            Op::Limit { resource, soft, hard } => limit(resource, soft, hard)?,
+            Op::Keyring => keyring()?,
             Op::LoopbackUp => loopback_up()?,
             Op::MakePrivate => {
                 mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
@@ -177,6 +186,39 @@ enum Go {
 fn await_turn(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
     rustix::net::send(fd, b"!", rustix::net::SendFlags::NOSIGNAL)?;
     Ok(rustix::io::retry_on_intr(|| rustix::io::read(fd, &mut [0u8; 1]))? == 1)
+}
+
+/// Files of the kernel's take what they are given as a whole.
+fn written(result: Result<usize, Errno>, all: usize) -> Result<(), Errno> {
+    if result? == all { Ok(()) } else { Err(Errno::IO) }
+}
+
+fn unshare(namespaces: Namespaces) -> Result<(), Errno> {
+    // SAFETY: an integer; namespaces only, so that nothing that is shared with the parent changes for it.
+    match unsafe { libc::unshare(namespaces.bits()) } {
+        0 => Ok(()),
+        _ => Err(last_errno()),
+    }
+}
+
+fn keyring() -> Result<(), Errno> {
+    // SAFETY: an integer, and no name, which makes a keyring that nobody else can join.
+    match unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, 0) } {
+        0.. => Ok(()),
+        _ => match last_errno() {
+            Errno::NOSYS => Ok(()),
+            errno => Err(errno),
+        },
+    }
+}
+
+fn limit(resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {
+    let limit = [soft, hard];
+    // SAFETY: the pointer is to a live `rlimit64`, two integers; no old one is asked for. It is this process's own.
+    let result = unsafe {
+        libc::syscall(libc::SYS_prlimit64, 0, resource, limit.as_ptr(), core::ptr::null_mut::<u64>())
+    };
+    if result == 0 { Ok(()) } else { Err(last_errno()) }
 }
 
 /// mount_setattr(2): unlike a remount it leaves `nosuid` and its like as they are.

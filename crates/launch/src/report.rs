@@ -98,7 +98,8 @@ pub(crate) fn receive(from: BorrowedFd<'_>) -> Result<Option<Report>, Errno> {
         let mut data = [IoSliceMut::new(&mut bytes)];
         match recvmsg(from.as_fd(), &mut data, &mut control, RecvFlags::CMSG_CLOEXEC) {
             Err(Errno::INTR) => {}
-            Err(Errno::AGAIN) => return Ok(None),
+            // The latter: it was killed before it read an answer.
+            Err(Errno::AGAIN | Errno::CONNRESET) => return Ok(None),
             other => break other?.bytes,
         }
     };

@@ -2,11 +2,10 @@
 
 use core::ffi::{c_int, c_void};
 
-use rustix::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use rustix::io::Errno;
 
 use crate::perform::Performer;
-use crate::perform::last_errno;
 use crate::report::{self, Report};
 use crate::{Failure, Op, signals};
 
@@ -33,10 +32,25 @@ impl Namespaces {
     /// `CLONE_NEWCGROUP`.
     pub const CGROUP: Namespaces = Namespaces(libc::CLONE_NEWCGROUP);
 
+    /// `CLONE_NEWUSER`.
+    pub const USER: Namespaces = Namespaces(libc::CLONE_NEWUSER);
+    /// `CLONE_NEWTIME`; only by [`Op::Unshare`], for what is executed afterwards.
+    pub const TIME: Namespaces = Namespaces(0x80);
+
+    pub(crate) fn bits(self) -> c_int {
+        self.0
+    }
+
     /// These and those.
     #[must_use]
     pub const fn and(self, other: Namespaces) -> Namespaces {
         Namespaces(self.0 | other.0)
+    }
+
+    /// These but those.
+    #[must_use]
+    pub const fn without(self, other: Namespaces) -> Namespaces {
+        Namespaces(self.0 & !other.0)
     }
 
     /// Whether all of `other` are among these.
@@ -68,21 +82,28 @@ pub struct Started {
 /// (`PR_SET_DUMPABLE`), which keeps that user's other processes out; it is the parent's to set it back once no child of
 /// any of its threads is on its way.
 ///
+/// It is born in the control group (version 2) whose directory `group` is, where one is given.
+///
 /// `stack` must be at least [`STACK_SIZE`] bytes; it is free again when this returns.
 ///
 /// # Errors
-/// As of socketpair(2) and clone(2); `EINVAL` for a short stack. What the child itself could not do is in
+/// As of socketpair(2) and clone3(2); `EINVAL` for a short stack. What the child itself could not do is in
 /// [`Started::failure`].
-pub fn start(ops: &[Op<'_>], namespaces: Namespaces, stack: &mut [u8]) -> Result<Started, Errno> {
+pub fn start(
+    ops: &[Op<'_>],
+    namespaces: Namespaces,
+    group: Option<BorrowedFd<'_>>,
+    stack: &mut [u8],
+) -> Result<Started, Errno> {
     if stack.len() < STACK_SIZE {
         return Err(Errno::INVAL);
     }
     let (reports, child_end) = report::channel()?;
     let mut child = Child { performer: Performer::new(ops, child_end.as_fd()) };
     // No exit signal: a child that fails before exec is nobody's business but ours.
-    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | namespaces.0;
+    let flags = (libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | namespaces.0) as u64;
     let mask = signals::block_all()?;
-    let cloned = clone(stack, flags, &mut child);
+    let cloned = clone(stack, flags, group, &mut child);
     signals::restore(mask);
     drop(child_end);
     let mut started = Started { pidfd: cloned?, again: None, failure: None, waiting: false };
@@ -129,26 +150,101 @@ struct Child<'a> {
     performer: Performer<'a>,
 }
 
-extern "C" fn enter(argument: *mut c_void) -> c_int {
+extern "C" fn enter(argument: *mut c_void) {
     // SAFETY: `clone` passes the `Child` that its caller borrowed mutably and keeps borrowed until the child has
     // executed or ended (CLONE_VFORK), so nothing else touches it meanwhile.
     let child = unsafe { &mut *argument.cast::<Child<'_>>() };
     child.performer.perform();
-    127
 }
 
-fn clone(stack: &mut [u8], flags: c_int, child: &mut Child<'_>) -> Result<OwnedFd, Errno> {
+fn clone(
+    stack: &mut [u8],
+    flags: u64,
+    group: Option<BorrowedFd<'_>>,
+    child: &mut Child<'_>,
+) -> Result<OwnedFd, Errno> {
+    /// `CLONE_INTO_CGROUP`.
+    const INTO_GROUP: u64 = 0x2_0000_0000;
     let mut pidfd: c_int = -1;
-    let top = stack.as_mut_ptr_range().end.map_addr(|end| end & !15);
-    // SAFETY: `enter` runs on `stack`, which is ours alone and lives, as `child` does, until clone returns: with CLONE_VFORK
-    // that is after the child has left this memory. `enter` neither allocates nor unwinds (no_std, and panics
-    // abort). The pidfd goes to a live integer.
-    let pid = unsafe { libc::clone(enter, top.cast(), flags, (&raw mut *child).cast(), &raw mut pidfd) };
-    if pid < 0 {
-        return Err(last_errno());
+    let range = stack.as_mut_ptr_range();
+    let size = range.end.addr().wrapping_sub(range.start.addr()) & !15;
+    let (group_flag, group) = group.map_or((0, 0), |group| (INTO_GROUP, group.as_raw_fd() as u64));
+    // `struct clone_args`: flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid,
+    // set_tid_size, cgroup. The stack must end where the ABI wants it to.
+    let bottom = range.start.map_addr(|start| start.next_multiple_of(16));
+    let arguments: [u64; 11] = [
+        flags | group_flag,
+        (&raw mut pidfd).expose_provenance() as u64,
+        0,
+        0,
+        0,
+        bottom.expose_provenance() as u64,
+        (size - 16) as u64,
+        0,
+        0,
+        0,
+        group,
+    ];
+    let result = clone3(&arguments, (&raw mut *child).cast());
+    if result < 0 {
+        return Err(Errno::from_raw_os_error(-result as i32));
     }
     // SAFETY: the kernel just made this descriptor for us, and nobody else has it.
     Ok(unsafe { OwnedFd::from_raw_fd(pidfd) })
+}
+
+/// clone3(2). The child calls [`enter`] on the stack that the arguments name, and ends with status 127 when that returns.
+/// The parent gets what the kernel answers.
+fn clone3(arguments: &[u64; 11], child: *mut c_void) -> isize {
+    let result: isize;
+    // SAFETY: the child runs on a stack of its own, which lives, as `child` does, until this returns: with CLONE_VFORK
+    // that is after the child has left this memory. It never comes back here: `enter` neither allocates nor unwinds
+    // (no_std, and panics abort), and what follows it ends the process. For the parent this is a system call.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        core::arch::asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "xor ebp, ebp",
+            "mov rdi, r12",
+            "call r13",
+            "mov edi, 127",
+            "mov eax, 231", // exit_group
+            "syscall",
+            "ud2",
+            "2:",
+            inlateout("rax") libc::SYS_clone3 as isize => result,
+            in("rdi") arguments.as_ptr(),
+            in("rsi") size_of_val(arguments),
+            in("r12") child,
+            in("r13") enter as extern "C" fn(*mut c_void),
+            lateout("rcx") _,
+            lateout("r11") _,
+        );
+    }
+    // SAFETY: as above.
+    #[cfg(target_arch = "aarch64")]
+    unsafe {
+        core::arch::asm!(
+            "svc #0",
+            "cbnz x0, 2f",
+            "mov x29, #0",
+            "mov x0, x20",
+            "blr x21",
+            "mov x0, #127",
+            "mov x8, #94", // exit_group
+            "svc #0",
+            "brk #0",
+            "2:",
+            inlateout("x0") arguments.as_ptr() as isize => result,
+            in("x1") size_of_val(arguments),
+            in("x8") libc::SYS_clone3,
+            in("x20") child,
+            in("x21") enter as extern "C" fn(*mut c_void),
+        );
+    }
+    result
 }
 
 #[cfg(test)]
@@ -167,7 +263,7 @@ mod tests {
     fn perform(ops: &[Op<'_>]) -> (Started, usize) {
         const UNUSED: u8 = 0xa5;
         let mut stack = vec![UNUSED; STACK_SIZE];
-        let started = start(ops, Namespaces::NONE, &mut stack).unwrap();
+        let started = start(ops, Namespaces::NONE, None, &mut stack).unwrap();
         let all = WaitIdOptions::EXITED | WaitIdOptions::from_bits_retain(libc::__WALL as u32);
         waitid(WaitId::PidFd(started.pidfd.as_fd()), all).unwrap();
         let unused = stack.iter().take_while(|byte| **byte == UNUSED).count();
@@ -223,7 +319,7 @@ mod tests {
 
     #[test]
     fn a_short_stack_is_refused() {
-        let refused = start(&[], Namespaces::NONE, &mut [0; 64]);
+        let refused = start(&[], Namespaces::NONE, None, &mut [0; 64]);
         assert_eq!(refused.unwrap_err(), Errno::INVAL);
     }
 

@@ -6,7 +6,7 @@ use coracle_host::Kind;
 use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 
 use crate::error::Problem;
-use crate::{Step, mounts};
+use crate::{Step, limits, mounts};
 
 /// All problems of a spec, each by its name in the specification.
 pub(crate) fn spec(spec: &Spec) -> Vec<Problem> {
@@ -23,11 +23,7 @@ pub(crate) fn spec(spec: &Spec) -> Vec<Problem> {
     if let Some(linux) = spec.linux() {
         refuse(filled(linux.uid_mappings().as_deref()), "linux.uidMappings");
         refuse(filled(linux.gid_mappings().as_deref()), "linux.gidMappings");
-        refuse(linux.sysctl().as_ref().is_some_and(|map| !map.is_empty()), "linux.sysctl");
-        refuse(linux.resources().is_some(), "linux.resources");
-        refuse(linux.cgroups_path().is_some(), "linux.cgroupsPath");
         refuse(filled(linux.devices().as_deref()), "linux.devices");
-        refuse(linux.seccomp().is_some(), "linux.seccomp");
         refuse(linux.rootfs_propagation().is_some(), "linux.rootfsPropagation");
         refuse(linux.mount_label().is_some(), "linux.mountLabel");
         refuse(linux.intel_rdt().is_some(), "linux.intelRdt");
@@ -98,9 +94,7 @@ pub(crate) fn process(process: &Process) -> Vec<Problem> {
             problems.push(unsupported(name));
         }
     };
-    refuse(filled(process.rlimits().as_deref()), "process.rlimits");
     refuse(process.apparmor_profile().is_some(), "process.apparmorProfile");
-    refuse(process.oom_score_adj().is_some(), "process.oomScoreAdj");
     refuse(process.selinux_label().is_some(), "process.selinuxLabel");
     refuse(process.io_priority().is_some(), "process.ioPriority");
     refuse(process.scheduler().is_some(), "process.scheduler");
@@ -108,6 +102,12 @@ pub(crate) fn process(process: &Process) -> Vec<Problem> {
     if !process.cwd().is_absolute() {
         problems.push(invalid(&format!("process.cwd: {:?} is not an absolute path", process.cwd())));
     }
+    if let Some(score) = process.oom_score_adj()
+        && !(-1000..=1000).contains(&score)
+    {
+        problems.push(invalid(&format!("process.oomScoreAdj: {score} is not from -1000 to 1000")));
+    }
+    problems.extend(limits::check(process));
     let user = process.user();
     let groups = user.additional_gids().iter().flatten();
     for id in [user.uid(), user.gid()].iter().chain(groups).filter(|id| **id == u32::MAX) {
@@ -121,7 +121,7 @@ pub(crate) fn process(process: &Process) -> Vec<Problem> {
     problems
 }
 
-fn has_namespace(spec: &Spec, kind: LinuxNamespaceType) -> bool {
+pub(crate) fn has_namespace(spec: &Spec, kind: LinuxNamespaceType) -> bool {
     let namespaces = spec.linux().iter().flat_map(|linux| linux.namespaces()).flatten();
     namespaces.map(|namespace| namespace.typ()).any(|typ| typ == kind)
 }
@@ -158,12 +158,12 @@ fn invalid(text: &str) -> Problem {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::{Error, Facts, Plan, docker_spec};
 
     /// Docker's defaults with this merged into them, as JSON.
-    fn merged(more: serde_json::Value) -> Spec {
+    pub(crate) fn merged(more: serde_json::Value) -> Spec {
         fn merge(into: &mut serde_json::Value, more: serde_json::Value) {
             match (into, more) {
                 (serde_json::Value::Object(into), serde_json::Value::Object(more)) => {
@@ -193,10 +193,7 @@ mod tests {
             "vm": { "kernel": { "path": "/k" } },
             "linux": {
                 "uidMappings": id, "gidMappings": id,
-                "sysctl": { "a": "b" },
-                "resources": {}, "cgroupsPath": "/c",
                 "devices": [{ "path": "/dev/x", "type": "c", "major": 1, "minor": 1 }],
-                "seccomp": { "defaultAction": "SCMP_ACT_ALLOW" },
                 "rootfsPropagation": "shared", "mountLabel": "l",
                 "intelRdt": {}, "memoryPolicy": { "mode": "MPOL_DEFAULT", "nodes": "0" },
                 "personality": { "domain": "LINUX" },
@@ -208,8 +205,7 @@ mod tests {
                 ],
             },
             "process": {
-                "rlimits": [{ "type": "RLIMIT_NOFILE", "hard": 1, "soft": 1 }],
-                "apparmorProfile": "p", "oomScoreAdj": 1, "selinuxLabel": "l",
+                "apparmorProfile": "p", "selinuxLabel": "l",
                 "ioPriority": { "class": "IOPRIO_CLASS_IDLE", "priority": 1 },
                 "scheduler": { "policy": "SCHED_OTHER" },
                 "execCPUAffinity": { "initial": "0" },
@@ -222,11 +218,7 @@ mod tests {
             "vm",
             "linux.uidMappings",
             "linux.gidMappings",
-            "linux.sysctl",
-            "linux.resources",
-            "linux.cgroupsPath",
             "linux.devices",
-            "linux.seccomp",
             "linux.rootfsPropagation",
             "linux.mountLabel",
             "linux.intelRdt",
@@ -237,9 +229,7 @@ mod tests {
             "linux.namespaces[uts].path",
             "linux.namespaces[user]",
             "linux.namespaces[time]",
-            "process.rlimits",
             "process.apparmorProfile",
-            "process.oomScoreAdj",
             "process.selinuxLabel",
             "process.ioPriority",
             "process.scheduler",
@@ -255,11 +245,17 @@ mod tests {
             "hostname": "", "domainname": "x".repeat(65),
             "linux": {
                 "namespaces": [{ "type": "mount" }, { "type": "pid" }],
+                "sysctl": { "kernel.panic": "1" },
                 "maskedPaths": ["/etc/shadow", "/proc/../etc"],
                 "readonlyPaths": ["proc/sys"],
             },
             "process": {
                 "cwd": "relative", "args": ["a\0b"], "env": ["A=\0"],
+                "rlimits": [
+                    { "type": "RLIMIT_CORE", "hard": 1, "soft": 2 },
+                    { "type": "RLIMIT_CORE", "hard": 0, "soft": 0 },
+                ],
+                "oomScoreAdj": 1001,
                 "user": { "uid": u32::MAX, "gid": u32::MAX, "additionalGids": [1, u32::MAX] },
             },
         }));
@@ -273,11 +269,15 @@ mod tests {
             &format!("domainname `{long}`: 1 to 64 bytes are allowed"),
             "domainname: without a uts namespace it would be the host's",
             "process.cwd: \"relative\" is not an absolute path",
+            "process.oomScoreAdj: 1001 is not from -1000 to 1000",
+            "process.rlimits[RLIMIT_CORE]: the soft limit 2 is above the hard one 1",
+            "process.rlimits: RLIMIT_CORE is there twice",
             "process.user: 4294967295 is no id",
             "process.user: 4294967295 is no id",
             "process.user: 4294967295 is no id",
             "process: \"a\\0b\" contains a NUL byte",
             "process: \"A=\\0\" contains a NUL byte",
+            "linux.sysctl[kernel.panic]: belongs to no namespace, and would change the host",
         ];
         assert_eq!(error.split("; ").collect::<Vec<_>>(), expected);
     }
@@ -316,10 +316,13 @@ mod tests {
     #[test]
     fn a_further_process_is_checked_too() {
         let mut process = Process::default();
-        process.set_oom_score_adj(Some(1)).set_cwd("x".into()).set_args(Some(vec!["true".into()]));
+        process
+            .set_apparmor_profile(Some("p".into()))
+            .set_cwd("x".into())
+            .set_args(Some(vec!["true".into()]));
         let error = Plan::exec(&process, &Facts::assumed(&[])).unwrap_err();
         let text = error.to_string();
-        assert!(text.contains("process.oomScoreAdj: not supported yet; "), "{text}");
+        assert!(text.contains("process.apparmorProfile: not supported yet; "), "{text}");
         assert!(text.ends_with("process.cwd: \"x\" is not an absolute path"), "{text}");
         assert_eq!(error.kind(), Kind::Unsupported);
     }

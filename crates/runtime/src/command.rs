@@ -16,6 +16,19 @@ pub(crate) struct Sets {
     pub(crate) ambient: CapabilitySet,
 }
 
+impl Sets {
+    /// Without what is not among these.
+    pub(crate) fn within(self, held: CapabilitySet) -> Sets {
+        Sets {
+            bounding: self.bounding & held,
+            effective: self.effective & held,
+            permitted: self.permitted & held,
+            inheritable: self.inheritable & held,
+            ambient: self.ambient & held,
+        }
+    }
+}
+
 /// A set that is not given is empty, as the specification has it.
 pub(crate) fn capabilities(given: Option<&LinuxCapabilities>) -> Sets {
     let bits = |pick: fn(&LinuxCapabilities) -> &Option<Capabilities>| {

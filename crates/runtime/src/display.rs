@@ -5,7 +5,7 @@ use std::fmt;
 use coracle_host::Propagation;
 use rustix::mount::MountFlags;
 
-use crate::{Attachment, Plan, Step};
+use crate::{Attachment, Plan, Step, limits};
 
 impl fmt::Display for Plan {
     /// One numbered line for each step.
@@ -23,6 +23,24 @@ impl fmt::Display for Step {
             Step::DieWithParent => f.write_str("die with parent (SIGKILL)"),
             Step::Undumpable => f.write_str("undumpable"),
             Step::JoinNet => f.write_str("join network namespace"),
+            Step::EnterGroup => f.write_str("enter the control group"),
+            Step::NewGroupNamespace => f.write_str("new cgroup namespace"),
+            Step::OomScore(score) => write!(f, "out-of-memory score {score:+}"),
+            Step::Sysctl { path, value } => write!(f, "write {value} to {path}"),
+            Step::Raise { resource, hard, .. } => {
+                write!(f, "raise the hard limit of {} to {}", limits::name(*resource), limits::Value(*hard))
+            }
+            Step::Limit { resource, soft, hard } => {
+                let (soft, hard) = (limits::Value(*soft), limits::Value(*hard));
+                write!(f, "limit {} to {soft}, hard {hard}", limits::name(*resource))
+            }
+            Step::Keyring => f.write_str("new session keyring"),
+            Step::Carry { .. } => f.write_str("keep CAP_SYS_ADMIN until the filter is installed"),
+            Step::Filter(program) => write!(f, "seccomp {program}"),
+            Step::LetGo { effective, .. } => {
+                write!(f, "keep {} capabilities", effective.bits().count_ones())
+            }
+            Step::Init => f.write_str("stay as init, go on in a child"),
             Step::LoopbackUp => f.write_str("loopback up"),
             Step::AttachGiven { what, at, propagation } => {
                 let propagates = match propagation {

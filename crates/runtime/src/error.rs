@@ -22,6 +22,16 @@ pub(crate) struct Problem {
     pub(crate) text: String,
 }
 
+impl Problem {
+    pub(crate) fn invalid(text: impl Into<String>) -> Problem {
+        Problem { kind: Kind::Invalid, text: text.into() }
+    }
+
+    pub(crate) fn unsupported(text: impl Into<String>) -> Problem {
+        Problem { kind: Kind::Unsupported, text: text.into() }
+    }
+}
+
 impl Error {
     /// Everything that is wrong with a spec, at once.
     pub(crate) fn problems(problems: Vec<Problem>) -> Error {

@@ -3,13 +3,40 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use rustix::process::Resource;
+use rustix::thread::CapabilitySet;
+
+/// In the order of the kernel's numbers.
+const LIMITS: [Resource; 16] = [
+    Resource::Cpu,
+    Resource::Fsize,
+    Resource::Data,
+    Resource::Stack,
+    Resource::Core,
+    Resource::Rss,
+    Resource::Nproc,
+    Resource::Nofile,
+    Resource::Memlock,
+    Resource::As,
+    Resource::Locks,
+    Resource::Sigpending,
+    Resource::Msgqueue,
+    Resource::Nice,
+    Resource::Rtprio,
+    Resource::Rttime,
+];
+
 /// Facts of the host that plans depend on. Gathered once and passed in, so that planning itself looks at
 /// nothing.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Facts {
     paths: BTreeMap<String, bool>,
     everything_is_there: bool,
     parent: u32,
+    /// What a child of ours can be given at most.
+    capabilities: CapabilitySet,
+    /// Soft and hard, by number.
+    limits: Vec<(u64, u64)>,
 }
 
 impl Facts {
@@ -19,13 +46,28 @@ impl Facts {
         // In a pid namespace that has no proc of its own these two differ.
         let shown = std::fs::read_link("/proc/self").ok().and_then(|pid| pid.to_str()?.parse().ok());
         let parent = shown.unwrap_or_else(std::process::id);
-        Facts { paths: BTreeMap::new(), everything_is_there: false, parent }
+        let held = rustix::thread::capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.permitted);
+        let bound =
+            |one: &CapabilitySet| rustix::thread::capability_is_in_bounding_set(*one).unwrap_or(false);
+        let capabilities = held.iter().filter(bound).collect();
+        let limits = LIMITS.map(rustix::process::getrlimit);
+        let limits =
+            limits.map(|limit| (limit.current.unwrap_or(u64::MAX), limit.maximum.unwrap_or(u64::MAX)));
+        Facts {
+            paths: BTreeMap::new(),
+            everything_is_there: false,
+            parent,
+            capabilities,
+            limits: limits.to_vec(),
+        }
     }
 
     /// Made-up facts for a dry run or a test: every path is there, and is a directory unless it is listed in `files`.
     pub fn assumed(files: &[&str]) -> Facts {
         let paths = files.iter().map(|path| ((*path).to_owned(), false)).collect();
-        Facts { paths, everything_is_there: true, parent: 1 }
+        let capabilities = CapabilitySet::from_bits_retain((1 << 41) - 1);
+        let limits = vec![(1024, u64::MAX); LIMITS.len()];
+        Facts { paths, everything_is_there: true, parent: 1, capabilities, limits }
     }
 
     /// Whether there is something at `path`, and whether it is a directory.
@@ -35,6 +77,16 @@ impl Facts {
             None if self.everything_is_there => Some(true),
             None => Path::new(path).metadata().ok().map(|metadata| metadata.is_dir()),
         }
+    }
+
+    /// Capabilities that there are to be given.
+    pub(crate) fn capabilities(&self) -> CapabilitySet {
+        self.capabilities
+    }
+
+    /// Our own soft and hard limit.
+    pub(crate) fn limit(&self, resource: u32) -> (u64, u64) {
+        self.limits.get(resource as usize).copied().unwrap_or((u64::MAX, u64::MAX))
     }
 
     /// The process that starts the container, as its own proc shows it.

@@ -6,8 +6,10 @@ use coracle_host::{Call as _, Result};
 use coracle_launch::{Call, image_size, write_image};
 use rustix::fs::{MemfdFlags, Mode, SealFlags, fchmod, fcntl_add_seals, memfd_create};
 use rustix::io::Errno;
+use rustix::thread::CapabilitySet;
 
 use crate::Step;
+use crate::error::Error;
 use crate::realize::Part;
 use crate::stdio::above;
 
@@ -16,12 +18,18 @@ use crate::stdio::above;
 pub(crate) struct Numbers {
     /// Where a process reports what becomes of its last steps.
     pub(crate) report: u32,
+    /// Whether there is something to wait for.
+    pub(crate) held: bool,
+    /// How many files of control groups of version 1 there are to enter by.
+    pub(crate) tasks: u32,
+    /// Whether the directory of a control group of version 2 comes behind them.
+    pub(crate) unified: bool,
 }
 
 impl Numbers {
-    /// For a program with so many descriptors.
+    /// For a program with so many descriptors, and an image with none.
     pub(crate) fn behind(descriptors: usize) -> Numbers {
-        Numbers { report: descriptors as u32 }
+        Numbers { report: descriptors as u32, held: false, tasks: 0, unified: false }
     }
 
     /// What [`Step::Await`] reads from.
@@ -29,40 +37,68 @@ impl Numbers {
         self.report + 1
     }
 
+    fn door(self, index: u32) -> u32 {
+        self.report + 1 + u32::from(self.held) + index
+    }
+
     /// The first that means nothing.
     pub(crate) fn free(self) -> u32 {
-        self.report + 2
+        self.door(self.tasks + u32::from(self.unified))
     }
 }
 
 /// Steps that are the image's are reported with numbers from here.
 pub(crate) const FIRST: u32 = 1 << 31;
 
-/// The calls of the image: what all steps from `detach` on are.
+/// The calls of the image: what all steps from `detach` on are. `numbers` are those of the descriptors that it has.
+///
+/// # Errors
+/// For a step that has no place there.
 pub(crate) fn calls<'a>(
     steps: &[Step],
     parts: &'a [Part],
     detach: usize,
     numbers: Numbers,
-) -> Vec<(u32, Call<'a>)> {
+) -> std::result::Result<Vec<(u32, Call<'a>)>, Error> {
     let mut calls = Vec::new();
     for (index, (step, part)) in (FIRST..).zip(steps.iter().zip(parts)).skip(detach) {
         let call = match (step, part) {
             (Step::Undumpable, _) => Call::Undumpable,
-            (Step::Again, _) => Call::Again,
+            (Step::EnterGroup, _) => {
+                calls.extend((0..numbers.tasks).map(|door| (index, Call::Enter { fd: numbers.door(door) })));
+                continue;
+            }
+            (Step::Again, _) => Call::Again { group: numbers.unified.then_some(numbers.door(numbers.tasks)) },
+            (Step::Await, _) => Call::Await { fd: numbers.go() },
             (Step::Control, _) => Call::Terminal,
             (Step::Session, _) => Call::Session,
-            (Step::Await, _) => Call::Await { fd: numbers.go() },
             (Step::DieWithParent, _) => Call::DieWithParent,
+            (Step::Limit { resource, soft, hard }, _) => {
+                Call::Limit { resource: *resource, soft: *soft, hard: *hard }
+            }
+            (Step::Filter(program), Part::Filter(bytes)) => {
+                Call::Filter { flags: program.flags(), program: bytes }
+            }
+            (Step::LetGo { effective, permitted, inheritable }, _) => Call::Capabilities {
+                effective: *effective,
+                permitted: *permitted,
+                inheritable: *inheritable,
+                lower: CapabilitySet::SYS_ADMIN,
+            },
+            (Step::Init, _) => Call::Init,
             (_, Part::Exec { candidates, .. }) => {
                 calls.extend(candidates.iter().map(|path| (index, Call::Exec(path))));
                 continue;
             }
-            _ => continue, // a plan has no other steps there
+            _ => {
+                return Err(Error::invalid(format!(
+                    "the step `{step}` has no place after the one that detaches"
+                )));
+            }
         };
         calls.push((index, call));
     }
-    calls
+    Ok(calls)
 }
 
 /// A file in memory that makes these calls, each with the step that its failure is reported as. It is made anew for each process: what root in a container may do to its own is nothing to the others.

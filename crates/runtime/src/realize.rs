@@ -8,11 +8,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use coracle_host::{Call, Dir, Mount, Propagation, Root};
-use coracle_launch::{Identity, Op};
+use coracle_launch::{Identity, Namespaces, Op};
 use rustix::fs::{FileType, Gid, Mode, OFlags, Uid};
 use rustix::mount::MountFlags;
+use rustix::thread::CapabilitySet;
 
 use crate::error::{Doing, Error, Result};
+use crate::seccomp::{Instruction, Program};
 use crate::{Attachment, Step, Terminal, attach, terminal};
 
 /// What one step needs at hand.
@@ -35,6 +37,10 @@ pub(crate) enum Part {
         terminal: OwnedFd,
         at: OwnedFd,
     },
+    /// A file of the kernel's, and what is written to it.
+    Write(CString, String),
+    /// A filter as the kernel takes it.
+    Filter(Vec<u8>),
     Groups(Vec<Gid>),
     Exec {
         candidates: Vec<CString>,
@@ -98,6 +104,9 @@ pub(crate) fn parts(
                 Part::Console { terminal: pair.theirs, at }
             }
             Step::MaskFile(path) | Step::MaskDir(path) | Step::ReadOnly(path) => Part::Text(c(path)?),
+            Step::OomScore(score) => Part::Write(c("/proc/self/oom_score_adj")?, score.to_string()),
+            Step::Sysctl { path, value } => Part::Write(c(path)?, value.clone()),
+            Step::Filter(program) => Part::Filter(bytes(program)),
             Step::ChangeDir(path) => Part::Text(c(path.as_os_str().as_bytes())?),
             Step::Ids { groups, .. } => Part::Groups(groups.iter().map(|gid| Gid::from_raw(*gid)).collect()),
             Step::Exec { candidates, args, env } => {
@@ -115,6 +124,18 @@ pub(crate) fn parts(
 /// The operation that a step and its part are, where they are one by themselves.
 pub(crate) fn op<'a>(step: &'a Step, part: &'a Part) -> Option<Op<'a>> {
     Some(match (step, part) {
+        (Step::NewGroupNamespace, _) => Op::Unshare(Namespaces::CGROUP),
+        (_, Part::Write(path, text)) => Op::Write { path, text: text.as_bytes() },
+        (Step::Raise { resource, soft, hard }, _) => {
+            Op::Limit { resource: *resource, soft: *soft, hard: *hard }
+        }
+        (Step::Keyring, _) => Op::Keyring,
+        (Step::Carry { held }, _) => Op::Capabilities {
+            effective: *held,
+            permitted: *held,
+            inheritable: CapabilitySet::SYS_ADMIN,
+            ambient: CapabilitySet::empty(),
+        },
         (Step::LoopbackUp, _) => Op::LoopbackUp,
         (Step::MakePrivate, _) => Op::MakePrivate,
         (_, Part::Attach { mount, at }) => Op::Attach(mount.as_fd(), at.as_fd()),
@@ -281,6 +302,18 @@ fn at_step(step: &Step, error: coracle_host::Error) -> Error {
 
 fn c(text: impl AsRef<[u8]>) -> Result<CString> {
     CString::new(text.as_ref()).map_err(|error| Error::invalid(format!("{error}")))
+}
+
+/// `struct sock_filter`s.
+fn bytes(program: &Program) -> Vec<u8> {
+    let each = |instruction: &Instruction| {
+        let mut bytes = [0; 8];
+        bytes[..2].copy_from_slice(&instruction.code.to_ne_bytes());
+        (bytes[2], bytes[3]) = (instruction.jt, instruction.jf);
+        bytes[4..].copy_from_slice(&instruction.k.to_ne_bytes());
+        bytes
+    };
+    program.instructions().iter().flat_map(each).collect()
 }
 
 fn all(texts: &[String]) -> Result<Vec<CString>> {

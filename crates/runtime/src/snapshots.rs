@@ -65,16 +65,17 @@ fn dockers_defaults() {
 28  make ./proc/sysrq-trigger read-only
 29  pivot here, detach old root
 30  hostname db
-31  umask 0022
-32  standard input, output, error
-33  bound to 14 capabilities
-34  ids 0:0
-35  keep 14 capabilities
-36  die with parent (SIGKILL)
-37  close from 3
-38  chdir /
-39  go on in sealed memory
-40  exec redis-server --save
+31  new session keyring
+32  umask 0022
+33  standard input, output, error
+34  bound to 14 capabilities
+35  ids 0:0
+36  keep 14 capabilities
+37  die with parent (SIGKILL)
+38  close from 3
+39  chdir /
+40  go on in sealed memory
+41  exec redis-server --save
 "
     );
 }
@@ -136,6 +137,65 @@ fn a_terminal() {
     let words = Plan::exec(spec.process().as_ref().unwrap(), &Facts::assumed(&[])).unwrap().to_string();
     let at = |step: &str| words.find(step).unwrap_or_else(|| panic!("no {step}"));
     assert!(!words.contains("attach") && at("begin a session") < at("be controlled by"));
+}
+
+#[test]
+fn limits_scores_parameters_and_groups() {
+    let before = plan(&spec());
+    let more = serde_json::json!({
+        "process": {
+            "oomScoreAdj": 500,
+            "rlimits": [
+                { "type": "RLIMIT_NOFILE", "soft": 1024, "hard": 4096 },
+                { "type": "RLIMIT_CORE", "soft": 0, "hard": u64::MAX },
+            ],
+        },
+        "linux": { "sysctl": { "net.core.somaxconn": "64", "kernel.msgmax": "1" }, "cgroupsPath": "/x" },
+    });
+    let spec = crate::check::tests::merged(more);
+    let after = plan(&spec);
+    let (more, _) = difference(&before, &after);
+    let expected = [
+        "enter the control group",
+        "new cgroup namespace",
+        "out-of-memory score +500",
+        "write 1 to /proc/sys/kernel/msgmax",
+        "write 64 to /proc/sys/net/core/somaxconn",
+        "limit RLIMIT_NOFILE to 1024, hard 4096",
+        "limit RLIMIT_CORE to 0, hard unlimited",
+        "exec true",
+    ];
+    assert_eq!(more, expected);
+    let words = after.to_string();
+    let at = |step: &str| words.find(step).unwrap_or_else(|| panic!("no {step}"));
+    assert!(at("loopback up") < at("write 1") && at("write 64") < at("make / private"));
+    assert!(at("go on in sealed") < at("limit RLIMIT_NOFILE"));
+}
+
+#[test]
+fn a_filter_and_the_capability_that_it_takes() {
+    let before = plan(&spec());
+    let docker = crate::seccomp::Profile::docker();
+    let target = crate::seccomp::Target::new(crate::seccomp::Arch::X86_64, (6, 1), []);
+    let program = docker.compile(&target).unwrap();
+    let mut with = before.clone();
+    with.filter(&program).unwrap();
+    let (more, less) = difference(&before, &with);
+    let seccomp = format!("seccomp {program}");
+    let expected =
+        ["keep CAP_SYS_ADMIN until the filter is installed", "keep 15 capabilities, 1 ambient", &seccomp];
+    assert_eq!((more, less.len()), (expected.map(str::to_owned).to_vec(), 0));
+    let lines: Vec<String> = with.steps().iter().map(ToString::to_string).collect();
+    let tail: Vec<&str> = lines[lines.len() - 4..].iter().map(String::as_str).collect();
+    let end = ["go on in sealed memory", &seccomp, "keep 14 capabilities", "exec redis-server --save"];
+    assert_eq!(tail, end);
+    // Where exec never gives more rights it takes none.
+    let mut strict = spec();
+    strict.process_mut().as_mut().unwrap().set_no_new_privileges(Some(true));
+    let before = plan(&strict);
+    let mut with = before.clone();
+    with.filter(&program).unwrap();
+    assert_eq!(difference(&before, &with), (vec![seccomp], vec![]));
 }
 
 #[test]
@@ -219,20 +279,21 @@ fn a_further_process() {
         plan.to_string(),
         " 0  die with parent (SIGKILL)
  1  join the container's namespaces
- 2  umask 0022
- 3  standard input, output, error
- 4  bound to 14 capabilities
- 5  ids 0:0
- 6  keep 14 capabilities
- 7  die with parent (SIGKILL)
- 8  close from 3
- 9  chdir /
-10  go on in sealed memory
-11  undumpable
-12  go on in a second process
-13  begin a session
-14  die with parent (SIGKILL)
-15  exec redis-server --save
+ 2  new session keyring
+ 3  umask 0022
+ 4  standard input, output, error
+ 5  bound to 14 capabilities
+ 6  ids 0:0
+ 7  keep 14 capabilities
+ 8  die with parent (SIGKILL)
+ 9  close from 3
+10  chdir /
+11  go on in sealed memory
+12  undumpable
+13  go on in a second process
+14  begin a session
+15  die with parent (SIGKILL)
+16  exec redis-server --save
 "
     );
 }

@@ -9,6 +9,7 @@ use coracle_launch::{Namespaces, Op, STACK_SIZE, Started, Strings};
 use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType};
 
 use crate::borrow::Borrow;
+use crate::cgroup::Entrance;
 use crate::error::{Doing, Error, Result};
 use crate::realize::{self, Part};
 use crate::stdio::{self, Streams};
@@ -31,6 +32,8 @@ pub struct Bundle {
     /// For a plan that [holds](Plan::hold): the byte that lets the process go is read from here. That it comes to an end
     /// instead ends the process, so who may be gone by then gives a FIFO that is open for both.
     pub go: Option<OwnedFd>,
+    /// The control group to enter, where the spec asks for one (`linux.cgroupsPath`, `linux.resources`).
+    pub group: Option<Entrance>,
     /// Called with the index of each launch operation when the child has performed all before it and waits to be let on.
     /// For tests that kill at every one, and for looking at a half-made container in a debugger.
     pub stepper: Option<Stepper>,
@@ -46,9 +49,19 @@ impl Bundle {
             stdio: Default::default(),
             extra: Vec::new(),
             go: None,
+            group: None,
             stepper: None,
         }
     }
+}
+
+/// What a further process in a container brings.
+#[derive(Default)]
+pub struct Join {
+    /// Standard input, output and error; each [`Stdio::Null`] where it gets a terminal, which they then are.
+    pub stdio: [Stdio; 3],
+    /// The control group to enter, where the plan has that ([`Plan::enter_group`]).
+    pub group: Option<Entrance>,
 }
 
 /// A process that runs the program it was started for.
@@ -74,13 +87,19 @@ impl Plan {
     /// # Errors
     /// What could not be prepared, or which step of the launch failed and why. Nothing is left then.
     pub fn start(&self, bundle: Bundle) -> Result<Running> {
-        let Bundle { root, mounts, net, stdio, extra, go, stepper } = bundle;
+        let Bundle { root, mounts, net, stdio, extra, go, group, stepper } = bundle;
         // What is mounted inside one that the host's mounts have events in common with would appear on the host.
         let root = root.private().doing(|| "prepare the root")?;
         let (parts, terminal) = realize::parts(&self.steps, Some(&root), mounts, self.terminal())?;
         let dir = realize::root_dir(&root).doing(|| "open the root")?;
-        let beside = Beside::new(extra, go).doing(|| "prepare the launch")?;
-        let here = Here { root: Some((root, dir.as_fd())), net: net.as_ref(), pidfd: None, terminal: None };
+        let beside = Beside::new(extra, go, None).doing(|| "prepare the launch")?;
+        let here = Here {
+            root: Some((root, dir.as_fd())),
+            net: net.as_ref(),
+            pidfd: None,
+            terminal: None,
+            group: group.as_ref(),
+        };
         let net = if self.new_net && net.is_none() { Namespaces::NET } else { Namespaces::NONE };
         let running = self.perform(&parts, stdio, &beside, &here, self.namespaces.and(net), stepper)?;
         Ok(Running { terminal, ..running })
@@ -95,7 +114,15 @@ impl Plan {
     /// # Errors
     /// As of [`Plan::start`]; `NotFound` where the container has ended.
     pub fn start_in(&self, container: &PidFd, stdio: [Stdio; 3]) -> Result<Running> {
-        let started = self.start_beside(container, stdio);
+        self.join(container, Join { stdio, group: None })
+    }
+
+    /// [`Plan::start_in`], with more than streams.
+    ///
+    /// # Errors
+    /// As of [`Plan::start_in`].
+    pub fn join(&self, container: &PidFd, with: Join) -> Result<Running> {
+        let started = self.start_beside(container, with);
         // Half-way into a container that ends, the calls have many ways to fail, and none that says so.
         match started {
             Err(error) if error.command_status().is_none() && ended(container) => {
@@ -106,14 +133,23 @@ impl Plan {
         }
     }
 
-    fn start_beside(&self, container: &PidFd, stdio: [Stdio; 3]) -> Result<Running> {
+    fn start_beside(&self, container: &PidFd, with: Join) -> Result<Running> {
+        let Join { stdio, group } = with;
         let (parts, _) = realize::parts(&self.steps, None, Vec::new(), self.terminal())?;
         let wanted = self.steps.iter().any(|step| matches!(step, Step::Terminal { .. }));
         let pair = wanted.then(|| terminal::open_in(container, self.terminal())).transpose();
         let pair = pair.doing(|| "open a terminal in the container")?;
         let (terminal, theirs) = pair.map(|pair| (pair.ours, pair.theirs)).unzip();
-        let here = Here { root: None, net: None, pidfd: Some(container), terminal: theirs.as_ref() };
-        let running = self.perform(&parts, stdio, &Beside::default(), &here, self.namespaces, None)?;
+        // It enters when it has memory of its own: who lacks memory in that group may be killed with all that it shares.
+        let beside = Beside::new(Vec::new(), None, group.as_ref()).doing(|| "prepare the launch")?;
+        let here = Here {
+            root: None,
+            net: None,
+            pidfd: Some(container),
+            terminal: theirs.as_ref(),
+            group: group.as_ref(),
+        };
+        let running = self.perform(&parts, stdio, &beside, &here, self.namespaces, None)?;
         Ok(Running { terminal, ..running })
     }
 
@@ -149,8 +185,9 @@ impl Plan {
                 "a plan that holds its process, and what lets it go, need each other",
             ));
         }
+        let group = self.group(here)?;
         let numbers = beside.numbers();
-        let calls = image::calls(&self.steps, parts, detach + 1, numbers);
+        let calls = image::calls(&self.steps, parts, detach + 1, numbers)?;
         let image = image::make(numbers, &calls).doing(|| "prepare the launch")?;
         let terminal = terminal.map(|terminal| stdio::copy_above(terminal, beside.lowest()));
         let terminal = terminal.transpose().doing(|| "prepare the launch")?;
@@ -159,9 +196,9 @@ impl Plan {
             None => streams.each_ref().map(AsFd::as_fd),
         };
         let child: Vec<_> = streams_now.into_iter().chain(beside.extra.iter().map(AsFd::as_fd)).collect();
-        let go: Vec<_> = beside.go.iter().map(AsFd::as_fd).collect();
+        let kept: Vec<_> = beside.go.iter().chain(&beside.doors).map(AsFd::as_fd).collect();
         let keep: Vec<_> =
-            gate.iter().map(Gate::child).chain([image.as_fd()]).chain(go.iter().copied()).collect();
+            gate.iter().map(Gate::child).chain([image.as_fd()]).chain(kept.iter().copied()).collect();
         let mut ops = Vec::with_capacity(self.steps.len());
         let mut origin = Vec::with_capacity(self.steps.len());
         if let Some(gate) = &gate {
@@ -169,10 +206,18 @@ impl Plan {
             origin.push(0);
         }
         for (index, (step, part)) in self.steps[..=detach].iter().zip(parts).enumerate() {
+            if let (Step::EnterGroup, Some(group)) = (step, group) {
+                // One of version 2 it is born in.
+                for door in group.joins() {
+                    ops.push(Op::EnterGroup(door));
+                    origin.push(index);
+                }
+                continue;
+            }
             let op = match step {
                 Step::DieWithParent => Some(Op::DieWithParent { parent: self.parent }),
                 Step::Detach => {
-                    Some(Op::Exec { image: image.as_fd(), report: numbers.report, keep: &go, argv, envp })
+                    Some(Op::Exec { image: image.as_fd(), report: numbers.report, keep: &kept, argv, envp })
                 }
                 Step::Stdio | Step::Terminal { .. } => Some(Op::Descriptors(&child)),
                 Step::CloseFrom(first) => {
@@ -193,7 +238,8 @@ impl Plan {
             ops.push(op);
             origin.push(index);
         }
-        let launch = || launch(&ops, namespaces);
+        let born = group.filter(|_| beside.doors.is_empty()).and_then(Entrance::into_fd);
+        let launch = || launch(&ops, namespaces, born);
         let started = match (&gate, stepper) {
             (Some(gate), Some(stepper)) => gate.while_stepping(stepper, launch),
             _ => launch(),
@@ -202,6 +248,17 @@ impl Plan {
         let started = started.call(|| "clone()").doing(|| "start the process")?;
         let pidfd = self.outcome(started, &origin)?;
         Ok(Running { pidfd, stdin, stdout, stderr, terminal: None })
+    }
+
+    /// The control group to enter: there where the plan has one, and only there.
+    fn group<'a>(&self, here: &'a Here<'_>) -> Result<Option<&'a Entrance>> {
+        match (self.steps.contains(&Step::EnterGroup), here.group) {
+            (true, None) => Err(Error::invalid("nothing was given for the step `enter the control group`")),
+            (false, Some(_)) => {
+                Err(Error::invalid("the plan has no place for the control group that was given"))
+            }
+            (_, group) => Ok(group),
+        }
     }
 
     /// Who will own the streams: the user of the plan.
@@ -246,27 +303,42 @@ impl Plan {
 }
 
 /// What a process gets besides its standard streams, out of the way of the numbers that mean something.
-#[derive(Default)]
 struct Beside {
     extra: Vec<OwnedFd>,
     go: Option<OwnedFd>,
+    /// Ways into a control group, for the image: files of version 1, then the directory of version 2.
+    doors: Vec<OwnedFd>,
+    numbers: image::Numbers,
 }
 
 impl Beside {
-    fn new(extra: Vec<OwnedFd>, go: Option<OwnedFd>) -> coracle_host::Result<Beside> {
-        let lowest = image::Numbers::behind(3 + extra.len()).free();
+    fn new(
+        extra: Vec<OwnedFd>,
+        go: Option<OwnedFd>,
+        group: Option<&Entrance>,
+    ) -> coracle_host::Result<Beside> {
+        let numbers = image::Numbers {
+            held: go.is_some(),
+            tasks: group.map_or(0, |group| group.joins().count() as u32),
+            unified: group.is_some_and(|group| group.into_fd().is_some()),
+            ..image::Numbers::behind(3 + extra.len())
+        };
+        let lowest = numbers.free();
         let move_up = |fd| stdio::above(fd, lowest);
         let extra = extra.into_iter().map(move_up).collect::<coracle_host::Result<_>>()?;
-        Ok(Beside { extra, go: go.map(move_up).transpose()? })
+        let doors = group.into_iter().flat_map(|group| group.joins().chain(group.into_fd()));
+        let doors = doors.map(|door| stdio::copy_above(door, lowest));
+        let doors = doors.collect::<coracle_host::Result<_>>()?;
+        Ok(Beside { extra, go: go.map(move_up).transpose()?, doors, numbers })
     }
 
     fn numbers(&self) -> image::Numbers {
-        image::Numbers::behind(3 + self.extra.len())
+        self.numbers
     }
 
     /// The lowest number that means nothing.
     fn lowest(&self) -> u32 {
-        self.numbers().free()
+        self.numbers.free()
     }
 }
 
@@ -276,6 +348,7 @@ struct Here<'a> {
     net: Option<&'a Namespace>,
     pidfd: Option<&'a PidFd>,
     terminal: Option<&'a OwnedFd>,
+    group: Option<&'a Entrance>,
 }
 
 /// Every namespace that a container has for certain; where it shares one with us, joining that changes nothing.
@@ -330,9 +403,13 @@ impl<'a> Lists<'a> {
     }
 }
 
-fn launch(ops: &[Op<'_>], namespaces: Namespaces) -> rustix::io::Result<Started> {
+fn launch(
+    ops: &[Op<'_>],
+    namespaces: Namespaces,
+    group: Option<BorrowedFd<'_>>,
+) -> rustix::io::Result<Started> {
     let _borrow = Borrow::new();
-    coracle_launch::start(ops, namespaces, &mut vec![0; STACK_SIZE])
+    coracle_launch::start(ops, namespaces, group, &mut vec![0; STACK_SIZE])
 }
 
 fn ended(container: &PidFd) -> bool {

@@ -43,7 +43,10 @@ pub enum Call<'a> {
         kind: u32,
     },
     /// Go on in a second process, inside the pid namespace that was joined; the parent becomes its parent too.
-    Again,
+    Again {
+        /// The number of a control group's directory (version 2), where it is born in that.
+        group: Option<u32>,
+    },
     /// setsid(2).
     Session,
     /// Take standard input, a terminal, as the controlling terminal (ioctl_tty(2), `TIOCSCTTY`).
@@ -158,7 +161,7 @@ fn data_offset(calls: &[(u32, Call<'_>)]) -> usize {
         .iter()
         .map(|(_, call)| match call {
             Call::Await { .. } | Call::DieWithParent => 3,
-            Call::Join { .. } | Call::Enter { .. } => 2,
+            Call::Join { .. } | Call::Enter { .. } | Call::Again { group: Some(_) } => 2,
             Call::Capabilities { lower, .. } => 1 + lower.bits().count_ones() as usize,
             _ => 1,
         })
@@ -185,7 +188,16 @@ impl Writer<'_> {
                 self.entry(Kind::Call, libc::SYS_setns, [fd, u64::from(kind), 0, 0, 0, 0], step)?;
                 self.entry(Kind::Call, libc::SYS_close, [fd, 0, 0, 0, 0, 0], step)
             }
-            Call::Again => self.entry(Kind::Again, 0, [0; 6], step),
+            Call::Again { group } => {
+                /// `CLONE_PARENT | CLONE_PIDFD`, and `CLONE_INTO_CGROUP`.
+                const FLAGS: [u64; 2] = [0x9000, 0x2_0000_9000];
+                let Some(group) = group.map(u64::from) else {
+                    return self.entry(Kind::Again, 0, [FLAGS[0], 0, 0, 0, 0, 0], step);
+                };
+                let close = [group, libc::F_SETFD as u64, libc::FD_CLOEXEC as u64, 0, 0, 0];
+                self.entry(Kind::Call, libc::SYS_fcntl, close, step)?;
+                self.entry(Kind::Again, 0, [FLAGS[1], group, 0, 0, 0, 0], step)
+            }
             Call::Session => self.entry(Kind::Call, libc::SYS_setsid, [0; 6], step),
             Call::Terminal => self.entry(Kind::Call, libc::SYS_ioctl, [0, libc::TIOCSCTTY, 0, 0, 0, 0], step),
             Call::DieWithParent => {
@@ -335,7 +347,8 @@ mod tests {
         let calls = [
             (0, Call::Undumpable),
             (0, Call::Join { fd: 7, kind: 1 }),
-            (0, Call::Again),
+            (0, Call::Again { group: None }),
+            (0, Call::Again { group: Some(9) }),
             (0, Call::Session),
             (0, Call::Terminal),
             (0, Call::DieWithParent),

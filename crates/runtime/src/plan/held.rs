@@ -20,7 +20,8 @@ impl Plan {
         if self.steps.contains(&Step::Await) {
             return;
         }
-        let exec = self.steps.iter().position(|step| matches!(step, Step::Exec { .. }));
+        let last = |step: &Step| matches!(step, Step::Filter(_) | Step::Init | Step::Exec { .. });
+        let exec = self.steps.iter().position(last);
         let exec = exec.unwrap_or(self.steps.len());
         self.steps.splice(exec..exec, [Step::Undumpable, Step::Await]);
     }

@@ -6,8 +6,12 @@ use coracle_host::Propagation;
 use coracle_launch::Namespaces;
 use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 
-use crate::error::{Error, Result};
-use crate::{Facts, Size, check, command, mounts};
+use rustix::thread::CapabilitySet;
+
+use crate::command::Sets;
+use crate::error::{Error, Problem, Result};
+use crate::seccomp::{Profile, Program, Target};
+use crate::{Facts, Size, check, command, limits, mounts, sysctl};
 
 mod held;
 mod step;
@@ -22,6 +26,8 @@ pub struct Plan {
     /// The starting process, as its own proc shows it.
     pub(crate) parent: u32,
     pub(crate) new_net: bool,
+    /// All capabilities that the child has before it gives some away.
+    pub(crate) held: CapabilitySet,
     pub(crate) steps: Vec<Step>,
 }
 
@@ -40,14 +46,33 @@ impl Plan {
             }
         }
         problems.extend(check::walls(spec, &mounted));
+        let sysctls = sysctl::steps(spec).unwrap_or_else(|refused| {
+            problems.extend(refused);
+            Vec::new()
+        });
         let (Some(process), true) = (spec.process(), problems.is_empty()) else {
             return Err(Error::problems(problems));
         };
-        let (namespaces, new_net) = namespaces(spec);
+        let filter = filter(spec)?;
+        let (mut namespaces, new_net) = namespaces(spec);
         let mut steps = vec![Step::DieWithParent];
+        let group = spec
+            .linux()
+            .as_ref()
+            .is_some_and(|linux| linux.cgroups_path().is_some() || linux.resources().is_some());
+        if group {
+            steps.push(Step::EnterGroup);
+            if namespaces.has(Namespaces::CGROUP) {
+                // Its root is where the process is when it gets it.
+                namespaces = namespaces.without(Namespaces::CGROUP);
+                steps.push(Step::NewGroupNamespace);
+            }
+        }
+        steps.extend(process.oom_score_adj().map(Step::OomScore));
         if new_net {
             steps.extend([Step::JoinNet, Step::LoopbackUp]);
         }
+        steps.extend(sysctls);
         steps.extend([Step::MakePrivate, Step::AttachRoot]);
         let walls = walls(spec, &mounted, facts);
         steps.extend(mounted);
@@ -63,11 +88,20 @@ impl Plan {
         }
         steps.extend(spec.hostname().clone().map(Step::HostName));
         steps.extend(spec.domainname().clone().map(Step::DomainName));
-        steps.extend(process_steps(process));
+        let (raise, limit) = limits::steps(process, facts);
+        steps.extend(raise);
+        let sets = privileges(process, facts);
+        steps.extend(process_steps(process, sets));
         steps.push(Step::Detach);
         steps.extend(terminal.then_some(Step::Control));
+        steps.extend(limit);
         steps.push(command::exec(process)?);
-        Ok(Plan { namespaces, parent: facts.parent(), new_net, steps })
+        let held = facts.capabilities();
+        let mut plan = Plan { namespaces, parent: facts.parent(), new_net, held, steps };
+        if let Some(filter) = filter {
+            plan.filter(&filter)?;
+        }
+        Ok(plan)
     }
 
     /// Adds a mount that the bundle will bring: the bundle's mounts are taken in the order of these calls. Places that
@@ -114,14 +148,103 @@ impl Plan {
         if !problems.is_empty() {
             return Err(Error::problems(problems));
         }
-        let mut steps = vec![Step::DieWithParent, Step::JoinContainer];
-        steps.extend(process_steps(process));
+        let mut steps = vec![Step::DieWithParent];
+        steps.extend(process.oom_score_adj().map(Step::OomScore));
+        steps.push(Step::JoinContainer);
+        let (raise, limit) = limits::steps(process, facts);
+        steps.extend(raise);
+        steps.extend(process_steps(process, privileges(process, facts)));
         // Here the container's processes begin to see it.
         steps.extend([Step::Detach, Step::Undumpable, Step::Again, Step::Session]);
         steps.extend((process.terminal() == Some(true)).then_some(Step::Control));
         steps.push(Step::DieWithParent);
+        steps.extend(limit);
         steps.push(command::exec(process)?);
-        Ok(Plan { namespaces: Namespaces::NONE, parent: facts.parent(), new_net: false, steps })
+        let held = facts.capabilities();
+        Ok(Plan { namespaces: Namespaces::NONE, parent: facts.parent(), new_net: false, held, steps })
+    }
+
+    /// Adds a filter of system calls, which the process gets last of all. That of the spec (`linux.seccomp`) is there already.
+    ///
+    /// # Errors
+    /// `Unsupported` for a program with calls that somebody else is to answer (`SCMP_ACT_NOTIFY`).
+    pub fn filter(&mut self, program: &Program) -> Result<()> {
+        if program.notifies() || program.listener().is_some() {
+            let text = "linux.seccomp: SCMP_ACT_NOTIFY and listenerPath are not supported yet";
+            return Err(Error::problems(vec![Problem::unsupported(text)]));
+        }
+        let mut before = self.steps.len().saturating_sub(1); // the program
+        if !self.steps.contains(&Step::NoNewPrivs) {
+            before += self.carry();
+        }
+        self.steps.insert(before, Step::Filter(program.clone()));
+        Ok(())
+    }
+
+    /// Installing a filter takes `CAP_SYS_ADMIN`, or that exec never gives more rights. Where neither is planned the
+    /// capability is kept up to the filter, which comes after everything else so that it needs to permit next to nothing
+    /// but the program. How many steps were inserted before where the filter goes.
+    fn carry(&mut self) -> usize {
+        let admin = CapabilitySet::SYS_ADMIN;
+        let held = self.held;
+        let Some((at, bounding)) = self.steps.iter().enumerate().find_map(|(at, step)| match step {
+            Step::Bound(bounding) => Some((at, *bounding)),
+            _ => None,
+        }) else {
+            return 0;
+        };
+        let root = self.steps.iter().any(|step| matches!(step, Step::Ids { uid: 0, .. }));
+        let planned = self.steps.iter_mut().find_map(|step| match step {
+            Step::Capabilities { effective, permitted, inheritable, ambient } => {
+                Some((effective, permitted, inheritable, ambient))
+            }
+            _ => None,
+        });
+        let Some((effective, permitted, inheritable, ambient)) = planned else { return 0 };
+        if effective.contains(admin) && ambient.contains(admin) {
+            return 0; // also across the exec between here and the filter
+        }
+        // What the exec between here and the filter leaves, as it would at the program (capabilities(7)).
+        let left = match root {
+            true => bounding | *inheritable,
+            false => *ambient,
+        };
+        let last = Step::LetGo {
+            effective: if root { *effective & left } else { left },
+            permitted: if root { *permitted & left } else { left },
+            inheritable: *inheritable,
+        };
+        for set in [effective, permitted, inheritable, ambient] {
+            *set |= admin;
+        }
+        self.steps.insert(at, Step::Carry { held });
+        let program = self.steps.len() - 1;
+        self.steps.insert(program, last);
+        1
+    }
+
+    /// Makes a plan of [`Plan::exec`] enter the control group that [`Join::group`](crate::Join::group) brings.
+    pub fn enter_group(&mut self) {
+        let after = self.steps.iter().position(|step| *step == Step::Again).unwrap_or_default();
+        self.steps.insert(after, Step::EnterGroup);
+    }
+
+    /// Has a small program as the first process, which hands on signals and reaps orphans; the container's own program is
+    /// its child.
+    pub fn init(&mut self) {
+        self.steps.insert(self.steps.len().saturating_sub(1), Step::Init);
+    }
+
+    /// What the process will lack of what its spec asks for, and why, in words: capabilities that the starting program
+    /// does not have itself (config.md, "Linux Process": that is no failure).
+    pub fn warnings(&self, process: &Process) -> Vec<String> {
+        let asked = command::capabilities(process.capabilities().as_ref());
+        let all = asked.bounding | asked.permitted | asked.effective | asked.inheritable | asked.ambient;
+        let lacking = all.difference(self.held);
+        let words = caps::all().into_iter().filter(|one| lacking.bits() & one.bitmask() != 0);
+        words
+            .map(|one| format!("process.capabilities: {one} is left out, the starting program lacks it"))
+            .collect()
     }
 
     /// The steps, in order.
@@ -174,17 +297,31 @@ fn streams(process: &Process) -> Step {
     Step::Terminal { size: size.filter(|size| size.columns > 0 || size.rows > 0) }
 }
 
-/// From a set-up container to what is left to do before its program.
-fn process_steps(process: &Process) -> Vec<Step> {
-    let user = process.user();
-    let groups = user.additional_gids().clone().unwrap_or_default();
-    let mut sets = command::capabilities(process.capabilities().as_ref());
-    let no_new_privileges = process.no_new_privileges() == Some(true);
-    if user.uid() == 0 && !no_new_privileges {
+/// The five sets, of what there is to be given.
+fn privileges(process: &Process, facts: &Facts) -> Sets {
+    let mut sets = command::capabilities(process.capabilities().as_ref()).within(facts.capabilities());
+    if process.user().uid() == 0 && process.no_new_privileges() != Some(true) {
         // exec makes these root's anyway (capabilities(7)). Gained there, they would disarm the parent-death signal.
         sets.permitted |= sets.bounding;
     }
+    sets
+}
+
+fn filter(spec: &Spec) -> Result<Option<Program>> {
+    let Some(seccomp) = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) else {
+        return Ok(None);
+    };
+    // The capabilities that a profile's rules may depend on were settled when it was written into the spec.
+    Profile::from_oci(seccomp)?.compile(&Target::of_this_host([])?).map(Some)
+}
+
+/// From a set-up container to what is left to do before its program.
+fn process_steps(process: &Process, sets: Sets) -> Vec<Step> {
+    let user = process.user();
+    let groups = user.additional_gids().clone().unwrap_or_default();
+    let no_new_privileges = process.no_new_privileges() == Some(true);
     let mut steps = vec![
+        Step::Keyring,
         Step::Umask(user.umask().unwrap_or(0o022)),
         streams(process),
         Step::Bound(sets.bounding),

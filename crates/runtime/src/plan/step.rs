@@ -7,6 +7,7 @@ use rustix::mount::MountFlags;
 use rustix::thread::CapabilitySet;
 
 use crate::Size;
+use crate::seccomp::Program;
 
 /// One step of a plan. `Display` says it in words.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,6 +17,57 @@ pub enum Step {
     DieWithParent,
     /// Join the network namespace that the bundle brings, or get a new one.
     JoinNet,
+    /// Enter the control group that the bundle brings.
+    EnterGroup,
+    /// Get a control group namespace, whose root is where the process is now.
+    NewGroupNamespace,
+    /// Set the adjustment of the score by which the kernel chooses what to kill without memory.
+    OomScore(i32),
+    /// Set a kernel parameter of a namespace.
+    Sysctl {
+        /// Its file.
+        path: String,
+        /// Its value.
+        value: String,
+    },
+    /// Raise a hard limit above the starting program's.
+    Raise {
+        /// `RLIMIT_*`.
+        resource: u32,
+        /// The soft limit that stays.
+        soft: u64,
+        /// The hard limit.
+        hard: u64,
+    },
+    /// Set a resource limit.
+    Limit {
+        /// `RLIMIT_*`.
+        resource: u32,
+        /// The soft limit.
+        soft: u64,
+        /// The hard limit.
+        hard: u64,
+    },
+    /// Get a session keyring of its own.
+    Keyring,
+    /// Keep `CAP_SYS_ADMIN` until the filter is installed.
+    Carry {
+        /// All that the process has.
+        held: CapabilitySet,
+    },
+    /// Install a filter of system calls.
+    Filter(Program),
+    /// Have the capabilities that were planned, without the one that was kept for the filter.
+    LetGo {
+        /// The effective set.
+        effective: CapabilitySet,
+        /// The permitted set.
+        permitted: CapabilitySet,
+        /// The inheritable set.
+        inheritable: CapabilitySet,
+    },
+    /// Stay as a process that hands on signals and reaps, and go on in a child.
+    Init,
     /// Bring the loopback interface up.
     LoopbackUp,
     /// Join all namespaces of the container.

@@ -103,8 +103,8 @@ fn a_further_process_that_is_its_own_interpreter() {
 #[test]
 fn who_joins_is_not_seen_as_the_embedding_program() {
     run(|host| {
-        let text = "echo up; while :; do for pid in /proc/[0-9]*; do stat -L -c '%d:%i %N' $pid/exe; \
-                    cat $pid/environ; done; done 2>/dev/null";
+        let text = "echo up; for round in $(seq 60); do for pid in /proc/[0-9]*; do stat -L -c '%d:%i %N' $pid/exe; \
+                    cat $pid/environ; done; done 2>/dev/null; exit 0";
         let mut spec = script(text);
         let mut sets = process(&mut spec).capabilities().clone().unwrap();
         let mut all = sets.bounding().clone().unwrap();
@@ -119,16 +119,17 @@ fn who_joins_is_not_seen_as_the_embedding_program() {
             let looker = scope.spawn(|| watch(looker));
             let mut spec = command(&["/bin/true"]);
             process(&mut spec).set_env(Some(vec!["ONLY=this".into()]));
-            for _ in 0..200 {
-                watch(exec(&spec).start_in(&container, PIPES()).unwrap()).ok();
+            let plan = exec(&spec);
+            // As long as it looks, however long that takes.
+            while let Ok(running) = plan.start_in(&container, PIPES()) {
+                watch(running);
             }
-            container.signal(9).unwrap();
             looker.join().unwrap()
         });
-        assert_eq!(output.exit, Exit::Signal(9));
+        assert_eq!(output.exit, Exit::Code(0));
         let own = fs::metadata("/proc/self/exe").unwrap();
         let own = format!("{}:{} ", own.dev(), own.ino());
-        assert!(output.stdout.lines().count() > 100, "{}", output.stdout);
+        assert!(output.stdout.lines().count() >= 60, "{}", output.stdout);
         assert!(!output.stdout.contains(&own), "{}", output.stdout);
         assert!(!output.stdout.contains("CORACLE_TESTHOST"), "{}", output.stdout);
     });

@@ -62,7 +62,7 @@ fn codes_signals_and_streams() {
         let mut spec = script("true");
         process_cwd(&mut spec, "/none");
         let error = exec(&spec).start_in(&running.pidfd, PIPES()).unwrap_err().to_string();
-        assert_eq!(error, "launch step 10 of 16: chdir /none: No such file or directory (os error 2)");
+        assert_eq!(error, "launch step 11 of 17: chdir /none: No such file or directory (os error 2)");
         // All of these were reaped: what is left is the container's shell.
         assert_eq!(host.processes().len(), 1);
         end(running);

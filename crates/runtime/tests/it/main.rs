@@ -11,6 +11,7 @@ mod manners;
 mod places;
 mod seccomp;
 mod service;
+mod settings;
 mod steps;
 mod streams;
 mod support;
