@@ -65,9 +65,9 @@ mod worker;
 pub use build::Built;
 pub use container::supervise;
 pub use container::{
-    CommitSpec, Container, ContainerSpec, CopyOptions, ExecSpec, Health, HealthCheck, HealthStatus, LogEntry,
-    LogLimits, LogQuery, Logs, Mount, Output, Probe, Propagation, Ready, Recursion, Restart, Source,
-    StartPlan, State, Status, Stream, Streams,
+    CommitSpec, Container, ContainerSpec, CopyOptions, Exec, ExecSpec, Health, HealthCheck, HealthStatus,
+    LogEntry, LogLimits, LogQuery, Logs, Mount, Output, Probe, Propagation, Ready, Recursion, Restart,
+    Source, StartPlan, State, Status, Stream, Streams,
 };
 pub use coracle_build::{
     Allow, BuildSpec, Cancel, Cause, Checked, Event, Explanation, FileChange, HostAddress, ImageConfig, Lint,

@@ -38,6 +38,10 @@ pub(crate) fn problems(spec: &ContainerSpec, mode: &Mode) -> Vec<String> {
                 .into(),
         );
     }
+    if spec.terminal && (spec.attach || spec.interactive) {
+        problems
+            .push("terminal(): its streams are a terminal, not this program's; see start_attached()".into());
+    }
     if spec.remove && !spec.keep {
         problems.push("remove_when_ended() is for kept containers; others go with their value".into());
     }

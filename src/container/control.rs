@@ -5,13 +5,14 @@ use std::os::fd::OwnedFd;
 use coracle_host::{Answer, Dir, Handoff, PidFd};
 use serde::{Deserialize, Serialize};
 
+use super::exec::ExecSpec;
 use super::health::Health;
 use super::record::{CONTROL, json};
 use crate::Kind;
 use crate::error::{Error, Result};
 
 /// A question.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Question {
     /// How are things, and may I have the pidfd and the root directory?
@@ -25,6 +26,8 @@ pub(crate) enum Question {
     },
     /// It is to be ended: don't start it again.
     Hold,
+    /// Run this in it, and wait for it.
+    Exec(Box<ExecSpec>),
     /// Its record has changed: the new one counts from the next start on.
     Reload,
 }
@@ -43,6 +46,8 @@ pub(crate) struct Report {
     /// How often it was started again.
     pub(crate) restarts: u32,
     pub(crate) health: Option<Health>,
+    /// Why what was asked for could not be done.
+    pub(crate) failure: Option<Failure>,
     /// What came with the answer to [`Question::Attach`].
     pub(crate) stdout: bool,
     pub(crate) stderr: bool,
@@ -76,4 +81,46 @@ pub(crate) fn ask(room: &Dir, question: Question) -> Result<Option<Reached>> {
         Error::new(Kind::Corrupt, format!("the answer of the supervisor at {path:?} can't be read: {error}"))
     })?;
     Ok(Some(Reached { report, fds: fds.into_iter() }))
+}
+
+/// An error on its way from one process to another.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Failure {
+    kind: u8,
+    command_status: Option<u8>,
+    message: String,
+}
+
+/// All kinds, in an order that both sides have: they are the same program.
+const KINDS: [Kind; 12] = [
+    Kind::Other,
+    Kind::Invalid,
+    Kind::NotFound,
+    Kind::AlreadyExists,
+    Kind::InUse,
+    Kind::Denied,
+    Kind::Unsupported,
+    Kind::Exhausted,
+    Kind::Corrupt,
+    Kind::Timeout,
+    Kind::Interrupted,
+    Kind::Failed,
+];
+
+impl From<&Error> for Failure {
+    fn from(error: &Error) -> Failure {
+        let kind = KINDS.iter().position(|kind| *kind == error.kind()).unwrap_or_default();
+        Failure {
+            kind: u8::try_from(kind).unwrap_or_default(),
+            command_status: error.command_status(),
+            message: error.to_string(),
+        }
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Error {
+        let kind = KINDS.get(usize::from(failure.kind)).copied().unwrap_or(Kind::Other);
+        Error::from_parts(kind, failure.command_status, failure.message)
+    }
 }

@@ -1,18 +1,21 @@
 //! A supervisor's desk: it answers those who ask, passes output on, and sends the probes of the health check.
 
-use std::os::fd::{BorrowedFd, OwnedFd};
-use std::time::Instant;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use coracle_host::{Answer, Dir, Handoff};
+use coracle_host::{Answer, Dir, Handoff, PidFd};
 use coracle_runtime::{Pump, Service, Stream};
 use rustix::event::PollFlags;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::control::{Question, Report};
+use super::exec::{self, ExecSpec};
 use super::prober::Prober;
-use super::record::{self, CONTROL};
+use super::record::{self, CONTROL, Record};
 use super::supervisor::Live;
-use crate::error::Result;
+use crate::Kind;
+use crate::error::{Error, Result};
 
 pub(crate) struct Desk {
     /// `None`: nobody can ask yet. Who asks expects an answer soon, and a launch may take its time.
@@ -33,6 +36,9 @@ pub(crate) struct Served {
     pub(crate) input_once: bool,
     /// It has a terminal: one stream of output.
     pub(crate) terminal: bool,
+    /// What runs in it and is nobody else's to wait for.
+    pub(crate) execs: Vec<PidFd>,
+    pub(crate) record: Option<Arc<Record>>,
     /// Pipes for output that there is no pump for yet.
     pub(crate) early: Vec<(Stream, OwnedFd)>,
     /// It is not to be started again.
@@ -83,12 +89,26 @@ impl Served {
                     report.stdin = true;
                 }
             }
+            Ok(Question::Exec(spec)) => {
+                if let Err(error) = self.exec(&spec) {
+                    report.failure = Some((&error).into());
+                }
+            }
             Ok(Question::Hold) => self.held = true,
             Ok(Question::Reload) => self.reload = true,
             // A newer program than this supervisor; an empty answer is none.
             Err(_) => return Answer::default(),
         }
         Answer { text: record::json(&report).unwrap_or_default(), fds }
+    }
+
+    fn exec(&mut self, spec: &ExecSpec) -> Result<()> {
+        let (Some(live), Some(record)) = (&self.live, &self.record) else {
+            return Err(Error::new(Kind::InUse, "it is not running"));
+        };
+        let running = exec::begin(spec, record, &live.pidfd, &live.root, Default::default())?;
+        self.execs.push(running.pidfd);
+        Ok(())
     }
 
     /// New pipes with its output; which of the two streams are there.
@@ -123,6 +143,7 @@ impl Service for Desk {
         let mut all: Vec<_> =
             self.socket.iter().flat_map(Handoff::interests).map(|fd| (fd, PollFlags::IN)).collect();
         all.extend(self.served.pump.iter().flat_map(Pump::interests));
+        all.extend(self.served.execs.iter().map(|pidfd| (pidfd.as_fd(), PollFlags::IN)));
         all.extend(self.served.prober.iter().flat_map(Prober::interests));
         all
     }
@@ -139,6 +160,11 @@ impl Service for Desk {
         if let Some(pump) = &mut self.served.pump {
             pump.ready();
         }
+        self.served.execs.retain(|pidfd| match pidfd.ended_within(Some(Duration::ZERO)) {
+            Ok(false) => true,
+            // How it ended nobody asks.
+            _ => pidfd.reap().is_err(),
+        });
         if let Some(prober) = &mut self.served.prober {
             prober.ready();
         }

@@ -2,18 +2,23 @@
 
 use std::io::Write;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::thread::JoinHandle;
 
-use coracle_host::{Exit, PidFd};
-use coracle_runtime::{Facts, Plan, Pump, Running, Stdio, Stream, supervise};
+use coracle_host::{Call, Exit, PidFd};
+use coracle_runtime::{Facts, Plan, Pump, Running, Stdio, Stream, Terminal, supervise};
+use serde::{Deserialize, Serialize};
 
+use super::attach::Streams;
 use super::launch::set_user;
 use super::output::Output;
 use super::record::Record;
+use super::supervisor::Live;
 use crate::Kind;
 use crate::error::{Error, Result};
 
 /// A process to run in a container, as a value. What is not said is as the container's first process has it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct ExecSpec {
     command: Vec<String>,
     env: Vec<(String, String)>,
@@ -21,6 +26,7 @@ pub struct ExecSpec {
     user: Option<String>,
     interactive: bool,
     attach: bool,
+    terminal: bool,
 }
 
 impl ExecSpec {
@@ -57,6 +63,13 @@ impl ExecSpec {
         self
     }
 
+    /// Its standard streams are a terminal of its own; see [`Container::exec_attached`](crate::Container::exec_attached).
+    #[must_use]
+    pub fn terminal(mut self) -> ExecSpec {
+        self.terminal = true;
+        self
+    }
+
     /// What it writes goes to this program's standard output and error instead of into the result.
     #[must_use]
     pub fn attach(mut self) -> ExecSpec {
@@ -80,11 +93,15 @@ pub(crate) fn begin(
     if let Some(dir) = &spec.workdir {
         process.set_cwd(dir.into());
     }
+    process.set_terminal(spec.terminal.then_some(true));
     let env = process.env_mut().get_or_insert_default();
     for (name, value) in &spec.env {
         let prefix = format!("{name}=");
         env.retain(|pair| !pair.starts_with(&prefix));
         env.push(format!("{prefix}{value}"));
+    }
+    if spec.terminal && !env.iter().any(|pair| pair.starts_with("TERM=")) {
+        env.push("TERM=xterm".into());
     }
     set_user(&mut process, spec.user.as_deref().unwrap_or(&record.user), root)?;
     let plan = Plan::exec(&process, &Facts::of_this_host())?;
@@ -116,4 +133,88 @@ pub(crate) fn run(
     };
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     Ok((exit, Output { stdout: text(out), stderr: text(err) }))
+}
+
+/// A further process in a container, with its standard streams in the hands of who started it. Dropped, it is killed.
+#[must_use = "dropping it ends the process"]
+pub struct Exec {
+    pidfd: PidFd,
+    thread: Option<JoinHandle<Exit>>,
+}
+
+impl Exec {
+    /// Starts it on a thread of its own, with which it would die.
+    pub(crate) fn start(spec: ExecSpec, record: Arc<Record>, live: Arc<Live>) -> Result<(Exec, Streams)> {
+        let (tell, told) = std::sync::mpsc::channel();
+        let thread = std::thread::Builder::new().name("coracle-exec".into()).spawn(move || {
+            let input = if spec.interactive { Stdio::Pipe } else { Stdio::Null };
+            let stdio = if spec.terminal { Default::default() } else { [input, Stdio::Pipe, Stdio::Pipe] };
+            let begun = begin(&spec, &record, &live.pidfd, &live.root, stdio).and_then(|running| {
+                let streams = streams(&running.terminal)?;
+                Ok((running.pidfd.try_clone()?, running, streams))
+            });
+            let (pidfd, running, terminal) = match begun {
+                Ok(begun) => begun,
+                Err(error) => {
+                    let _ = tell.send(Err(error));
+                    return Exit::Unknown;
+                }
+            };
+            let streams = terminal.unwrap_or(Streams {
+                stdin: running.stdin.map(Into::into),
+                stdout: running.stdout.map(Into::into),
+                stderr: running.stderr.map(Into::into),
+            });
+            let _ = tell.send(Ok((pidfd, streams)));
+            // Only its own failure could make this one fail, and then there is nobody to wait for.
+            let _ = running.pidfd.ended_within(None);
+            running.pidfd.reap().unwrap_or(Exit::Unknown)
+        });
+        let thread = thread.call(|| "clone(thread)")?;
+        match told.recv() {
+            Ok(Ok((pidfd, streams))) => Ok((Exec { pidfd, thread: Some(thread) }, streams)),
+            Ok(Err(error)) => {
+                let _ = thread.join();
+                Err(error)
+            }
+            Err(_) => Err(Error::new(Kind::Other, "the thread of the process ended")),
+        }
+    }
+
+    /// Waits for its end.
+    pub fn wait(mut self) -> Exit {
+        let thread = self.thread.take();
+        thread.and_then(|thread| thread.join().ok()).unwrap_or(Exit::Unknown)
+    }
+
+    /// Sends it a signal (1 to 64). Whether it was there to get it.
+    ///
+    /// # Errors
+    /// As of pidfd_send_signal(2).
+    pub fn signal(&self, signal: u8) -> Result<bool> {
+        Ok(self.pidfd.signal(signal)?)
+    }
+}
+
+/// Both directions of a terminal.
+fn streams(terminal: &Option<Terminal>) -> Result<Option<Streams>> {
+    let Some(terminal) = terminal else { return Ok(None) };
+    let end = || -> Result<_> { Ok(Some(OwnedFd::from(terminal.try_clone()?).into())) };
+    Ok(Some(Streams { stdin: end()?, stdout: end()?, stderr: None }))
+}
+
+impl Drop for Exec {
+    fn drop(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            // It may have ended.
+            let _ = self.pidfd.signal(9);
+            let _ = thread.join();
+        }
+    }
+}
+
+impl std::fmt::Debug for Exec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Exec").field("pidfd", &self.pidfd).finish_non_exhaustive()
+    }
 }

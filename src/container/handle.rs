@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use coracle_host::{Dir, Exit, Lock, PidFd};
 
+use super::attach::Streams;
 use super::control::{self, Question, Reached};
-use super::exec::{self, ExecSpec};
+use super::exec::{self, Exec, ExecSpec};
 use super::mount::{Mount, Source};
 use super::output::Output;
 use super::record::Record;
@@ -157,6 +158,34 @@ impl Container {
         };
         let not_running = || Error::new(Kind::InUse, "it is not running");
         done.and_then(|done| done.ok_or_else(not_running)).doing(doing)
+    }
+
+    /// Starts a further process in it, with its standard streams: what it writes, and where to write what it reads,
+    /// where the spec says [`interactive`](ExecSpec::interactive) or [`terminal`](ExecSpec::terminal).
+    ///
+    /// # Errors
+    /// As of [`Container::exec`].
+    pub fn exec_attached(&self, spec: &ExecSpec) -> Result<(Exec, Streams)> {
+        let doing = || format!("exec in container `{}`", self.name());
+        let live = self.live().doing(doing)?;
+        let live = live.ok_or_else(|| Error::new(Kind::InUse, "it is not running")).doing(doing)?;
+        Exec::start(spec.clone(), self.record.clone(), live).doing(doing)
+    }
+
+    /// Starts a further process in it and lets go of it: its supervisor waits for it, and nobody sees what it writes.
+    ///
+    /// # Errors
+    /// As of [`Container::exec`].
+    pub fn exec_detached(&self, spec: &ExecSpec) -> Result<()> {
+        let doing = || format!("exec in container `{}`", self.name());
+        let answer = control::ask(&self.room, Question::Exec(Box::new(spec.clone()))).doing(doing)?;
+        let Some(reached) = answer else {
+            return Err(Error::new(Kind::InUse, "it is not running")).doing(doing);
+        };
+        match reached.report.failure {
+            None => Ok(()),
+            Some(failure) => Err(Error::from(failure)).doing(doing),
+        }
     }
 
     /// Its log so far, as text.

@@ -12,6 +12,7 @@ use coracle_host::{Dir, Kind, Lock};
 use serde::{Deserialize, Serialize};
 
 use super::attach::{self, Streams};
+use super::control::Failure;
 use super::record::{self, Record};
 use super::room;
 use super::supervisor::{self, Manner, Said};
@@ -62,28 +63,8 @@ enum Answer {
     /// It can be asked for the output.
     Listening,
     Started,
-    Failed {
-        kind: u8,
-        command_status: Option<u8>,
-        message: String,
-    },
+    Failed(Failure),
 }
-
-/// All kinds, in an order that both sides have: they are the same program.
-const KINDS: [Kind; 12] = [
-    Kind::Other,
-    Kind::Invalid,
-    Kind::NotFound,
-    Kind::AlreadyExists,
-    Kind::InUse,
-    Kind::Denied,
-    Kind::Unsupported,
-    Kind::Exhausted,
-    Kind::Corrupt,
-    Kind::Timeout,
-    Kind::Interrupted,
-    Kind::Failed,
-];
 
 /// Starts a supervisor for the container whose room this is, and returns when it has started the container. The
 /// supervisor inherits the room's lock, so that the room is never without an owner.
@@ -131,10 +112,7 @@ fn listen(room: &Dir, pipe: impl Read) -> Result<Streams> {
                 }
                 return Ok(streams);
             }
-            Ok(Answer::Failed { kind, command_status, message }) => {
-                let kind = KINDS.get(usize::from(kind)).copied().unwrap_or(Kind::Other);
-                return Err(Error::from_parts(kind, command_status, message));
-            }
+            Ok(Answer::Failed(failure)) => return Err(failure.into()),
             Err(_) => break,
         }
     }
@@ -174,12 +152,7 @@ fn serve(state: &std::path::Path, id: &str, watched: bool) {
 }
 
 fn failure(error: &Error) -> Answer {
-    let kind = KINDS.iter().position(|kind| *kind == error.kind()).unwrap_or_default();
-    Answer::Failed {
-        kind: u8::try_from(kind).unwrap_or_default(),
-        command_status: error.command_status(),
-        message: error.to_string(),
-    }
+    Answer::Failed(error.into())
 }
 
 fn answer(answer: &Answer) {

@@ -83,7 +83,7 @@ pub(crate) fn launch(
         Record { open_stdin: true, .. } => Stdio::Pipe,
         _ => Stdio::Null,
     };
-    let stdio = [stdin, Stdio::Pipe, Stdio::Pipe];
+    let stdio = if record.terminal() { Default::default() } else { [stdin, Stdio::Pipe, Stdio::Pipe] };
     let running =
         plan.start(Bundle { mounts, net: namespace, stdio, stepper, ..Bundle::new(rootfs.mount) })?;
     let held = Held { _layers: rootfs.locks, _volumes: borrowed };

@@ -33,7 +33,7 @@ pub use attach::Streams;
 pub use commit::CommitSpec;
 pub use copy::CopyOptions;
 pub use coracle_runtime::{LogEntry, LogLimits, Stream};
-pub use exec::ExecSpec;
+pub use exec::{Exec, ExecSpec};
 pub use handle::Container;
 pub use health::{Health, HealthCheck, HealthStatus, Probe};
 pub use keep::supervise;

@@ -92,6 +92,7 @@ pub(crate) fn record(engine: &Inner, spec: &ContainerSpec) -> Result<Record> {
         process
             .set_args(Some(args))
             .set_env(Some(env(spec, config, &hostname)))
+            .set_terminal(spec.terminal.then_some(true))
             .set_cwd(workdir.into())
             .set_no_new_privileges(spec.no_new_privileges.then_some(true));
         let mut sets = process.capabilities().clone().unwrap_or_default();
@@ -164,6 +165,9 @@ fn command(spec: &ContainerSpec, config: &RunConfig) -> Vec<String> {
 fn env(spec: &ContainerSpec, config: &RunConfig, hostname: &str) -> Vec<String> {
     let mut env: Vec<(String, String)> =
         vec![("PATH".into(), DEFAULT_PATH.into()), ("HOSTNAME".into(), hostname.to_owned())];
+    if spec.terminal {
+        env.push(("TERM".into(), "xterm".into()));
+    }
     let given = config.env.iter().filter_map(|pair| pair.split_once('='));
     let given = given.map(|(name, value)| (name.to_owned(), value.to_owned()));
     for (name, value) in given.chain(spec.env.iter().cloned()) {

@@ -41,6 +41,7 @@ pub struct ContainerSpec {
     pub(crate) cap_drop: Vec<String>,
     pub(crate) interactive: bool,
     pub(crate) open_stdin: Option<Stdin>,
+    pub(crate) terminal: bool,
     pub(crate) log: Option<Option<LogLimits>>,
     pub(crate) restart: Restart,
     pub(crate) health: Option<Option<HealthCheck>>,
@@ -268,6 +269,14 @@ impl ContainerSpec {
     #[must_use]
     pub fn open_stdin_always(mut self) -> ContainerSpec {
         self.open_stdin = Some(Stdin::Always);
+        self
+    }
+
+    /// Its standard streams are a terminal. Who attaches to it ([`Container::attach`](crate::Container::attach)) has the
+    /// other side of that as its standard input, to write to and to set the size of.
+    #[must_use]
+    pub fn terminal(mut self) -> ContainerSpec {
+        self.terminal = true;
         self
     }
 

@@ -129,13 +129,15 @@ impl Supervisor<'_> {
             self.forwarder = Some(forwarder(&mut pump, &live)?);
         }
         served.pump = Some(pump);
-        served.input = launched.running.stdin.take();
+        let terminal = launched.running.terminal.take().map(OwnedFd::from);
+        served.input = launched.running.stdin.take().or(terminal);
         served.prober = match &self.record.health {
             Some(check) => Some(Prober::new(check.clone(), self.record.clone(), live.try_clone()?)),
             None => None,
         };
         served.report.started = jiff::Timestamp::now().to_string();
         served.report.restarting = false;
+        served.record = Some(self.record.clone());
         served.live = Some(live.try_clone()?);
         self.desk.open(self.room)?;
         self.record.tell(&self.engine.state.dir, "start", &[]);
@@ -243,7 +245,10 @@ impl Supervisor<'_> {
 
     fn pump(&self, launched: &mut Launched) -> Result<Pump<'static>> {
         let running = &mut launched.running;
-        let pump = Pump::new(running.stdout.take(), running.stderr.take())?;
+        let pump = match &running.terminal {
+            Some(terminal) => Pump::of_terminal(terminal.try_clone()?.into()),
+            None => Pump::new(running.stdout.take(), running.stderr.take())?,
+        };
         Ok(match self.record.log {
             Some(limits) => pump.to_log(Log::new(self.room, LOG, limits)),
             None => pump,

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use coracle::{Exit, HealthCheck, HealthStatus, Kind, Restart, State};
+use coracle::{ExecSpec, Exit, HealthCheck, HealthStatus, Kind, Restart, State};
 
 use coracle_testhost::run as host;
 
@@ -141,7 +141,7 @@ fn health_is_asked_for() {
         let health = status();
         assert!(health.failing_streak >= 2 && health.log.back().unwrap().exit_code == 1, "{health:?}");
         assert!(health.log.back().unwrap().output.contains("/well"), "{health:?}");
-        container.exec(&coracle::ExecSpec::new(["sh", "-c", "echo fine >/well"])).unwrap();
+        container.exec(&ExecSpec::new(["sh", "-c", "echo fine >/well"])).unwrap();
         within_a_second("healthy", || status().status == HealthStatus::Healthy);
         assert_eq!(status().failing_streak, 0);
         container.kill().unwrap();
@@ -209,5 +209,64 @@ fn a_reader_that_sleeps_holds_up_the_container_and_nothing_else() {
         // Who leaves is not waited for.
         drop(container.attach().unwrap());
         container.kill().unwrap();
+    });
+}
+
+#[test]
+fn terminals() {
+    host(|host| {
+        let engine = engine(host.dir());
+        tools(&engine);
+        let text = "[ -t 0 ] && [ -t 1 ] && [ -t 2 ] && echo terminal $TERM; read line; echo got $line";
+        let (container, mut streams) = engine.start_attached(&script(text).terminal()).unwrap();
+        let mut seen = [0; 16];
+        let out = streams.stdout.as_mut().unwrap();
+        out.read_exact(&mut seen).unwrap();
+        assert_eq!(&seen, b"terminal xterm\r\n");
+        streams.stdin.as_mut().unwrap().write_all(b"x\n").unwrap();
+        let mut rest = String::new();
+        out.read_to_string(&mut rest).unwrap();
+        assert_eq!(rest, "x\r\ngot x\r\n", "the terminal echoes");
+        assert!(streams.stderr.is_none());
+        assert!(container.wait().unwrap().success());
+        assert!(container.output().unwrap().stdout.ends_with("got x\r\n"), "and it is in the log");
+
+        let container = engine.start(&script("sleep 100")).unwrap();
+        let spec = ExecSpec::new(["sh", "-c", "[ -t 0 ] && echo yes; read line; exit $line"]).terminal();
+        let (exec, streams) = container.exec_attached(&spec).unwrap();
+        streams.stdin.unwrap().write_all(b"7\n").unwrap();
+        assert_eq!(exec.wait(), Exit::Code(7));
+        let mut out = streams.stdout.unwrap();
+        let mut seen = [0; 64];
+        let read = out.read(&mut seen).unwrap();
+        assert!(String::from_utf8_lossy(&seen[..read]).contains("yes\r\n"), "{seen:?}");
+        fails(engine.start(&script("id").terminal().attach()), Kind::Invalid, &["terminal()"]);
+    });
+}
+
+#[test]
+fn further_processes_with_streams_and_without() {
+    host(|host| {
+        let engine = engine(host.dir());
+        tools(&engine);
+        let container = engine.start(&script("sleep 100")).unwrap();
+        let spec = ExecSpec::new(["sh", "-c", "cat; echo err >&2; exit 3"]).interactive();
+        let (exec, streams) = container.exec_attached(&spec).unwrap();
+        streams.stdin.unwrap().write_all(b"given").unwrap();
+        let (mut out, mut err) = (String::new(), String::new());
+        streams.stdout.unwrap().read_to_string(&mut out).unwrap();
+        streams.stderr.unwrap().read_to_string(&mut err).unwrap();
+        assert_eq!((out.as_str(), err.as_str(), exec.wait()), ("given", "err\n", Exit::Code(3)));
+        // Dropped, it is ended.
+        drop(container.exec_attached(&ExecSpec::new(["sleep", "100"])).unwrap());
+        container.exec_detached(&ExecSpec::new(["sh", "-c", "echo done >/done"])).unwrap();
+        within_a_second("it is done", || {
+            container.exec(&ExecSpec::new(["cat", "/done"])).unwrap().1.stdout == "done\n"
+        });
+        let missing = container.exec_detached(&ExecSpec::new(["/no/such"]));
+        assert_eq!(missing.unwrap_err().command_status(), Some(127));
+        container.exec_detached(&ExecSpec::new(["sleep", "100"])).unwrap();
+        container.kill().unwrap();
+        fails(container.exec_detached(&ExecSpec::new(["id"])), Kind::InUse, &["not running"]);
     });
 }

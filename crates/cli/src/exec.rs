@@ -5,11 +5,18 @@ use coracle::{Engine, ExecSpec, Kind};
 use crate::each::container;
 use crate::env;
 use crate::fail::{Done, Fail};
+use crate::streams;
 
 /// Execute a command in a running container
 #[derive(clap::Args)]
 #[command(override_usage = "coracle exec [OPTIONS] CONTAINER COMMAND [ARG...]")]
 pub(crate) struct Args {
+    /// Detached mode: run command in the background
+    #[arg(short, long)]
+    pub(crate) detach: bool,
+    /// Override the key sequence for detaching a container
+    #[arg(long, value_name = "KEYS", default_value = streams::DETACH, value_parser = streams::keys)]
+    pub(crate) detach_keys: streams::Keys,
     /// Set environment variables
     #[arg(short, long, value_name = "NAME[=VALUE]")]
     pub(crate) env: Vec<String>,
@@ -19,6 +26,9 @@ pub(crate) struct Args {
     /// Keep STDIN open
     #[arg(short, long)]
     pub(crate) interactive: bool,
+    /// Allocate a pseudo-TTY
+    #[arg(short, long)]
+    pub(crate) tty: bool,
     /// Username or UID (format: <name|uid>[:<group|gid>])
     #[arg(short, long)]
     pub(crate) user: Option<String>,
@@ -46,10 +56,19 @@ pub(crate) fn run(args: &Args) -> Done {
     if args.interactive {
         spec = spec.interactive();
     }
+    let session = args.tty.then(|| streams::Session::begin(true));
     let engine = Engine::open_default()?;
     let container = container(&engine, name)?;
-    match container.exec(&spec) {
-        Ok((exit, _)) => Ok(exit.code()),
+    let done = match session {
+        _ if args.detach => container.exec_detached(&spec).map(|()| 0),
+        Some(session) => match container.exec_attached(&spec.terminal()) {
+            Ok((exec, streams)) => return session.exec(exec, streams, args.interactive, &args.detach_keys),
+            Err(error) => Err(error),
+        },
+        None => container.exec(&spec).map(|(exit, _)| exit.code()),
+    };
+    match done {
+        Ok(status) => Ok(status),
         // docker's status where the container is at fault, not the command.
         Err(error) if matches!(error.kind(), Kind::InUse) => Err(Fail::from(error)),
         Err(error) => Err(Fail::starting(&error)),

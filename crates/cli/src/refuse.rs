@@ -11,7 +11,6 @@ use crate::fail::Fail;
 
 /// Flags that docker has, this program has not yet, and there is more to say about than that.
 const REASONS: &[(&str, &str, &str)] = &[
-    ("exec", "-t --tty", "a terminal is not supported yet"),
     ("rm", "-v --volumes", "there are no volumes without a name yet"),
     (
         "network create",
@@ -22,7 +21,7 @@ const REASONS: &[(&str, &str, &str)] = &[
 
 /// All other flags that docker has and this program has not yet: a user has not mistyped them.
 const FLAGS: &[(&str, &str)] = &[
-    ("exec", "-d --detach --detach-keys --privileged"),
+    ("exec", "--privileged"),
     (
         "build",
         "--annotation --attest --builder --cache-from --cache-to --call --cgroup-parent -c --cpu-shares \

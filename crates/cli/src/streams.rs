@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
 use std::thread;
 
-use coracle::{Container, Streams};
+use coracle::{Container, Exec, Streams};
 
 use crate::fail::{Done, Fail};
 use crate::signals::{Forwarding, Told};
@@ -85,23 +85,45 @@ impl Session {
     pub(crate) fn run(self, container: Container, streams: Streams, input: bool, keys: &Keys) -> Done {
         let container = Arc::new(container);
         let terminal = container.has_terminal();
-        let mut stdin = streams.stdin.filter(|_| input);
-        let raw = terminal.then(Raw::begin).flatten();
+        if let Some(forwarding) = self.forwarding.as_ref().filter(|_| !terminal) {
+            forwarding.to(&container);
+        }
+        if !self.copy(streams, terminal, input, keys)? {
+            return Ok(0);
+        }
+        let exit = match container.wait() {
+            Ok(exit) => exit,
+            // Removed at its end.
+            Err(error) if error.kind() == coracle::Kind::NotFound => return Ok(0),
+            Err(error) => return Err(error.into()),
+        };
+        if let Some(forwarding) = &self.forwarding {
+            forwarding.end();
+        }
+        Ok(exit.code())
+    }
+
+    /// The same for a further process in a container that has a terminal of its own.
+    pub(crate) fn exec(self, exec: Exec, streams: Streams, input: bool, keys: &Keys) -> Done {
+        // Who detaches leaves it to this program's end, with which it ends.
+        Ok(if self.copy(streams, true, input, keys)? { exec.wait().code() } else { 0 })
+    }
+
+    /// Copies to the end of all output. `false`: the keys to detach were typed.
+    fn copy(&self, streams: Streams, terminal: bool, input: bool, keys: &Keys) -> Result<bool, Fail> {
+        let mut stdin = streams.stdin.filter(|_| input || terminal);
+        let raw = (terminal && input).then(Raw::begin).flatten();
         let (tell, told) = channel();
         if let Some(pty) = stdin.as_ref().filter(|_| terminal) {
             resize(pty);
         }
-        if let Some(forwarding) = &self.forwarding {
-            if terminal {
-                let pty = stdin.as_ref().and_then(|pty| pty.try_clone().ok());
-                let tell = tell.clone();
-                forwarding.to_terminal(move |what| match what {
-                    Told::Resized => pty.iter().for_each(resize),
-                    Told::End(signal) => drop(tell.send(Ok(Over::Signalled(signal)))),
-                });
-            } else {
-                forwarding.to(&container);
-            }
+        if let Some(forwarding) = self.forwarding.as_ref().filter(|_| terminal) {
+            let pty = stdin.as_ref().and_then(|pty| pty.try_clone().ok());
+            let tell = tell.clone();
+            forwarding.to_terminal(move |what| match what {
+                Told::Resized => pty.iter().for_each(resize),
+                Told::End(signal) => drop(tell.send(Ok(Over::Signalled(signal)))),
+            });
         }
         let ends = [(streams.stdout, true), (streams.stderr, false)];
         let copies: Vec<_> = ends
@@ -109,7 +131,7 @@ impl Session {
             .filter_map(|(from, out)| Some((from?, out)))
             .map(|(from, out)| thread::spawn(move || copy_out(from, out)))
             .collect();
-        if let Some(to) = stdin.take() {
+        if let Some(to) = stdin.take().filter(|_| input) {
             let watch = Watch { keys: if raw.is_some() { keys.0.clone() } else { Vec::new() }, seen: 0 };
             let tell = tell.clone();
             // It may wait for a key for ever, and ends with this program.
@@ -124,23 +146,13 @@ impl Session {
         match over {
             Ok(Ok(Over::Detached)) => {
                 crate::out::say("read escape sequence");
-                return Ok(0);
+                Ok(false)
             }
-            Ok(Ok(Over::Signalled(signal))) => return Err(Fail::silent(128 + signal)),
+            Ok(Ok(Over::Signalled(signal))) => Err(Fail::silent(128 + signal)),
             // Nobody looks at what it writes any more: this program ends as by SIGPIPE, and the container goes on.
-            Ok(Err(())) => return Err(Fail::silent(141)),
-            _ => {}
+            Ok(Err(())) => Err(Fail::silent(141)),
+            Ok(Ok(Over::Ended)) | Err(_) => Ok(true),
         }
-        let exit = match container.wait() {
-            Ok(exit) => exit,
-            // Removed at its end.
-            Err(error) if error.kind() == coracle::Kind::NotFound => return Ok(0),
-            Err(error) => return Err(error.into()),
-        };
-        if let Some(forwarding) = &self.forwarding {
-            forwarding.end();
-        }
-        Ok(exit.code())
     }
 }
 

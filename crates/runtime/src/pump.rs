@@ -18,6 +18,8 @@ type Listener<'a> = Box<dyn FnMut(Stream, &[u8]) + 'a>;
 /// Takes what a process writes to its standard output and error, into a log and to whoever listens.
 pub struct Pump<'a> {
     pipes: [Option<OwnedFd>; 2],
+    /// Reading blocks: only what poll says is there is read.
+    polled: bool,
     log: Option<Log>,
     listener: Option<Listener<'a>>,
     taps: Vec<Tap>,
@@ -36,12 +38,27 @@ impl<'a> Pump<'a> {
         }
         Ok(Pump {
             pipes: [stdout, stderr],
+            polled: false,
             log: None,
             listener: None,
             taps: Vec::new(),
             failure: None,
             buffer: vec![0; 64 << 10],
         })
+    }
+
+    /// A pump from our side of a terminal, whose output counts as standard output. It stays blocking, as others may share
+    /// it, and is only read when there is something.
+    pub fn of_terminal(terminal: OwnedFd) -> Pump<'a> {
+        Pump {
+            pipes: [Some(terminal), None],
+            polled: true,
+            log: None,
+            listener: None,
+            taps: Vec::new(),
+            failure: None,
+            buffer: vec![0; 64 << 10],
+        }
     }
 
     /// Keeps everything in this log.
@@ -99,6 +116,9 @@ impl<'a> Pump<'a> {
         for (slot, stream) in [(0, Stream::Stdout), (1, Stream::Stderr)] {
             for _ in 0..most {
                 let Some(pipe) = &self.pipes[slot] else { break };
+                if self.polled && !has_something(pipe) {
+                    break;
+                }
                 match rustix::io::read(pipe, &mut self.buffer) {
                     Ok(0) => self.pipes[slot] = None,
                     Ok(read) => self.take(stream, read),
@@ -155,6 +175,12 @@ impl Tap {
         self.waiting.drain(..done);
         true
     }
+}
+
+/// Whether reading would not block.
+fn has_something(terminal: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(terminal, PollFlags::IN)];
+    poll(&mut fds, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
 /// Whether nobody has the other end of a pipe any more.
