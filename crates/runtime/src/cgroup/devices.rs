@@ -75,6 +75,14 @@ pub(super) fn letters(access: u8) -> String {
 pub(super) struct Rules(pub(super) Vec<Rule>);
 
 impl Rules {
+    /// Those of [`default_devices`] that are not there already, with nothing denied after them.
+    fn add_defaults(&mut self) {
+        let denied = self.0.iter().rposition(|rule| !rule.allow).map_or(0, |index| index + 1);
+        let later = self.0[denied..].to_vec();
+        let defaults = default_devices().iter().filter_map(|rule| read(rule).ok()).collect::<Vec<_>>();
+        self.0.extend(defaults.into_iter().filter(|rule| !later.contains(rule)));
+    }
+
     /// What the rules mean: of each kind of access, the last rule about it counts.
     #[cfg(test)]
     pub(super) fn allow(&self, class: Class, major: u32, minor: u32, access: u8) -> bool {
@@ -95,6 +103,7 @@ pub(super) fn settings(resources: &LinuxResources, out: &mut Settings<'_>) {
             Err(why) => out.invalid(&format!("devices[{index}]"), why),
         }
     }
+    rules.add_defaults();
     let Some(home) = out.home("devices", "devices") else { return };
     if home.version == Version::V2 {
         out.wants.push(Want::Filter { home: home.index, rules });
@@ -145,15 +154,20 @@ fn read(rule: &LinuxDeviceCgroup) -> Result<Rule, &'static str> {
     Ok(Rule { allow: rule.allow(), class, major, minor, access })
 }
 
-/// Docker's rules: nothing but making nodes, and using those that every container has (null, zero, full, tty, random,
-/// urandom, console, ptmx, pts). What a container gets by `--device` is added after them.
+/// Docker's rules: nothing but [`default_devices`] and the console (5:1). What a container gets by `--device` is added after them.
 pub fn docker_devices() -> Vec<LinuxDeviceCgroup> {
-    use LinuxDeviceType::{A, B, C};
-    let mut rules = vec![
-        rule(false, A, None, None, "rwm"),
-        rule(true, C, None, None, "m"),
-        rule(true, B, None, None, "m"),
-    ];
+    let mut rules = vec![rule(false, LinuxDeviceType::A, None, None, "rwm")];
+    rules.extend(default_devices());
+    rules.push(rule(true, LinuxDeviceType::C, Some(5), Some(1), "rwm"));
+    rules
+}
+
+/// What every container may do (config-linux.md, "Default Devices"): make nodes, and use those that it has of null, zero,
+/// full, tty, random, urandom, ptmx and terminals. A list of rules always comes with these, as with runc and
+/// crun: specs rely on it, and say no more than that everything is denied.
+pub fn default_devices() -> Vec<LinuxDeviceCgroup> {
+    use LinuxDeviceType::{B, C};
+    let mut rules = vec![rule(true, C, None, None, "m"), rule(true, B, None, None, "m")];
     for (major, minor) in [
         (1, Some(3)),
         (1, Some(5)),
@@ -161,7 +175,6 @@ pub fn docker_devices() -> Vec<LinuxDeviceCgroup> {
         (1, Some(8)),
         (1, Some(9)),
         (5, Some(0)),
-        (5, Some(1)),
         (5, Some(2)),
         (136, None),
     ] {

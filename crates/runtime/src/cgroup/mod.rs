@@ -54,7 +54,7 @@ mod snapshots;
 mod stats;
 mod update;
 
-pub use devices::docker_devices;
+pub use devices::{default_devices, docker_devices};
 pub use entrance::Entrance;
 pub use group::Cgroup;
 pub use hierarchy::{Hierarchies, Hierarchy, Version};

@@ -47,7 +47,7 @@ pub struct Plan {
 
 impl Plan {
     /// Plans a new group with these resources (config-linux.md, "Control groups"). No `devices` means that every device
-    /// may be used; of what is not in a list of devices, none. A number of 0 means none, as with runc, where 0 is no limit
+    /// may be used; of what is not in a list of devices, only [`default_devices`](super::default_devices). A number of 0 means none, as with runc, where 0 is no limit
     /// that anybody could want.
     ///
     /// # Errors

@@ -63,7 +63,7 @@ fn common() -> LinuxResources {
             "throttleReadBpsDevice": [{"major": 8, "minor": 0, "rate": 1048576}], "throttleWriteIOPSDevice": [{"major": 8, "minor": 0, "rate": 0}]},
         "hugepageLimits": [{"pageSize": "2MB", "limit": 4194304}],
         "rdma": {"mlx5_1": {"hcaHandles": 3, "hcaObjects": 10000}},
-        "devices": [{"allow": false, "type": "a", "access": "rwm"}, {"allow": true, "type": "c", "major": 1, "minor": 3, "access": "rw"}]}"#,
+        "devices": [{"allow": false, "type": "a", "access": "rwm"}, {"allow": true, "type": "b", "major": 8, "minor": 0, "access": "r"}]}"#,
     )
 }
 
@@ -126,7 +126,17 @@ fn everything_in_version_1() {
         write "4194304" to /cg/hugetlb/hugetlb.2MB.rsvd.limit_in_bytes (hugepageLimits, where it is there)
         write "mlx5_1 hca_handle=3 hca_object=10000" to /cg/rdma/rdma.max (rdma)
         write "a" to /cg/devices/devices.deny (devices)
-        write "c 1:3 rw" to /cg/devices/devices.allow (devices)"#,
+        write "b *:* m" to /cg/devices/devices.allow (devices)
+        write "b 8:0 rm" to /cg/devices/devices.allow (devices)
+        write "c *:* m" to /cg/devices/devices.allow (devices)
+        write "c 1:3 rwm" to /cg/devices/devices.allow (devices)
+        write "c 1:5 rwm" to /cg/devices/devices.allow (devices)
+        write "c 1:7 rwm" to /cg/devices/devices.allow (devices)
+        write "c 1:8 rwm" to /cg/devices/devices.allow (devices)
+        write "c 1:9 rwm" to /cg/devices/devices.allow (devices)
+        write "c 5:0 rwm" to /cg/devices/devices.allow (devices)
+        write "c 5:2 rwm" to /cg/devices/devices.allow (devices)
+        write "c 136:* rwm" to /cg/devices/devices.allow (devices)"#,
     );
 }
 
@@ -156,7 +166,7 @@ fn everything_in_version_2() {
         write "4194304" to /cg/…/hugetlb.2MB.max (hugepageLimits)
         write "4194304" to /cg/…/hugetlb.2MB.rsvd.max (hugepageLimits, where it is there)
         write "mlx5_1 hca_handle=3 hca_object=10000" to /cg/…/rdma.max (rdma)
-        filter devices of /cg/… by 2 rules in 22 instructions"#,
+        filter devices of /cg/… by 12 rules in 87 instructions"#,
     );
 }
 

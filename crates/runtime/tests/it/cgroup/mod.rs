@@ -4,6 +4,7 @@ mod devices;
 mod figures;
 mod life;
 mod limits;
+mod oracle;
 
 use std::fs;
 use std::os::fd::OwnedFd;
