@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use coracle::{Attached, Container, Engine, Health, Network, Probe, Restart, State, Status};
 
+use super::mounts;
 use crate::fail::Fail;
 use crate::template::Value;
 
@@ -35,6 +36,7 @@ pub(crate) fn describe(engine: &Engine, container: &Container, size: bool) -> Re
         fields.push(("SizeRw", written.into()));
         fields.push(("SizeRootFs", image.saturating_add(written).into()));
     }
+    fields.push(("Mounts", mounts::mounts(engine, container)?));
     fields.push(("Config", config(container)));
     fields.push(("NetworkSettings", network_settings(container)?));
     Ok(Value::fields(fields))
@@ -99,13 +101,16 @@ fn host_config(container: &Container) -> Value {
     };
     let restart = Value::fields([("Name", name.into()), ("MaximumRetryCount", i64::from(most).into())]);
     let mode = container.network_names().first().map_or_else(String::new, ToString::to_string);
-    Value::fields([
+    let mut fields = vec![
+        ("Binds", mounts::binds(container)),
         ("NetworkMode", mode.into()),
         ("PortBindings", bindings(container.publishes())),
         ("RestartPolicy", restart),
         ("AutoRemove", container.goes_with_its_end().into()),
         ("ReadonlyRootfs", container.is_read_only().into()),
-    ])
+    ];
+    fields.extend(mounts::tmpfs(container).map(|tmpfs| ("Tmpfs", tmpfs)));
+    Value::fields(fields)
 }
 
 /// What is wanted of the host's ports.

@@ -2,6 +2,7 @@
 
 pub(crate) mod container;
 pub(crate) mod image;
+mod mounts;
 pub(crate) mod network;
 
 use coracle::{Engine, Kind};

@@ -1,6 +1,8 @@
 //! Which containers `ps` lists.
 
-use coracle::{Container, Engine, Image, State, Status};
+use std::path::Path;
+
+use coracle::{Container, Engine, Image, Source, State, Status};
 
 use jiff::Timestamp;
 
@@ -27,7 +29,7 @@ pub(super) const KEYS: [&str; 15] = [
     "volume",
 ];
 /// Those of them that have nothing to say here yet.
-const UNSUPPORTED: [&str; 2] = ["expose", "volume"];
+const UNSUPPORTED: [&str; 1] = ["expose"];
 const STATES: [&str; 7] = ["created", "restarting", "running", "removing", "paused", "exited", "dead"];
 const HEALTH: [&str; 4] = ["starting", "healthy", "unhealthy", "none"];
 
@@ -103,6 +105,7 @@ impl Keep {
             && self.before.is_none_or(|time| created(container).is_some_and(|made| made < time))
             && self.since.is_none_or(|time| created(container).is_some_and(|made| made > time))
             && (self.networks.is_empty() || container.network_names().iter().any(|name| self.networks.iter().any(|wanted| wanted == name)))
+            && filters.any("volume", |wanted| has_volume(container, wanted))
             && (self.publish.is_empty() || self.publishes(container)?))
     }
 
@@ -116,6 +119,18 @@ impl Keep {
         };
         Ok(published.iter().any(|one| wanted(&one.container())))
     }
+}
+
+/// By the volume's name, or the path on either side.
+fn has_volume(container: &Container, wanted: &str) -> bool {
+    container.mounts().iter().any(|mount| {
+        let source = match mount.source() {
+            Source::Volume(name) => name == wanted,
+            Source::Bind(path) => path.as_path() == Path::new(wanted),
+            _ => false,
+        };
+        source || mount.at() == Path::new(wanted)
+    })
 }
 
 fn created(container: &Container) -> Option<Timestamp> {

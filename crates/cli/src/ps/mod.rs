@@ -4,7 +4,7 @@ mod keep;
 mod ports;
 mod status;
 
-use coracle::{Container, Engine, Kind, State, Status};
+use coracle::{Container, Engine, Kind, Mount, Source, State, Status};
 
 use crate::fail::{Done, Fail};
 use crate::filter::{self, Filters};
@@ -138,6 +138,8 @@ fn row(
         ("State", state(&status).into()),
         ("Status", words(&status).into()),
         ("Size", size.into()),
+        ("Mounts", mounts(container, whole).into()),
+        ("LocalVolumes", volumes(container).count().to_string().into()),
         ("Networks", container.network_names().join(",").into()),
         ("Platform", Value::Nil),
     ];
@@ -147,6 +149,27 @@ fn row(
 fn state(status: &Status) -> &'static str {
     inspect::container::state_name(status.state)
 }
+
+fn volumes(container: &Container) -> impl Iterator<Item = &Mount> {
+    container.mounts().iter().filter(|mount| matches!(mount.source(), Source::Volume(_)))
+}
+
+/// The volumes' names and the host's paths, cut as docker cuts them.
+fn mounts(container: &Container, whole: bool) -> String {
+    let source = |mount: &Mount| {
+        let text = match mount.source() {
+            Source::Volume(name) => name.clone(),
+            Source::Bind(path) => path.display().to_string(),
+            Source::Image(name) => name.clone(),
+            _ => return None,
+        };
+        Some(if whole { text } else { units::ellipsis(&text, MOUNT) })
+    };
+    container.mounts().iter().filter_map(source).collect::<Vec<_>>().join(",")
+}
+
+/// So many characters of a mount's source are shown.
+const MOUNT: usize = 15;
 
 /// As it was asked for; an id is cut like other ids.
 fn image(container: &Container, whole: bool) -> String {

@@ -33,6 +33,44 @@ fn columns_are_chosen() {
 }
 
 #[test]
+fn mounts_are_listed_and_told() {
+    coracle_testhost::run(|host| {
+        let cli = Cli::new(host);
+        let shared = host.dir().join("shared");
+        let bind = format!("{}:/shared:ro", shared.display());
+        let words = [
+            "run",
+            "-d",
+            "--name",
+            "c",
+            "-v",
+            "data:/data",
+            "-v",
+            &bind,
+            "--tmpfs",
+            "/memory:size=1m",
+            "base",
+        ];
+        cli.ok(&[&words[..], &["sleep", "1000"]].concat());
+        let format = ["ps", "--no-trunc", "--format", "{{.Mounts}} {{.LocalVolumes}}"];
+        assert_eq!(cli.ok(&format), format!("data,{} 1\n", shared.display()));
+        for (wanted, names) in [("data", "c\n"), ("/shared", "c\n"), ("dat", "")] {
+            let filter = format!("volume={wanted}");
+            assert_eq!(cli.ok(&["ps", "--format", "{{.Names}}", "-f", &filter]), names, "{wanted}");
+        }
+        let inspect = |format: &str| cli.ok(&["inspect", "-f", format, "c"]);
+        let each = "{{range .Mounts}}{{.Type}} {{.Source}} {{.Destination}} {{.RW}};{{end}}";
+        let volume = host.dir().join("state/volumes/data/data");
+        let told =
+            format!("volume {} /data true;bind {} /shared false;\n", volume.display(), shared.display());
+        assert_eq!(inspect(each), told);
+        assert_eq!(inspect("{{json .HostConfig.Binds}}"), format!("[\"data:/data\",\"{bind}\"]\n"));
+        assert!(inspect("{{index .HostConfig.Tmpfs \"/memory\"}}").contains("size=1m"));
+        cli.ok(&["rm", "-f", "c"]);
+    });
+}
+
+#[test]
 fn filters_are_dockers() {
     coracle_testhost::run(|host| {
         let cli = Cli::new(host);
