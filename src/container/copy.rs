@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use coracle_host::{Dir, Lock, Root};
 use coracle_layers::{Rootfs, UnpackOptions, pack_tree, unpack_tree};
@@ -205,7 +206,10 @@ impl Container {
     }
 
     fn tree(&self, write: bool) -> Result<Tree> {
-        if let Some(live) = self.live()? {
+        let live = self.live()?;
+        // What was mounted went with the process.
+        if let Some(live) = live.filter(|live| !live.pidfd.ended_within(Some(Duration::ZERO)).unwrap_or(true))
+        {
             let root = coracle_host::Call::call(live.root.try_clone(), || "fcntl(root, F_DUPFD_CLOEXEC)")?;
             return Ok(Tree { root, unmounted: Vec::new(), _mount: None, _lock: None });
         }

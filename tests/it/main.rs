@@ -6,6 +6,7 @@ mod bad;
 mod crowd;
 mod data;
 mod events;
+mod files;
 mod full;
 mod kills;
 mod life;
