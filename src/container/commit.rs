@@ -118,7 +118,10 @@ impl Container {
     fn committed(&self, spec: &CommitSpec) -> Result<Image> {
         let name = spec.name.as_deref().map(str::parse::<Reference>).transpose()?;
         let record = &self.record;
-        let mut config = apply_changes(config_of(self.image_config()?, record), &spec.changes)?;
+        let before = config_of(self.image_config()?, record);
+        // As docker has it: what ran here, not what the changes make of it.
+        let command = before.config.cmd.clone().unwrap_or_default().join(" ");
+        let mut config = apply_changes(before, &spec.changes)?;
         if spec.pause && self.state()? == State::Running {
             let text =
                 "it runs, and pausing is not supported yet: stop it first, or commit it without a pause";
@@ -133,7 +136,6 @@ impl Container {
             layers.push(store.copy_layer_from_upper(layers.last(), &upper, &mounted)?.chain_id());
         }
         let now = jiff::Timestamp::now().to_string();
-        let command = config.config.cmd.clone().unwrap_or_default().join(" ");
         let mut step = HistoryBuilder::default().created(now.clone()).created_by(command);
         if let Some(author) = &spec.author {
             step = step.author(author.clone());

@@ -226,7 +226,8 @@ fn a_container_is_compared_committed_and_exported() {
         assert_eq!(config.config.labels["own"], "1");
         let history = image.history().unwrap();
         let last = history.last().unwrap();
-        assert_eq!((last.comment.as_str(), last.created_by.as_str()), ("a remark", "cat /made"));
+        assert_eq!(last.comment, "a remark");
+        assert!(last.created_by.starts_with("sh -c echo made"), "{}", last.created_by);
         assert!(last.layer.is_some());
         let ran = ContainerSpec::new(&image).no_network();
         assert_eq!(says(&engine, &ran), "made\n");

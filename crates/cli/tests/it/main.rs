@@ -3,7 +3,9 @@
 mod again;
 mod support;
 
+mod archives;
 mod exec;
+mod files;
 mod images;
 mod inspect;
 mod life;

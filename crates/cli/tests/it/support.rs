@@ -33,6 +33,12 @@ impl Cli {
             "/usr/bin/env",
             "/bin/hostname",
             "/usr/bin/getent",
+            "/bin/mkdir",
+            "/bin/rm",
+            "/bin/touch",
+            "/bin/chmod",
+            "/bin/mv",
+            "/bin/ln",
         ];
         engine.capture(&Capture::new().programs(programs), "base").unwrap();
         Cli { root }
