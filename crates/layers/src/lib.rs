@@ -26,13 +26,17 @@
 //!   ([`Store::add_layer_from_tar`]) or from what a container changed ([`Store::add_layer_from_upper`]).
 //! - [`Image`]: a config over layers; [`Reference`] is its name. From layers ([`Store::commit`]), from the tar of a
 //!   root file system ([`Store::import`]), or from programs of this host ([`Store::capture`], [`Capture`]).
+//! - Archives of images: [`Store::save`] and [`Store::load`], as docker, podman and skopeo exchange them.
+//! - What a container changed: told by [`Store::changes`], made a layer of by [`Store::copy_layer_from_upper`], and its whole
+//!   file system written by [`Store::export`]. Other trees are copied by [`pack_tree`] and [`unpack_tree`].
 //! - [`Rootfs`]: layers (and a directory for changes) as a detached mount, with the locks that keep them.
 //!
 //! # Untrusted input
 //!
 //! Archives may come from anybody. Names are resolved one component at a time, links read and followed as if the
 //! layer were the root: nothing outside is ever read or written, whatever names, links, devices and sizes an archive
-//! claims. What can't be honest is refused with the entry named, and a refused archive leaves nothing in the store.
+//! claims. What can't be honest is refused with the entry named, and a refused archive leaves nothing in the store (of one
+//! with several layers those that were right may stay, as layers of no image).
 //! How much an archive may unpack to is limited by the disk only.
 //!
 //! # On disk

@@ -88,7 +88,7 @@ fn files_are_copied_to_the_places_that_docker_copies_to() {
             (format!("dd:/a/. {out}/x"), 0),
             (format!("dd:/a/link {out}/lnk"), 0),
             (format!("dd:/d/moved {out}/file"), 0),
-            (format!("dd:/x {out}"), 0),
+            (format!("dd:/x {out}/through"), 0),
             (format!("dd:/d/moved {out}/nodir/"), 1),
             (format!("dd:/nosuch {out}/y"), 1),
             (format!("dd:/a {out}/file"), 1),

@@ -194,7 +194,8 @@ fn a_copy_is_the_layer_that_the_directory_would_become() {
         let (mut ours, mut theirs) = (describe(&tree_of(&place, &copy)), describe(&host.dir().join("upper")));
         theirs.remove(Path::new("socket"));
         // The root is no part of a layer where only its time differs.
-        (ours.remove(Path::new("")), theirs.remove(Path::new("")));
+        ours.remove(Path::new(""));
+        theirs.remove(Path::new(""));
         assert_eq!(ours, theirs);
         let again = store.copy_layer_from_upper(base.layers().last(), &upper, &[]).unwrap();
         assert_eq!(copy.chain_id(), again.chain_id());
@@ -240,7 +241,8 @@ fn an_exported_file_system_is_what_is_seen() {
         let _mounted = attach(&view.mount, &merged);
         let (mut ours, mut theirs) = (describe(&merged), describe(&theirs));
         // Of the root itself the archive says nothing where it is as roots are.
-        (ours.remove(Path::new("")), theirs.remove(Path::new("")));
+        ours.remove(Path::new(""));
+        theirs.remove(Path::new(""));
         assert_eq!(ours, theirs);
         assert!(!ours.contains_key(Path::new("one")) && ours.contains_key(Path::new("two/.wh.name")));
     })
