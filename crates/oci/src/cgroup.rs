@@ -1,0 +1,62 @@
+//! The control group of a container: made, found, stopped, let go on.
+
+use std::path::{Path, PathBuf};
+
+use coracle_host::Kind;
+use coracle_runtime::cgroup::{Cgroup, Extent, Hierarchies, Place, Plan};
+use oci_spec::runtime::LinuxResources;
+
+use crate::error::{Error, Result};
+use crate::record::{Home, Record, Status};
+
+/// Where a container's group is: where the configuration says, or below `/coracle`.
+pub(crate) fn path(given: Option<&Path>, id: &str) -> PathBuf {
+    given.map_or_else(|| Path::new("/coracle").join(id), Path::to_owned)
+}
+
+fn place(path: &Path) -> Result<Place> {
+    match path.strip_prefix("/coracle") {
+        Ok(name) if name.components().count() == 1 => Ok(Place::new(&name.to_string_lossy())?),
+        _ => Ok(Place::from_oci(path)?),
+    }
+}
+
+/// Makes the group. `None`: this host has none that could be written to, and none was asked for.
+pub(crate) fn make(path: &Path, asked: bool, resources: Option<&LinuxResources>) -> Result<Option<Cgroup>> {
+    let resources = resources.cloned().unwrap_or_default();
+    let plan = Plan::new(&place(path)?, &resources, &Hierarchies::of_this_host()?, Extent::Standard);
+    match plan.and_then(|plan| plan.make()) {
+        Ok(group) => Ok(Some(group)),
+        Err(error) if !asked && matches!(error.kind(), Kind::Unsupported | Kind::Denied) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+pub(crate) fn find(record: &Record) -> Result<Option<Cgroup>> {
+    let Some(path) = &record.cgroup else { return Ok(None) };
+    Ok(Cgroup::find(&place(path)?, &Hierarchies::of_this_host()?))
+}
+
+/// The group of a container that has one.
+pub(crate) fn of(record: &Record) -> Result<Cgroup> {
+    find(record)?.ok_or_else(|| Error::new(format!("container `{}` has no control group", record.id)))
+}
+
+pub(crate) fn pause(home: &Home, id: &str) -> Result<()> {
+    let found = home.find(id)?;
+    let _lock = found.lock()?;
+    match found.status()? {
+        Status::Running | Status::Created => Ok(of(found.record()?)?.freeze()?),
+        other => Err(Error::new(format!("container `{id}` is {}, not running", other.word()))),
+    }
+}
+
+pub(crate) fn resume(home: &Home, id: &str) -> Result<()> {
+    let found = home.find(id)?;
+    let _lock = found.lock()?;
+    let group = of(found.record()?)?;
+    if !group.is_frozen()? {
+        return Err(Error::new(format!("container `{id}` is {}, not paused", found.status()?.word())));
+    }
+    Ok(group.thaw()?)
+}

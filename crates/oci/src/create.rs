@@ -1,0 +1,218 @@
+//! create: everything but the program.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use coracle_host::{Dir, Mount, PidFd};
+use coracle_runtime::cgroup::Cgroup;
+use coracle_runtime::{Bundle, Running, Stdio, Step};
+
+use crate::cli::Create;
+use crate::error::{During, Error, Result};
+use crate::journal::Log;
+use crate::prepare::{self, Prepared};
+use crate::record::{self, Home, Record, Status};
+use crate::{cgroup, hooks, list, process};
+
+/// Makes the container; its first process waits for the word to go. That process is a child of this program until the
+/// program ends, and then of whoever takes orphans.
+pub(crate) fn create(home: &Home, options: &Create, log: &Log) -> Result<PidFd> {
+    if options.no_pivot {
+        return Err(Error::new(
+            "--no-pivot: not supported; the root is a mount of its own and is pivoted to",
+        ));
+    }
+    // First, while everything that is open is the caller's.
+    let extra = preserved(options.preserve_fds)?;
+    let prepared = prepare::read(&options.bundle)?;
+    let console = console(&prepared, options.console_socket.as_deref())?;
+    let (dir, _lock) = home.claim(&options.id)?;
+    let made = make(&dir, prepared, options, console, extra);
+    if made.is_err()
+        && let Err(error) = home.open()?.remove_tree(&options.id).map_err(Error::from)
+    {
+        log.warn(&format!("remove what was made of container `{}`: {error}", options.id));
+    }
+    made
+}
+
+fn make(
+    dir: &Dir,
+    prepared: Prepared,
+    options: &Create,
+    console: Option<UnixStream>,
+    extra: Vec<OwnedFd>,
+) -> Result<PidFd> {
+    let place = cgroup::path(prepared.cgroups_path(), &options.id);
+    let asked = prepared.cgroups_path().is_some() || prepared.resources().is_some();
+    let group = cgroup::make(&place, asked, prepared.resources())?;
+    record::keep_config(dir, &prepared.text)?;
+    let record = Record {
+        oci_version: prepared.spec.version().clone(),
+        id: options.id.clone(),
+        pid: 0,
+        born: 0,
+        bundle: prepared.bundle.clone(),
+        rootfs: prepared.rootfs.clone(),
+        created: jiff::Timestamp::now().to_string(),
+        cgroup: group.is_some().then_some(place),
+        annotations: prepared.spec.annotations().clone().unwrap_or_default(),
+    };
+    let running = start(dir, prepared, &record, group.as_ref(), console.as_ref(), extra);
+    let finished = running.and_then(|(running, commands)| {
+        finish(dir, record, &running, commands, options, console)
+            .inspect_err(|_| {
+                // It waits, and nobody will let it go.
+                let _ = running.pidfd.signal(9).and_then(|_| running.pidfd.reap());
+            })
+            .map(|()| running.pidfd)
+    });
+    match (finished, group) {
+        (Ok(pidfd), group) => {
+            let _kept = group.map(Cgroup::leave);
+            Ok(pidfd)
+        }
+        (Err(error), group) => {
+            // What is wrong with it is less than what went wrong before.
+            let _ = group.map(Cgroup::remove);
+            Err(error)
+        }
+    }
+}
+
+/// Where the program may be, and relative to what.
+struct Commands {
+    candidates: Vec<String>,
+    cwd: std::path::PathBuf,
+}
+
+fn start(
+    dir: &Dir,
+    prepared: Prepared,
+    record: &Record,
+    group: Option<&Cgroup>,
+    console: Option<&UnixStream>,
+    extra: Vec<OwnedFd>,
+) -> Result<(Running, Commands)> {
+    let plan = prepared.plan(group.is_some())?;
+    let Prepared { rootfs, net, hooks, .. } = prepared;
+    let candidates = plan.steps().iter().find_map(|step| match step {
+        Step::Exec { candidates, .. } => Some(candidates.clone()),
+        _ => None,
+    });
+    let cwd = prepared.spec.process().as_ref().map(|process| process.cwd().clone()).unwrap_or_default();
+    let commands = Commands { candidates: candidates.unwrap_or_default(), cwd };
+    let go = record::make_gate(dir)?;
+    let stdio = match console {
+        Some(_) => [Stdio::Null, Stdio::Null, Stdio::Null],
+        None => [Stdio::Inherit, Stdio::Inherit, Stdio::Inherit],
+    };
+    let root = Mount::bind_path(&rootfs, true)?;
+    let group = group.map(Cgroup::entrance).transpose()?;
+    let mut bundle = Bundle { net, stdio, extra, group, go: Some(go), ..Bundle::new(root) };
+    let failed = Arc::new(Mutex::new(None));
+    let pivot = plan.steps().iter().position(|step| *step == Step::Pivot);
+    if hooks::before_pivot(&hooks) {
+        let (sink, record) = (failed.clone(), record.clone());
+        let thread = rustix::thread::gettid().as_raw_nonzero();
+        bundle.stepper = Some(Box::new(move |index| {
+            if Some(index) == pivot
+                && let Err(error) = at_pivot(&hooks, record.clone(), thread.get())
+            {
+                *sink.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(error);
+            }
+        }));
+    }
+    let running = plan.start(bundle).map_err(Error::from);
+    match failed.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take() {
+        None => Ok((running?, commands)),
+        Some(error) => {
+            if let Ok(running) = running {
+                let _ = running.pidfd.signal(9).and_then(|_| running.pidfd.reap());
+            }
+            Err(error)
+        }
+    }
+}
+
+/// The hooks that come when the container's namespaces and mounts are there and its root is not yet entered.
+fn at_pivot(hooks: &oci_spec::runtime::Hooks, record: Record, thread: i32) -> Result<()> {
+    let path = format!("/proc/self/task/{thread}/children");
+    let children = std::fs::read_to_string(&path).during(|| format!("read {path:?}"))?;
+    let pid = children.split_whitespace().next().and_then(|pid| pid.parse().ok());
+    let pid = pid.ok_or_else(|| Error::new("hooks: the container's process can't be found"))?;
+    let record = Record { pid, ..record };
+    let ran = hooks::run_before_pivot(hooks, &list::described(&record, Status::Creating));
+    if ran.is_err() {
+        // It goes no further; the launch sees that it has ended.
+        let _ = PidFd::open(pid).and_then(|pidfd| pidfd.signal(9));
+    }
+    ran
+}
+
+fn finish(
+    dir: &Dir,
+    record: Record,
+    running: &Running,
+    commands: Commands,
+    options: &Create,
+    console: Option<UnixStream>,
+) -> Result<()> {
+    let pid =
+        running.pidfd.number()?.ok_or_else(|| Error::new("the container's process has no number here"))?;
+    there(pid, &commands)?;
+    if let (Some(terminal), Some(console)) = (&running.terminal, &console) {
+        terminal.send(console.as_fd())?;
+    }
+    let born = process::born(pid).ok_or_else(|| Error::new("the container's process has ended"))?;
+    Record { pid, born, ..record }.write(dir)?;
+    if let Some(path) = &options.pid_file {
+        record::replace(path, pid.to_string().as_bytes())?;
+    }
+    Ok(())
+}
+
+/// That there is something to execute is seen now rather than when nobody listens any more. What it is shows then.
+fn there(pid: u32, commands: &Commands) -> Result<()> {
+    let path = format!("/proc/{pid}/root");
+    let root = Dir::open(&path)?;
+    let root = coracle_host::Root::new(root.as_fd(), "container's root");
+    let found = commands
+        .candidates
+        .iter()
+        .any(|candidate| root.open(commands.cwd.join(candidate), rustix::fs::OFlags::PATH).is_ok());
+    if found {
+        return Ok(());
+    }
+    let name = commands.candidates.first().and_then(|path| Path::new(path).file_name());
+    let name = name.unwrap_or_default().to_string_lossy();
+    Err(Error::new(format!("exec {name:?}: executable file not found in $PATH: no such file or directory")))
+}
+
+/// The connection that the terminal goes to.
+fn console(prepared: &Prepared, path: Option<&Path>) -> Result<Option<UnixStream>> {
+    match (prepared.terminal, path) {
+        (false, None) => Ok(None),
+        (true, Some(path)) => {
+            let stream = UnixStream::connect(path).during(|| format!("connect({path:?})"))?;
+            Ok(Some(stream))
+        }
+        (true, None) => Err(Error::new("process.terminal: --console-socket is needed for it")),
+        (false, Some(_)) => Err(Error::new("--console-socket: process.terminal is not set")),
+    }
+}
+
+/// The descriptors 3 and on that the caller has opened for the container.
+fn preserved(count: u32) -> Result<Vec<OwnedFd>> {
+    let own = rustix::process::pidfd_open(rustix::process::getpid(), rustix::process::PidfdFlags::empty())
+        .and_then(|own| rustix::io::fcntl_dupfd_cloexec(&own, 3 + count as i32))
+        .during(|| "pidfd_open()".to_owned())?;
+    let duplicate = |number: u32| {
+        let flags = rustix::process::PidfdGetfdFlags::empty();
+        rustix::process::pidfd_getfd(&own, number as i32, flags)
+            .during(|| format!("--preserve-fds {count}: descriptor {number}"))
+    };
+    (3..3 + count).map(duplicate).collect()
+}

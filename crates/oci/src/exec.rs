@@ -1,0 +1,117 @@
+//! exec: a further process.
+
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+
+use coracle_runtime::cgroup::Cgroup;
+use coracle_runtime::seccomp::{Profile, Program, Target};
+use coracle_runtime::{Facts, Join, Plan, Stdio};
+use oci_spec::runtime::{Process, User};
+
+use crate::cli::Exec;
+use crate::error::{During, Error, Result};
+use crate::record::{Found, Home, Status};
+use crate::{cgroup, record};
+
+/// What the program is to exit with.
+pub(crate) fn exec(home: &Home, options: &Exec) -> Result<u8> {
+    if options.preserve_fds > 0 {
+        return Err(Error::new("exec --preserve-fds: not supported yet"));
+    }
+    let found = home.find(&options.id)?;
+    let status = found.status()?;
+    match status {
+        Status::Created | Status::Running => {}
+        Status::Paused if options.ignore_paused => {}
+        _ => return Err(Error::new(format!("container `{}` is {}", options.id, status.word()))),
+    }
+    let container = found.process()?;
+    let container = container.ok_or_else(|| Error::new(format!("container `{}` is stopped", options.id)))?;
+    let process = process(&found, options)?;
+    let terminal = process.terminal() == Some(true);
+    let console = match (terminal, &options.console_socket) {
+        (true, Some(path)) => Some(UnixStream::connect(path).during(|| format!("connect({path:?})"))?),
+        (true, None) => return Err(Error::new("exec with a terminal: --console-socket is needed for it")),
+        (false, Some(_)) => return Err(Error::new("--console-socket: the process has no terminal")),
+        (false, None) => None,
+    };
+    let mut plan = Plan::exec(&process, &Facts::of_this_host())?;
+    // The thread that starts it ends at once.
+    plan.outlive();
+    let stdio = match terminal {
+        true => [Stdio::Null, Stdio::Null, Stdio::Null],
+        false => [Stdio::Inherit, Stdio::Inherit, Stdio::Inherit],
+    };
+    if let Some(program) = filter(&found)? {
+        plan.filter(&program)?;
+    }
+    let group = cgroup::find(found.record()?)?;
+    if group.is_some() {
+        plan.enter_group();
+    }
+    let entrance = group.as_ref().map(Cgroup::entrance).transpose()?;
+    let running = plan.join(&container, Join { stdio, group: entrance })?;
+    if let (Some(terminal), Some(console)) = (&running.terminal, &console) {
+        terminal.send(console.as_fd())?;
+    }
+    if let Some(path) = &options.pid_file {
+        let pid = running.pidfd.number()?.unwrap_or_default();
+        record::replace(path, pid.to_string().as_bytes())?;
+    }
+    if options.detach {
+        return Ok(0);
+    }
+    Ok(running.pidfd.reap()?.code())
+}
+
+/// The filter that the container's own processes have.
+fn filter(found: &Found) -> Result<Option<Program>> {
+    let config = found.config()?;
+    let seccomp = config.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+    let Some(seccomp) = seccomp else { return Ok(None) };
+    let capabilities = config.process().as_ref().and_then(|process| process.capabilities().as_ref());
+    let bounding = capabilities.and_then(|sets| sets.bounding().clone()).unwrap_or_default();
+    Ok(Some(Profile::from_oci(seccomp)?.compile(&Target::of_this_host(bounding)?)?))
+}
+
+/// The process of the file, or the container's own with what the command line changes.
+fn process(found: &Found, options: &Exec) -> Result<Process> {
+    if let Some(path) = &options.process {
+        let text = std::fs::read(path).during(|| format!("read {path:?}"))?;
+        return serde_json::from_slice(&text).during(|| format!("read {path:?}"));
+    }
+    let config = found.config()?;
+    let mut process = config.process().clone().ok_or_else(|| Error::new("process: missing"))?;
+    if options.command.is_empty() {
+        return Err(Error::new("exec: neither a command nor --process is given"));
+    }
+    process.set_args(Some(options.command.clone())).set_terminal(Some(options.tty));
+    if let Some(cwd) = &options.cwd {
+        process.set_cwd(cwd.clone());
+    }
+    if !options.env.is_empty() {
+        let mut env = process.env().clone().unwrap_or_default();
+        env.extend(options.env.iter().cloned());
+        process.set_env(Some(env));
+    }
+    if let Some(text) = &options.user {
+        process.set_user(user(text)?);
+    }
+    if !options.additional_gids.is_empty() {
+        let mut user = process.user().clone();
+        user.set_additional_gids(Some(options.additional_gids.clone()));
+        process.set_user(user);
+    }
+    if options.no_new_privs {
+        process.set_no_new_privileges(Some(true));
+    }
+    Ok(process)
+}
+
+fn user(text: &str) -> Result<User> {
+    let (uid, gid) = text.split_once(':').unwrap_or((text, "0"));
+    let id = |part: &str| part.parse::<u32>().during(|| format!("--user {text:?}"));
+    let mut user = User::default();
+    user.set_uid(id(uid)?).set_gid(id(gid)?);
+    Ok(user)
+}

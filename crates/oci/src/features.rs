@@ -1,0 +1,55 @@
+//! features: what this runtime can do (features.md, features-linux.md).
+
+use coracle_runtime::cgroup::{Hierarchies, Version};
+use serde_json::json;
+
+use crate::error::Result;
+use crate::list::print_json;
+
+/// The specification that this runtime is written to.
+pub(crate) const SPECIFICATION: &str = "1.2.1";
+
+pub(crate) fn print() -> Result<()> {
+    let host = Hierarchies::of_this_host()?;
+    let has = |version| host.iter().any(|hierarchy| hierarchy.version() == version);
+    print_json(&json!({
+        "ociVersionMin": "1.0.0",
+        "ociVersionMax": SPECIFICATION,
+        "hooks": ["prestart", "createRuntime", "poststart", "poststop"],
+        "mountOptions": [
+            "bind", "defaults", "noatime", "nodev", "nodiratime", "noexec", "nosuid", "private", "rbind", "relatime",
+            "ro", "rprivate", "rw", "strictatime",
+        ],
+        "linux": {
+            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "uts"],
+            "cgroup": {
+                "v1": has(Version::V1), "v2": has(Version::V2), "systemd": false, "systemdUser": false, "rdma": false,
+            },
+            "seccomp": {
+                "enabled": true,
+                "actions": [
+                    "SCMP_ACT_ALLOW", "SCMP_ACT_ERRNO", "SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS",
+                    "SCMP_ACT_KILL_THREAD", "SCMP_ACT_LOG", "SCMP_ACT_TRACE", "SCMP_ACT_TRAP",
+                ],
+                "operators": [
+                    "SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_LE", "SCMP_CMP_LT", "SCMP_CMP_MASKED_EQ",
+                    "SCMP_CMP_NE",
+                ],
+                "archs": [
+                    "SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM", "SCMP_ARCH_RISCV64", "SCMP_ARCH_X32", "SCMP_ARCH_X86",
+                    "SCMP_ARCH_X86_64",
+                ],
+                "knownFlags": [
+                    "SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC",
+                ],
+                "supportedFlags": [
+                    "SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC",
+                ],
+            },
+            "apparmor": { "enabled": false },
+            "selinux": { "enabled": false },
+            "intelRdt": { "enabled": false },
+        },
+        "potentiallyUnsafeConfigAnnotations": [],
+    }))
+}

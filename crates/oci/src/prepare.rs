@@ -1,0 +1,100 @@
+//! A bundle becomes what the runtime crate takes: what this program does itself is taken out of the configuration.
+
+use std::path::{Path, PathBuf};
+
+use coracle_host::Namespace;
+use coracle_runtime::{Facts, Plan};
+use oci_spec::runtime::{Hooks, LinuxNamespaceType, LinuxResources, Spec};
+
+use crate::error::{During, Error, Result};
+
+/// A container that is about to be made.
+pub(crate) struct Prepared {
+    pub(crate) spec: Spec,
+    /// The configuration's own text.
+    pub(crate) text: Vec<u8>,
+    pub(crate) bundle: PathBuf,
+    pub(crate) rootfs: PathBuf,
+    /// The configuration without what this program does itself.
+    ours: Spec,
+    pub(crate) net: Option<Namespace>,
+    pub(crate) hooks: Hooks,
+    pub(crate) terminal: bool,
+}
+
+/// Reads the bundle's configuration, and plans its container.
+pub(crate) fn read(bundle: &Path) -> Result<Prepared> {
+    let bundle = std::fs::canonicalize(bundle).during(|| format!("find the bundle {bundle:?}"))?;
+    let path = bundle.join("config.json");
+    let text = std::fs::read(&path).during(|| format!("read {path:?}"))?;
+    let spec: Spec = serde_json::from_slice(&text).during(|| format!("read {path:?}"))?;
+    version(spec.version())?;
+    let root = spec.root().as_ref().ok_or_else(|| Error::new("root: missing"))?;
+    let rootfs = std::fs::canonicalize(bundle.join(root.path()))
+        .during(|| format!("find root.path {:?}", root.path()))?;
+    let mut ours = spec.clone();
+    let hooks = ours.hooks().clone().unwrap_or_default();
+    crate::hooks::refuse(&hooks)?;
+    ours.set_hooks(None);
+    let mut net = None;
+    if let Some(mut linux) = ours.linux().clone() {
+        for namespace in linux.namespaces_mut().iter_mut().flatten() {
+            if let (LinuxNamespaceType::Network, Some(path)) = (namespace.typ(), namespace.path().clone()) {
+                let file =
+                    std::fs::File::open(&path).during(|| format!("open the network namespace {path:?}"))?;
+                net = Some(Namespace::from_fd(file.into()));
+                namespace.set_path(None);
+            }
+        }
+        ours.set_linux(Some(linux));
+    }
+    let terminal = ours.process().as_ref().is_some_and(|process| process.terminal() == Some(true));
+    let prepared = Prepared { spec, text, bundle, rootfs, ours, net, hooks, terminal };
+    // What is wrong with it is said before anything is made.
+    prepared.plan(false)?;
+    Ok(prepared)
+}
+
+impl Prepared {
+    /// The plan of a process that waits for the word to go, and enters a control group where it has one.
+    pub(crate) fn plan(&self, with_group: bool) -> Result<Plan> {
+        let mut spec = self.ours.clone();
+        if let Some(mut linux) = spec.linux().clone().filter(|_| with_group) {
+            // Where it is the launch need not know; that there is one is what the plan asks for.
+            let path = linux.cgroups_path().clone().unwrap_or_else(|| "/".into());
+            linux.set_cgroups_path(Some(path));
+            spec.set_linux(Some(linux));
+        }
+        let mut plan = Plan::container(&spec, &Facts::of_this_host())?;
+        plan.outlive();
+        plan.hold();
+        Ok(plan)
+    }
+
+    pub(crate) fn cgroups_path(&self) -> Option<&Path> {
+        self.spec.linux().as_ref()?.cgroups_path().as_deref()
+    }
+
+    pub(crate) fn resources(&self) -> Option<&LinuxResources> {
+        self.spec.linux().as_ref()?.resources().as_ref()
+    }
+}
+
+/// config.md, "Specification version": what is not of the first major version is an error.
+fn version(version: &str) -> Result<()> {
+    let numbers: Vec<&str> = version.splitn(3, '.').collect();
+    match numbers[..] {
+        ["1", _, _] => Ok(()),
+        [_, _, _] => Err(Error::new(format!("ociVersion {version}: only 1.x is supported"))),
+        _ => Err(Error::new(format!("ociVersion {version:?}: not a version such as 1.2.0"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn versions() {
+        assert!(super::version("1.0.2-dev").is_ok() && super::version("1.2.1").is_ok());
+        assert!(super::version("2.0.0").is_err() && super::version("1").is_err());
+    }
+}

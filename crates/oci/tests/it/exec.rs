@@ -1,0 +1,125 @@
+//! Further processes, and terminals.
+
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+
+use coracle_testhost::run;
+use serde_json::json;
+
+use crate::support::{Oci, exists, reap, soon};
+
+#[test]
+fn further_processes() {
+    run(|host| {
+        let oci = Oci::new(host, "sleep 1000");
+        oci.create();
+        // runtime.md, "Create": all but the program is there.
+        assert_eq!(oci.ok(&["exec", "c", "cat", "/proc/sys/kernel/hostname"]), "coracle\n");
+        oci.ok(&["start", "c"]);
+        let text = oci.ok(&[
+            "exec",
+            "--cwd",
+            "/tmp",
+            "--env",
+            "A=b c",
+            "--user",
+            "12:34",
+            "-g",
+            "56",
+            "c",
+            "/bin/sh",
+            "-c",
+            "echo $PWD $A $(id -u) $(id -g) $(id -G)",
+        ]);
+        assert_eq!(text, "/tmp b c 12 34 34 56\n");
+        assert_eq!(oci.call(&["exec", "c", "sh", "-c", "exit 9"]).status.code(), Some(9));
+        let missing = oci.call(&["exec", "c", "no-such-program"]);
+        assert_eq!(missing.status.code(), Some(127));
+        let process = oci.dir.join("process.json");
+        let spec = json!({ "args": ["sleep", "999"], "cwd": "/", "user": { "uid": 0, "gid": 0 },
+            "env": ["PATH=/bin:/usr/bin"] });
+        std::fs::write(&process, spec.to_string()).unwrap();
+        let pid_file = oci.dir.join("exec-pid");
+        let [process, pid_path] = [&process, &pid_file].map(|path| path.to_str().unwrap());
+        oci.leave(&["exec", "--detach", "--process", process, "--pid-file", pid_path, "c"]);
+        let pid: u64 = std::fs::read_to_string(&pid_file).unwrap().parse().unwrap();
+        assert!(exists(pid));
+        let command = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
+        assert_eq!(command, "sleep\u{0}999\u{0}");
+        oci.ok(&["kill", "c", "KILL"]);
+        oci.until("stopped");
+        soon("all processes have ended", || {
+            reap();
+            !exists(pid)
+        });
+        assert!(oci.refused(&["exec", "c", "true"]).ends_with("container `c` is stopped"));
+        oci.ok(&["delete", "c"]);
+        oci.end();
+    });
+}
+
+/// Takes the terminal that a call sends.
+fn take(listener: &UnixListener) -> OwnedFd {
+    let (stream, _) = listener.accept().unwrap();
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = rustix::net::RecvAncillaryBuffer::new(&mut space);
+    let mut name = [0; 64];
+    let mut data = [rustix::io::IoSliceMut::new(&mut name)];
+    let flags = rustix::net::RecvFlags::CMSG_CLOEXEC;
+    rustix::net::recvmsg(&stream, &mut data, &mut control, flags).unwrap();
+    let fds = control.drain().find_map(|message| match message {
+        rustix::net::RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
+    fds.expect("a descriptor")
+}
+
+/// Reads a terminal until it has said this.
+fn until(terminal: &mut std::fs::File, text: &str) {
+    let (mut all, mut byte) = (Vec::new(), [0]);
+    while !String::from_utf8_lossy(&all).contains(text) {
+        assert_eq!(terminal.read(&mut byte).unwrap(), 1);
+        all.push(byte[0]);
+    }
+}
+
+/// config.md, "Process": `terminal`.
+#[test]
+fn terminals_go_to_the_console_socket() {
+    run(|host| {
+        let mut oci = Oci::new(host, "tty; read line; echo got $line; sleep 1000");
+        oci.config["process"]["terminal"] = json!(true);
+        oci.config["process"]["consoleSize"] = json!({ "height": 33, "width": 77 });
+        oci.write();
+        let refused = oci.refused(&["create", "--bundle", oci.bundle(), "c"]);
+        assert!(refused.ends_with("process.terminal: --console-socket is needed for it"), "{refused}");
+        let path = oci.dir.join("console");
+        let listener = UnixListener::bind(&path).unwrap();
+        let path = path.to_str().unwrap();
+        oci.create_with(&["--console-socket", path]);
+        let mut terminal = std::fs::File::from(take(&listener));
+        assert_eq!(rustix::termios::tcgetwinsize(&terminal).unwrap().ws_col, 77);
+        oci.ok(&["start", "c"]);
+        until(&mut terminal, "/dev/");
+        std::io::Write::write_all(&mut terminal, b"hello\n").unwrap();
+        until(&mut terminal, "got hello");
+        oci.leave(&[
+            "exec",
+            "--tty",
+            "--detach",
+            "--console-socket",
+            path,
+            "c",
+            "sh",
+            "-c",
+            "tty; sleep 1000",
+        ]);
+        let mut second = std::fs::File::from(take(&listener));
+        until(&mut second, "/dev/pts/");
+        oci.ok(&["kill", "c", "KILL"]);
+        oci.until("stopped");
+        oci.ok(&["delete", "c"]);
+        oci.end();
+    });
+}

@@ -1,0 +1,7 @@
+//! `coracle-oci` as its callers use it: processes, each test in a private host.
+
+mod exec;
+mod groups;
+mod hooks;
+mod life;
+mod support;

@@ -1,0 +1,151 @@
+//! A bundle over this machine's own root file system, and the program's calls.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use coracle_testhost::Host;
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use serde_json::{Value, json};
+
+/// How long what happens by itself may take on a busy machine.
+const SOON: Duration = Duration::from_secs(20);
+
+/// A bundle, and a state directory.
+pub struct Oci {
+    pub dir: PathBuf,
+    pub config: Value,
+}
+
+impl Oci {
+    /// A bundle whose program is this shell script.
+    pub fn new(host: &Host, script: &str) -> Oci {
+        let dir = host.dir().join("bundle");
+        for name in ["", "rootfs", "upper", "work"] {
+            std::fs::create_dir(dir.join(name)).unwrap();
+        }
+        let [upper, work] = ["upper", "work"].map(|name| dir.join(name).display().to_string());
+        let data = std::ffi::CString::new(format!("lowerdir=/,upperdir={upper},workdir={work}")).unwrap();
+        mount("overlay", dir.join("rootfs"), "overlay", MountFlags::empty(), data.as_c_str()).unwrap();
+        let mut oci = Oci { dir, config: Value::Null };
+        assert!(oci.call(&["spec", "--bundle", oci.bundle()]).status.success());
+        let text = std::fs::read(oci.dir.join("config.json")).unwrap();
+        oci.config = serde_json::from_slice(&text).unwrap();
+        oci.config["root"]["readonly"] = json!(false);
+        oci.script(script);
+        oci
+    }
+
+    /// Makes this the bundle's program.
+    pub fn script(&mut self, script: &str) {
+        self.config["process"]["args"] = json!(["/bin/sh", "-c", script]);
+        self.write();
+    }
+
+    pub fn write(&self) {
+        std::fs::write(self.dir.join("config.json"), self.config.to_string()).unwrap();
+    }
+
+    pub fn bundle(&self) -> &str {
+        self.dir.to_str().unwrap()
+    }
+
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_coracle-oci"));
+        command.arg("--root").arg(self.dir.join("state")).args(args).stdin(Stdio::null());
+        command
+    }
+
+    pub fn call(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// What a call that must succeed prints.
+    #[track_caller]
+    pub fn ok(&self, args: &[&str]) -> String {
+        let output = self.call(args);
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// What a call that must fail says.
+    #[track_caller]
+    pub fn refused(&self, args: &[&str]) -> String {
+        let output = self.call(args);
+        assert!(!output.status.success(), "{args:?} succeeds");
+        String::from_utf8(output.stderr).unwrap().trim_end().to_owned()
+    }
+
+    /// A call that must succeed and leaves a process behind, which has nothing of ours open.
+    #[track_caller]
+    pub fn leave(&self, args: &[&str]) {
+        let mut command = self.command(args);
+        let error = std::fs::File::create(self.dir.join("err")).unwrap();
+        let status = command.stdout(Stdio::null()).stderr(error).status().unwrap();
+        assert!(status.success(), "{}", std::fs::read_to_string(self.dir.join("err")).unwrap());
+    }
+
+    /// Creates `c`. Its standard output goes to the file `out` of the bundle.
+    #[track_caller]
+    pub fn create(&self) {
+        self.create_with(&[]);
+    }
+
+    #[track_caller]
+    pub fn create_with(&self, options: &[&str]) {
+        let out = std::fs::File::options().append(true).create(true).open(self.dir.join("out")).unwrap();
+        let mut args = vec!["create", "--bundle", self.bundle()];
+        args.extend(options);
+        args.push("c");
+        let mut command = self.command(&args);
+        let error = std::fs::File::create(self.dir.join("err")).unwrap();
+        let status = command.stdout(out).stderr(error).status().unwrap();
+        assert!(status.success(), "{}", std::fs::read_to_string(self.dir.join("err")).unwrap());
+    }
+
+    pub fn out(&self) -> String {
+        std::fs::read_to_string(self.dir.join("out")).unwrap()
+    }
+
+    pub fn state(&self) -> Value {
+        serde_json::from_str(&self.ok(&["state", "c"])).unwrap()
+    }
+
+    pub fn status(&self) -> String {
+        self.state()["status"].as_str().unwrap().to_owned()
+    }
+
+    /// Waits until the container has this status.
+    #[track_caller]
+    pub fn until(&self, status: &str) {
+        soon(status, || {
+            reap();
+            self.status() == status
+        });
+    }
+
+    /// Nothing is left of any container; takes the bundle away.
+    pub fn end(self) {
+        assert_eq!(self.ok(&["list", "--quiet"]), "");
+        reap();
+        unmount(self.dir.join("rootfs"), UnmountFlags::empty()).unwrap();
+    }
+}
+
+/// This test is pid 1 of its host, to which orphans come.
+pub fn reap() {
+    while let Ok(Some(_)) = rustix::process::wait(rustix::process::WaitOptions::NOHANG) {}
+}
+
+#[track_caller]
+pub fn soon(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + SOON;
+    while !holds() {
+        assert!(Instant::now() < deadline, "not within {SOON:?}: {what}");
+        std::thread::yield_now();
+    }
+}
+
+pub fn exists(pid: u64) -> bool {
+    Path::new(&format!("/proc/{pid}")).exists()
+}
