@@ -148,6 +148,18 @@ impl Mount {
         self.set(libc::MOUNT_ATTR_RDONLY, 0, false)
     }
 
+    /// The same mount with these attributes set and those cleared, and all below it where `recursive`. Of the three ways to
+    /// keep times of access only one can be set, which replaces the others.
+    ///
+    /// # Errors
+    /// As of mount_setattr(2).
+    pub fn attributes(self, set: MountAttrFlags, clear: MountAttrFlags, recursive: bool) -> Result<Mount> {
+        const TIMES: MountAttrFlags = MountAttrFlags::MOUNT_ATTR__ATIME;
+        let times = set.intersects(TIMES) || clear.intersects(TIMES);
+        let clear = if times { clear | TIMES } else { clear };
+        self.change(u64::from(set.bits()), u64::from(clear.bits()), 0, recursive)
+    }
+
     /// The same mount with no events passed to or from the mount it was cloned of.
     ///
     /// # Errors
@@ -176,7 +188,11 @@ impl Mount {
     }
 
     fn set(self, attr_set: u64, propagation: u64, recursive: bool) -> Result<Mount> {
-        let attr = libc::mount_attr { attr_set, attr_clr: 0, propagation, userns_fd: 0 };
+        self.change(attr_set, 0, propagation, recursive)
+    }
+
+    fn change(self, attr_set: u64, attr_clr: u64, propagation: u64, recursive: bool) -> Result<Mount> {
+        let attr = libc::mount_attr { attr_set, attr_clr, propagation, userns_fd: 0 };
         let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
         // SAFETY: the fd is open for the whole call, the path is a NUL-terminated literal, and `attr` is a live
         // `mount_attr` whose size is the one given.

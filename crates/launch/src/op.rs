@@ -64,6 +64,9 @@ pub enum Op<'a> {
     /// Attach what the first fd is open at, a file on a mount of this mount namespace, at the file that the second is open
     /// at (open_tree(2), move_mount(2)).
     Bind(BorrowedFd<'a>, BorrowedFd<'a>),
+    /// Nothing that is on the mount that the fd is the root of can be opened as a device (`MOUNT_ATTR_NODEV`); other mounts
+    /// below it stay as they are.
+    NoDevices(BorrowedFd<'a>),
     /// mount(2) a new file system at the directory that `at` is open at.
     Mount {
         /// As in /proc/filesystems.

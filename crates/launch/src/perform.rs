@@ -90,6 +90,7 @@ impl<'a> Performer<'a> {
                 let both = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
                 move_mount(&tree, c"", at, c"", both)?;
             }
+            Op::NoDevices(mount) => set_attribute(mount, c"", libc::MOUNT_ATTR_NODEV)?,
             Op::Mount { fstype, at, flags, data } => {
                 fchdir(at)?;
                 mount(fstype, c".", fstype, flags, data)?;
@@ -223,12 +224,18 @@ fn limit(resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {
 
 /// mount_setattr(2): unlike a remount it leaves `nosuid` and its like as they are.
 fn read_only(path: &CStr) -> Result<(), Errno> {
-    let attr =
-        libc::mount_attr { attr_set: libc::MOUNT_ATTR_RDONLY, attr_clr: 0, propagation: 0, userns_fd: 0 };
+    set_attribute(CWD, path, libc::MOUNT_ATTR_RDONLY)
+}
+
+/// An empty path means what `at` is open at.
+fn set_attribute(at: BorrowedFd<'_>, path: &CStr, attr_set: u64) -> Result<(), Errno> {
+    let attr = libc::mount_attr { attr_set, attr_clr: 0, propagation: 0, userns_fd: 0 };
     let size = mem::size_of::<libc::mount_attr>();
-    // SAFETY: the path is NUL-terminated, and `attr` is a live `mount_attr` whose size is the one given.
+    let flags = if path.is_empty() { libc::AT_EMPTY_PATH } else { 0 };
+    // SAFETY: the descriptor is open, the path is NUL-terminated, and `attr` is a live `mount_attr` whose size is the one
+    // given.
     let result = unsafe {
-        libc::syscall(libc::SYS_mount_setattr, libc::AT_FDCWD, path.as_ptr(), 0, &raw const attr, size)
+        libc::syscall(libc::SYS_mount_setattr, at.as_raw_fd(), path.as_ptr(), flags, &raw const attr, size)
     };
     if result == 0 { Ok(()) } else { Err(last_errno()) }
 }

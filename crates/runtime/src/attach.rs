@@ -11,8 +11,8 @@ pub(crate) fn make(attachment: &Attachment) -> Result<Mount> {
         Attachment::Tmpfs { options, flags, devices } => {
             let options: Vec<(&str, &str)> = options.iter().map(|option| pair(option)).collect();
             let mount = Mount::new("tmpfs", &options, attributes(flags))?;
-            if *devices {
-                device::fill(&mount)?;
+            if let Some(nodes) = devices {
+                device::fill(&mount, nodes)?;
             }
             Ok(mount)
         }

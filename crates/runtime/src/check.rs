@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use coracle_host::Kind;
-use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
+use oci_spec::runtime::{LinuxNamespaceType, Mount, Process, Spec};
 
 use crate::error::Problem;
 use crate::{Step, limits, mounts};
@@ -23,7 +23,11 @@ pub(crate) fn spec(spec: &Spec) -> Vec<Problem> {
     if let Some(linux) = spec.linux() {
         refuse(filled(linux.uid_mappings().as_deref()), "linux.uidMappings");
         refuse(filled(linux.gid_mappings().as_deref()), "linux.gidMappings");
-        refuse(filled(linux.devices().as_deref()), "linux.devices");
+        let dev = |mount: &Mount| {
+            mount.typ().as_deref() == Some("tmpfs") && mount.destination() == Path::new("/dev")
+        };
+        let no_dev = !spec.mounts().iter().flatten().any(dev);
+        refuse(filled(linux.devices().as_deref()) && no_dev, "linux.devices without a tmpfs at /dev");
         refuse(linux.rootfs_propagation().is_some(), "linux.rootfsPropagation");
         refuse(linux.mount_label().is_some(), "linux.mountLabel");
         refuse(linux.intel_rdt().is_some(), "linux.intelRdt");
@@ -193,7 +197,6 @@ pub(crate) mod tests {
             "vm": { "kernel": { "path": "/k" } },
             "linux": {
                 "uidMappings": id, "gidMappings": id,
-                "devices": [{ "path": "/dev/x", "type": "c", "major": 1, "minor": 1 }],
                 "rootfsPropagation": "shared", "mountLabel": "l",
                 "intelRdt": {}, "memoryPolicy": { "mode": "MPOL_DEFAULT", "nodes": "0" },
                 "personality": { "domain": "LINUX" },
@@ -218,7 +221,6 @@ pub(crate) mod tests {
             "vm",
             "linux.uidMappings",
             "linux.gidMappings",
-            "linux.devices",
             "linux.rootfsPropagation",
             "linux.mountLabel",
             "linux.intelRdt",

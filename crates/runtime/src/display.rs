@@ -42,6 +42,9 @@ impl fmt::Display for Step {
             }
             Step::Init => f.write_str("stay as init, go on in a child"),
             Step::LoopbackUp => f.write_str("loopback up"),
+            Step::NoDevices => f.write_str("no devices"),
+            Step::Device { at } => write!(f, "but .{}", at.display()),
+            Step::NoOtherDevices => f.write_str("no other devices in ./dev"),
             Step::AttachGiven { what, at, propagation } => {
                 let propagates = match propagation {
                     Propagation::Private => "",
@@ -104,7 +107,7 @@ impl fmt::Display for Attachment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Attachment::Tmpfs { options, flags, devices } => {
-                f.write_str(if *devices { "tmpfs with devices" } else { "tmpfs" })?;
+                f.write_str(if devices.is_some() { "tmpfs with devices" } else { "tmpfs" })?;
                 listed(f, flags, options)
             }
             Attachment::DevPts { options, flags } => {

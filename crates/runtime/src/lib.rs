@@ -59,6 +59,7 @@ mod terminal;
 pub mod user;
 
 pub use defaults::{DEFAULT_PATH, docker_spec};
+pub use device::{Node, NodeKind};
 pub use error::{Error, Result};
 pub use facts::Facts;
 pub use log::{Log, LogEntry, LogLimits, Stream};

@@ -6,11 +6,12 @@ use coracle_host::Kind;
 use oci_spec::runtime::Mount;
 use rustix::mount::MountFlags;
 
+use crate::device::Node;
 use crate::error::Problem;
 use crate::{Attachment, Step};
 
 /// The step that one mount of a spec becomes.
-pub(crate) fn step(mount: &Mount) -> Result<Step, Problem> {
+pub(crate) fn step(mount: &Mount, nodes: &[Node]) -> Result<Step, Problem> {
     let at = mount.destination().clone();
     let name = || format!("mounts[{}]", at.display());
     let invalid = |text: String| Problem { kind: Kind::Invalid, text };
@@ -49,7 +50,7 @@ pub(crate) fn step(mount: &Mount) -> Result<Step, Problem> {
             Ok(Step::Mount { fstype: typ.to_owned(), at, flags: options.flags, data: options.data.join(",") })
         }
         "tmpfs" => {
-            let devices = at == Path::new("/dev");
+            let devices = (at == Path::new("/dev")).then(|| nodes.to_vec());
             let source = Attachment::Tmpfs { options: options.data, flags: options.words, devices };
             Ok(Step::Attach { source, at })
         }
@@ -124,7 +125,7 @@ mod tests {
     use super::*;
 
     fn refusal(mount: serde_json::Value) -> String {
-        match step(&serde_json::from_value(mount).unwrap()) {
+        match step(&serde_json::from_value(mount).unwrap(), &[]) {
             Err(problem) => format!("{}: {}", problem.kind, problem.text),
             Ok(step) => panic!("not refused: {step}"),
         }
@@ -174,11 +175,12 @@ mod tests {
     fn dev_is_dev_however_it_is_written() {
         for at in ["/dev", "/dev/", "//dev", "/./dev"] {
             let mount = serde_json::from_value(serde_json::json!({ "destination": at, "type": "tmpfs" }));
-            let Ok(Step::Attach { source: Attachment::Tmpfs { devices, .. }, .. }) = step(&mount.unwrap())
+            let Ok(Step::Attach { source: Attachment::Tmpfs { devices, .. }, .. }) =
+                step(&mount.unwrap(), &[])
             else {
                 panic!("{at}");
             };
-            assert!(devices, "{at}");
+            assert!(devices.is_some(), "{at}");
         }
     }
 }

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use coracle_host::{Call, Dir, Mount, Propagation, Root};
 use coracle_launch::{Identity, Namespaces, Op};
 use rustix::fs::{FileType, Gid, Mode, OFlags, Uid};
-use rustix::mount::MountFlags;
+use rustix::mount::{MountAttrFlags, MountFlags};
 use rustix::thread::CapabilitySet;
 
 use crate::error::{Doing, Error, Result};
@@ -37,6 +37,7 @@ pub(crate) enum Part {
         terminal: OwnedFd,
         at: OwnedFd,
     },
+    Fd(OwnedFd),
     /// A file of the kernel's, and what is written to it.
     Write(CString, String),
     /// A filter as the kernel takes it.
@@ -59,6 +60,9 @@ pub(crate) fn parts(
 ) -> Result<(Vec<Part>, Option<Terminal>)> {
     let mut targets = Targets { placed: Vec::new() };
     let (mut devpts, mut ours): (Option<OwnedFd>, _) = (None, None);
+    let mut dev = None;
+    let wall = steps.contains(&Step::NoDevices);
+    let guarded = |mount: Mount| if wall { without_devices(mount) } else { Ok(mount) };
     let mut given = given.into_iter();
     let root = root.map(|root| root.as_fd());
     let no_root = || Error::invalid("a plan with mounts was started without a root");
@@ -67,9 +71,14 @@ pub(crate) fn parts(
         parts.push(match step {
             Step::Attach { source, at } => {
                 let mount = attach::make(source).doing(|| step.to_string())?;
+                let has_devices =
+                    matches!(source, Attachment::DevPts { .. } | Attachment::Tmpfs { devices: Some(_), .. });
+                let mount = if has_devices { mount } else { guarded(mount).doing(|| step.to_string())? };
+                if let Attachment::Tmpfs { devices: Some(_), .. } = source {
+                    dev = Some((copy(&mount).doing(|| step.to_string())?, at));
+                }
                 if matches!(source, Attachment::DevPts { .. }) {
-                    let fd = mount.as_fd().try_clone_to_owned();
-                    devpts = Some(fd.call(|| "fcntl(devpts, F_DUPFD_CLOEXEC)").doing(|| step.to_string())?);
+                    devpts = Some(copy(&mount).doing(|| step.to_string())?);
                 }
                 targets
                     .place(root.ok_or_else(no_root)?, mount, at, false)
@@ -83,6 +92,7 @@ pub(crate) fn parts(
                     Propagation::Private => mount.private().map_err(|error| at_step(step, error))?,
                     _ => mount,
                 };
+                let mount = guarded(mount).map_err(|error| at_step(step, error))?;
                 let shared = *propagation == Propagation::Shared;
                 let placed = targets.place(root.ok_or_else(no_root)?, mount, at, shared);
                 placed.map_err(|error| at_step(step, error))?
@@ -92,6 +102,19 @@ pub(crate) fn parts(
                     targets.reserve(root.ok_or_else(no_root)?, at).map_err(|error| at_step(step, error))?;
                 let data = if data.is_empty() { None } else { Some(c(data)?) };
                 Part::Mount { fstype: c(fstype)?, at, flags: *flags, data }
+            }
+            Step::Device { at } => {
+                let (dev, place) =
+                    dev.as_ref().ok_or_else(|| Error::invalid("a plan with devices has no /dev"))?;
+                let name = at.strip_prefix(place).unwrap_or(at);
+                let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let node = rustix::fs::openat(dev, name, flags, Mode::empty());
+                Part::Fd(node.call(|| format!("open(tmpfs, {name:?})")).doing(|| step.to_string())?)
+            }
+            Step::NoOtherDevices => {
+                let (dev, _) =
+                    dev.as_ref().ok_or_else(|| Error::invalid("a plan with devices has no /dev"))?;
+                Part::Fd(copy(dev).doing(|| step.to_string())?)
             }
             Step::Console { at } => {
                 let Some(devpts) = &devpts else {
@@ -137,6 +160,8 @@ pub(crate) fn op<'a>(step: &'a Step, part: &'a Part) -> Option<Op<'a>> {
             ambient: CapabilitySet::empty(),
         },
         (Step::LoopbackUp, _) => Op::LoopbackUp,
+        (Step::Device { .. }, Part::Fd(node)) => Op::Bind(node.as_fd(), node.as_fd()),
+        (Step::NoOtherDevices, Part::Fd(dev)) => Op::NoDevices(dev.as_fd()),
         (Step::MakePrivate, _) => Op::MakePrivate,
         (_, Part::Attach { mount, at }) => Op::Attach(mount.as_fd(), at.as_fd()),
         (_, Part::Console { terminal, at }) => Op::Bind(terminal.as_fd(), at.as_fd()),
@@ -281,6 +306,19 @@ fn find(
         rustix::fs::readlinkat(rustix::fs::CWD, &link, Vec::new()).call(|| format!("readlink({link:?})"))?;
     let path = PathBuf::from(std::ffi::OsStr::from_bytes(path.to_bytes()));
     Ok((fd, path))
+}
+
+fn copy(fd: &impl AsFd) -> coracle_host::Result<OwnedFd> {
+    fd.as_fd().try_clone_to_owned().call(|| "fcntl(mount, F_DUPFD_CLOEXEC)")
+}
+
+/// The same mount, on which no device can be opened; unless it is of a device's node, which who mounts it wants to be used.
+pub(crate) fn without_devices(mount: Mount) -> coracle_host::Result<Mount> {
+    let stat = rustix::fs::fstat(&mount).call(|| format!("fstat({})", mount.what()))?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::CharacterDevice | FileType::BlockDevice => Ok(mount),
+        _ => mount.attributes(MountAttrFlags::MOUNT_ATTR_NODEV, MountAttrFlags::empty(), true),
+    }
 }
 
 fn is_dir_at(fd: impl AsFd, what: impl Debug) -> coracle_host::Result<bool> {

@@ -39,43 +39,51 @@ fn dockers_defaults() {
  2  loopback up
  3  make / private
  4  attach root
- 5  mount proc at ./proc nosuid,nodev,noexec
- 6  attach tmpfs with devices nosuid,strictatime,mode=755,size=65536k at ./dev
- 7  attach devpts nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5 at ./dev/pts
- 8  mount sysfs at ./sys nosuid,nodev,noexec,ro
- 9  mount mqueue at ./dev/mqueue nosuid,nodev,noexec
-10  attach tmpfs nosuid,noexec,nodev,mode=1777,size=67108864 at ./dev/shm
-11  enter root
-12  mask directory ./proc/asound
-13  mask directory ./proc/acpi
-14  mask file ./proc/interrupts
-15  mask file ./proc/kcore
-16  mask file ./proc/keys
-17  mask directory ./proc/latency_stats
-18  mask directory ./proc/timer_list
-19  mask directory ./proc/timer_stats
-20  mask directory ./proc/sched_debug
-21  mask directory ./proc/scsi
-22  mask directory ./sys/firmware
-23  mask directory ./sys/devices/virtual/powercap
-24  make ./proc/bus read-only
-25  make ./proc/fs read-only
-26  make ./proc/irq read-only
-27  make ./proc/sys read-only
-28  make ./proc/sysrq-trigger read-only
-29  pivot here, detach old root
-30  hostname db
-31  new session keyring
-32  umask 0022
-33  standard input, output, error
-34  bound to 14 capabilities
-35  ids 0:0
-36  keep 14 capabilities
-37  die with parent (SIGKILL)
-38  close from 3
-39  chdir /
-40  go on in sealed memory
-41  exec redis-server --save
+ 5  no devices
+ 6  mount proc at ./proc nosuid,nodev,noexec
+ 7  attach tmpfs with devices nosuid,strictatime,mode=755,size=65536k at ./dev
+ 8  but ./dev/null
+ 9  but ./dev/zero
+10  but ./dev/full
+11  but ./dev/random
+12  but ./dev/urandom
+13  but ./dev/tty
+14  no other devices in ./dev
+15  attach devpts nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5 at ./dev/pts
+16  mount sysfs at ./sys nosuid,nodev,noexec,ro
+17  mount mqueue at ./dev/mqueue nosuid,nodev,noexec
+18  attach tmpfs nosuid,noexec,nodev,mode=1777,size=67108864 at ./dev/shm
+19  enter root
+20  mask directory ./proc/asound
+21  mask directory ./proc/acpi
+22  mask file ./proc/interrupts
+23  mask file ./proc/kcore
+24  mask file ./proc/keys
+25  mask directory ./proc/latency_stats
+26  mask directory ./proc/timer_list
+27  mask directory ./proc/timer_stats
+28  mask directory ./proc/sched_debug
+29  mask directory ./proc/scsi
+30  mask directory ./sys/firmware
+31  mask directory ./sys/devices/virtual/powercap
+32  make ./proc/bus read-only
+33  make ./proc/fs read-only
+34  make ./proc/irq read-only
+35  make ./proc/sys read-only
+36  make ./proc/sysrq-trigger read-only
+37  pivot here, detach old root
+38  hostname db
+39  new session keyring
+40  umask 0022
+41  standard input, output, error
+42  bound to 14 capabilities
+43  ids 0:0
+44  keep 14 capabilities
+45  die with parent (SIGKILL)
+46  close from 3
+47  chdir /
+48  go on in sealed memory
+49  exec redis-server --save
 "
     );
 }
@@ -170,6 +178,15 @@ fn limits_scores_parameters_and_groups() {
     let at = |step: &str| words.find(step).unwrap_or_else(|| panic!("no {step}"));
     assert!(at("loopback up") < at("write 1") && at("write 64") < at("make / private"));
     assert!(at("go on in sealed") < at("limit RLIMIT_NOFILE"));
+}
+
+#[test]
+fn a_group_that_filters_devices() {
+    let before = plan(&spec());
+    let rules = serde_json::json!({ "linux": { "resources": { "devices": [{ "allow": false }] } } });
+    let (more, less) = difference(&before, &plan(&crate::check::tests::merged(rules)));
+    assert_eq!(more, ["enter the control group", "new cgroup namespace", "exec true"]);
+    assert_eq!(less.iter().filter(|line| line.contains("device") || line.starts_with("but ")).count(), 8);
 }
 
 #[test]

@@ -90,6 +90,10 @@ impl Plan {
         let Bundle { root, mounts, net, stdio, extra, go, group, stepper } = bundle;
         // What is mounted inside one that the host's mounts have events in common with would appear on the host.
         let root = root.private().doing(|| "prepare the root")?;
+        let root = match self.steps.contains(&Step::NoDevices) {
+            true => realize::without_devices(root).doing(|| "prepare the root")?,
+            false => root,
+        };
         let (parts, terminal) = realize::parts(&self.steps, Some(&root), mounts, self.terminal())?;
         let dir = realize::root_dir(&root).doing(|| "open the root")?;
         let beside = Beside::new(extra, go, None).doing(|| "prepare the launch")?;
@@ -228,7 +232,8 @@ impl Plan {
             };
             let op = match op {
                 Some(op) => op,
-                None if *step == Step::JoinNet => continue, // a new one comes with the clone
+                // A new one comes with the clone; and the mounts were made so.
+                None if matches!(step, Step::JoinNet | Step::NoDevices) => continue,
                 None => return Err(Error::invalid(format!("nothing was given for the step `{step}`"))),
             };
             if let Some(gate) = &gate {

@@ -11,7 +11,7 @@ use rustix::thread::CapabilitySet;
 use crate::command::Sets;
 use crate::error::{Error, Problem, Result};
 use crate::seccomp::{Profile, Program, Target};
-use crate::{Facts, Size, check, command, limits, mounts, sysctl};
+use crate::{Facts, Size, check, command, device, limits, mounts, sysctl};
 
 mod held;
 mod step;
@@ -39,8 +39,12 @@ impl Plan {
     pub fn container(spec: &Spec, facts: &Facts) -> Result<Plan> {
         let mut problems = check::spec(spec);
         let mut mounted = Vec::new();
+        let nodes = device::nodes(spec).unwrap_or_else(|refused| {
+            problems.extend(refused);
+            Vec::new()
+        });
         for mount in spec.mounts().iter().flatten() {
-            match mounts::step(mount) {
+            match mounts::step(mount, &nodes) {
                 Ok(step) => mounted.push(step),
                 Err(problem) => problems.push(problem),
             }
@@ -75,7 +79,12 @@ impl Plan {
         steps.extend(sysctls);
         steps.extend([Step::MakePrivate, Step::AttachRoot]);
         let walls = walls(spec, &mounted, facts);
-        steps.extend(mounted);
+        if filtered_devices(spec) {
+            steps.extend(mounted);
+        } else {
+            steps.push(Step::NoDevices);
+            steps.extend(mounted.into_iter().flat_map(guarded));
+        }
         let terminal = process.terminal() == Some(true);
         if terminal {
             steps.push(Step::Console { at: "/dev/console".into() });
@@ -268,6 +277,23 @@ fn namespaces(spec: &Spec) -> (Namespaces, bool) {
         }
     }
     (all, new_net)
+}
+
+/// Whether a control group says which devices may be opened.
+fn filtered_devices(spec: &Spec) -> bool {
+    let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+    resources.and_then(|resources| resources.devices().as_ref()).is_some_and(|rules| !rules.is_empty())
+}
+
+/// A mount; and where it is a `/dev`, that of all its nodes only those that it begins with can be opened.
+fn guarded(mounted: Step) -> Vec<Step> {
+    let mut steps = Vec::new();
+    if let Step::Attach { source: Attachment::Tmpfs { devices: Some(nodes), .. }, at } = &mounted {
+        steps.extend(nodes.iter().map(|node| Step::Device { at: at.join(&node.path) }));
+        steps.push(Step::NoOtherDevices);
+    }
+    steps.insert(0, mounted);
+    steps
 }
 
 /// Masks and read-only paths, for what this kernel has of them and the container mounts.

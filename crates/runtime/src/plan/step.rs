@@ -7,6 +7,7 @@ use rustix::mount::MountFlags;
 use rustix::thread::CapabilitySet;
 
 use crate::Size;
+use crate::device::Node;
 use crate::seccomp::Program;
 
 /// One step of a plan. `Display` says it in words.
@@ -83,6 +84,15 @@ pub enum Step {
         /// Where, in the container.
         at: PathBuf,
     },
+    /// Nothing in the root, nor in what is mounted in it, can be opened as a device.
+    NoDevices,
+    /// Except for this, a node in `/dev`.
+    Device {
+        /// Where, in the container.
+        at: PathBuf,
+    },
+    /// Nothing else in the container's `/dev` can be opened as a device.
+    NoOtherDevices,
     /// Put a mount that the bundle brings in place.
     AttachGiven {
         /// What it is, in words.
@@ -195,8 +205,8 @@ pub enum Attachment {
         options: Vec<String>,
         /// Its flags.
         flags: Vec<String>,
-        /// Whether it gets the device nodes and links that a container's `/dev` has.
-        devices: bool,
+        /// The nodes that it gets, where it is a container's `/dev`; it then has the usual links, too.
+        devices: Option<Vec<Node>>,
     },
     /// A devpts instance of its own.
     DevPts {

@@ -120,7 +120,7 @@ fn a_failing_step_is_named() {
         spec.mounts_mut().as_mut().unwrap()[0].set_options(Some(vec!["nosuid".into(), "bogus=1".into()]));
         let error = start(host.dir(), &spec).unwrap_err().to_string();
         let end = "mount proc at ./proc nosuid,bogus=1: Invalid argument (os error 22)";
-        assert!(error.starts_with("launch step 6 of ") && error.ends_with(end), "{error}");
+        assert!(error.starts_with("launch step 7 of ") && error.ends_with(end), "{error}");
         let mut spec = script("true");
         spec.mounts_mut().as_mut().unwrap()[1].set_options(Some(vec!["bogus=1".into()]));
         let error = start(host.dir(), &spec).unwrap_err().to_string();

@@ -76,8 +76,14 @@ fn its_mounts_are_its_own() {
             })
             .collect();
         let expected = [
-            ("/", "rw,relatime", "overlay"),
-            ("/dev", "rw,nosuid", "tmpfs"),
+            ("/", "rw,nodev,relatime", "overlay"),
+            ("/dev", "rw,nosuid,nodev", "tmpfs"),
+            ("/dev/null", "rw,nosuid", "tmpfs"),
+            ("/dev/zero", "rw,nosuid", "tmpfs"),
+            ("/dev/full", "rw,nosuid", "tmpfs"),
+            ("/dev/random", "rw,nosuid", "tmpfs"),
+            ("/dev/urandom", "rw,nosuid", "tmpfs"),
+            ("/dev/tty", "rw,nosuid", "tmpfs"),
             ("/dev/pts", "rw,nosuid,noexec,relatime", "devpts"),
             ("/dev/shm", "rw,nosuid,nodev,noexec,relatime", "tmpfs"),
             ("/proc", "rw,nosuid,nodev,noexec,relatime", "proc"),
@@ -175,6 +181,43 @@ fn its_devices_work() {
         let output = support::run(host.dir(), &script("script -qc 'tty; stat -c %g:%a $(tty)' /dev/null"));
         assert_eq!(output.stdout.replace('\r', ""), "/dev/pts/0\n5:620\n", "{output:?}");
         assert_eq!(sh(host.dir(), "touch /dev/mqueue/q; ls /dev/mqueue"), "q\n");
+    });
+}
+
+/// What `mknod` makes is of no use, wherever it is made; what the spec has works.
+#[test]
+fn devices_that_it_makes_itself_do_not_open() {
+    run(|host| {
+        let places = "/tmp/n /dev/n /dev/shm/n /srv/data/n /run/n";
+        let text = format!(
+            "for at in {places}; do mknod $at c 1 5 && ! head -c 1 $at 2>/dev/null && echo shut; done; \
+             mknod /tmp/b b 7 0 && ! head -c 1 /tmp/b 2>/dev/null && echo shut; head -c 1 /dev/zero | od -An -tx1; \
+             head -c 1 /dev/own | od -An -tx1; stat -c '%a %u:%g' /dev/own; echo x > /dev/tape && echo written"
+        );
+        let mut spec = script(&text);
+        let tmpfs = serde_json::json!({ "destination": "/run", "type": "tmpfs", "source": "x" });
+        spec.mounts_mut().as_mut().unwrap().push(serde_json::from_value(tmpfs).unwrap());
+        let device = |path: &str, minor: i64, mode: u32| {
+            serde_json::from_value(serde_json::json!({
+                "path": path, "type": "c", "major": 1, "minor": minor, "fileMode": mode, "uid": 5, "gid": 6,
+            }))
+            .unwrap()
+        };
+        let devices = vec![device("/dev/own", 5, 0o640), device("/dev/tape", 3, 0o666)];
+        spec.linux_mut().as_mut().unwrap().set_devices(Some(devices));
+        let mut plan = plan(&spec);
+        plan.attach("data", "/srv/data").unwrap();
+        let mounts =
+            vec![coracle_host::Mount::new("tmpfs", &[], rustix::mount::MountAttrFlags::empty()).unwrap()];
+        let output = watch(plan.start(Bundle { stdio: PIPES(), mounts, ..bundle(host.dir()) }).unwrap());
+        let expected = format!("{} 00\n 00\n640 5:6\nwritten\n", "shut\n".repeat(6));
+        assert_eq!(output.ok(), expected);
+        // A device's node that is mounted is meant to be used.
+        let mut plan = self::plan(&script("head -c 1 /dev/given | od -An -tx1"));
+        plan.attach("device", "/dev/given").unwrap();
+        let mounts = vec![coracle_host::Mount::bind_path("/dev/zero", false).unwrap()];
+        let output = watch(plan.start(Bundle { stdio: PIPES(), mounts, ..bundle(host.dir()) }).unwrap());
+        assert_eq!(output.ok(), " 00\n");
     });
 }
 
