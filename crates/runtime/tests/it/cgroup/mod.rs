@@ -16,7 +16,7 @@ use coracle_runtime::cgroup::{Cgroup, Extent, Hierarchies, Hierarchy, Place, Pla
 use oci_spec::runtime::LinuxResources;
 
 /// All of this machine. The test's own process makes room where version 2 wants it.
-fn machine() -> (Hierarchies, Room) {
+pub fn machine() -> (Hierarchies, Room) {
     let all = Hierarchies::of_this_host().unwrap();
     let room = Room::make(&unified(&all));
     (all, room)
@@ -37,7 +37,7 @@ fn kinds(test: impl Fn(&Hierarchies)) {
 }
 
 /// A leaf for the test's own process: a group of version 2 that gives controllers on holds none.
-struct Room(Option<PathBuf>);
+pub struct Room(Option<PathBuf>);
 
 impl Room {
     fn make(unified: &Hierarchies) -> Room {
