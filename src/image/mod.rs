@@ -40,7 +40,7 @@ pub struct HistoryEntry {
     pub comment: String,
     /// The diff id of the layer that it added; `None` for what only changed the configuration.
     pub layer: Option<String>,
-    /// Bytes of that layer's plain tar.
+    /// Bytes of the files in that layer.
     pub size: u64,
 }
 
@@ -133,7 +133,7 @@ impl Image {
         self.stored.manifest().to_string()
     }
 
-    /// The size of its layers in bytes, uncompressed.
+    /// Bytes of the files in its layers, which is what docker takes for an image's size.
     pub fn size(&self) -> u64 {
         self.stored.size()
     }
@@ -208,7 +208,7 @@ impl Image {
         let layer = self.engine.0.store.layer(id)?;
         let layer = layer.ok_or_else(|| Error::new(Kind::NotFound, format!("there is no layer {id}")))?;
         entry.layer = Some(layer.diff_id().to_string());
-        entry.size = layer.size();
+        entry.size = layer.content_size();
         Ok(())
     }
 

@@ -29,8 +29,8 @@ pub(crate) struct Packing<'a> {
 
 /// Writes the archive of the tree `upper`, which becomes what the archive says, unless it is to be left as it is: sockets,
 /// which no archive can hold, are removed from it.
-pub(crate) fn pack<W: Write>(upper: &Dir, how: &Packing<'_>, out: &mut Writer<W>) -> Result<()> {
-    let mut walk = Walk { how, out, links: HashMap::new() };
+pub(crate) fn pack<W: Write>(upper: &Dir, how: &Packing<'_>, out: &mut Writer<W>) -> Result<u64> {
+    let mut walk = Walk { how, out, links: HashMap::new(), content: 0 };
     let stat = rustix::fs::fstat(upper).call(|| format!("fstat({:?})", upper.path()))?;
     let (to, _) = walk.attributes(upper, b".", &stat)?;
     let same = (to.mode, to.uid, to.gid, &to.xattrs)
@@ -39,7 +39,8 @@ pub(crate) fn pack<W: Write>(upper: &Dir, how: &Packing<'_>, out: &mut Writer<W>
         walk.add(b"./".to_vec(), What::Dir, &to)?;
     }
     let level = Level::open(upper.clone(), Vec::new(), to.mtime)?;
-    walk.levels(level)
+    walk.levels(level)?;
+    Ok(walk.content)
 }
 
 /// Writes the archive of the entry `name` of `dir`, which is called `path` there, and of all below it.
@@ -50,7 +51,7 @@ pub(crate) fn pack_entry<W: Write>(
     how: &Packing<'_>,
     out: &mut Writer<W>,
 ) -> Result<()> {
-    let mut walk = Walk { how, out, links: HashMap::new() };
+    let mut walk = Walk { how, out, links: HashMap::new(), content: 0 };
     let level = Level {
         dir: dir.clone(),
         prefix: Vec::new(),
@@ -87,6 +88,8 @@ struct Walk<'a, W> {
     out: &'a mut Writer<W>,
     /// Where an inode with several names was seen first.
     links: HashMap<(u64, u64), Vec<u8>>,
+    /// Bytes of files so far.
+    content: u64,
 }
 
 impl<W: Write> Walk<'_, W> {
@@ -157,6 +160,7 @@ impl<W: Write> Walk<'_, W> {
             FileType::Symlink => {
                 let target = rustix::fs::readlinkat(dir, os(name), Vec::new())
                     .call(|| format!("readlink({:?})", dir.path_of(os(name))))?;
+                self.content += target.as_bytes().len() as u64;
                 What::Symlink(target.into_bytes())
             }
             FileType::Fifo => What::Fifo,
@@ -188,6 +192,7 @@ impl<W: Write> Walk<'_, W> {
             return Err(Error::new(Kind::InUse, format!("{}: was replaced while it was read", show(&path))));
         }
         let size = stat.st_size;
+        self.content += size as u64;
         let entry = entry(path, What::File { size: size as u64 }, to);
         self.out.add(&entry, &mut file).context(|| format!("pack {}", entry.name()))
     }

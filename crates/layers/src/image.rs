@@ -70,7 +70,7 @@ impl Image {
         self.named
     }
 
-    /// Bytes of its layers' plain tars.
+    /// Bytes of the files in its layers.
     pub fn size(&self) -> u64 {
         self.size
     }
@@ -270,7 +270,7 @@ impl Store {
         let layers = ChainId::chain(&diffs);
         let mut size = 0;
         for (id, listed) in layers.iter().zip(manifest.layers()) {
-            size += self.layer(id)?.map_or(listed.size(), |layer| layer.size());
+            size += self.layer(id)?.map_or(listed.size(), |layer| layer.content_size());
         }
         let named: Vec<&Record> = names.iter().filter(|other| other.image == record.image).collect();
         let at = named.iter().map(|record| record.updated).max();

@@ -32,6 +32,9 @@ pub struct Layer {
     blob: Digest,
     blob_size: u64,
     size: u64,
+    /// Layers of before it was counted don't have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    content_size: Option<u64>,
 }
 
 impl Layer {
@@ -53,6 +56,11 @@ impl Layer {
     /// The length of its plain tar in bytes.
     pub fn size(&self) -> u64 {
         self.size
+    }
+
+    /// Bytes of the files in it, each once however many names it has: what docker takes for a layer's size.
+    pub fn content_size(&self) -> u64 {
+        self.content_size.unwrap_or(self.size)
     }
 
     /// Its stored bytes, as a manifest lists them: plain or compressed, as they came.
@@ -243,7 +251,7 @@ impl Store {
         let root = apply::root_attributes(&below.trees)?;
         let mut out = Writer::new(self.blobs.writer()?);
         let how = Packing { root: &root, clamp: options.clamp_mtime, skip: None, plain: false };
-        diff::pack(&upper, &how, &mut out)?;
+        let content = diff::pack(&upper, &how, &mut out)?;
         let (file, blob) = out.finish()?.into_staged()?;
         let diff_id = DiffId::from(blob.digest);
         let layer = Layer {
@@ -254,6 +262,7 @@ impl Store {
             blob: blob.digest,
             blob_size: blob.size,
             size: blob.size,
+            content_size: Some(content),
         };
         if let Some(known) = self.layer(&layer.chain_id)? {
             self.staging.trash(dir, name)?;
@@ -284,7 +293,7 @@ impl Store {
         if trust == Trust::Import {
             archive = archive.whole();
         }
-        apply::unpack(&mut archive, &tree, &below.trees, trust)?;
+        let content = apply::unpack(&mut archive, &tree, &below.trees, trust)?;
         archive.drain()?;
         let Arrived { compression, blob, blob_size, tar, tar_size, kept } = archive.into_inner().finish()?;
         let diff_id = DiffId::from(tar);
@@ -302,6 +311,7 @@ impl Store {
             blob,
             blob_size,
             size: tar_size,
+            content_size: Some(content),
         };
         if let Some(known) = self.layer(&layer.chain_id)? {
             return Ok(known);

@@ -27,26 +27,29 @@ use place::{Place, Places};
 const CHUNK: usize = 128 << 10;
 
 /// Unpacks all of `archive` into the empty directory `root`, as a layer on top of `lowers` (the top one first).
-/// Whiteouts become what overlay takes for them; with nothing below they become nothing.
+/// Whiteouts become what overlay takes for them; with nothing below they become nothing. Answers with the bytes of the
+/// files in it.
 pub(crate) fn unpack(
     archive: &mut Archive<impl Read>,
     root: &Dir,
     lowers: &[Dir],
     trust: Trust,
-) -> Result<()> {
+) -> Result<u64> {
     let mut places = Places::new(root, lowers, trust);
     let like = lower::root(lowers)?;
     attributes::set(root, b".", &like, false)?;
     places.times.insert(Vec::new(), like.mtime);
     let into = Into::default();
-    let mut unpacker = Unpacker { places, trust, into, chunk: vec![0; CHUNK], root_is_opaque: false };
+    let mut unpacker =
+        Unpacker { places, trust, into, chunk: vec![0; CHUNK], root_is_opaque: false, content: 0 };
     while let Some(entry) = archive.next()? {
         unpacker.entry(&entry, archive).context(|| format!("entry {}", entry.name()))?;
     }
     if unpacker.root_is_opaque {
         unpacker.hide_all_below()?;
     }
-    unpacker.places.finish()
+    unpacker.places.finish()?;
+    Ok(unpacker.content)
 }
 
 /// Where in a tree that is there already.
@@ -66,7 +69,8 @@ pub(crate) fn unpack_into(
     trust: Trust,
 ) -> Result<()> {
     let places = Places::new(root, &[], trust);
-    let mut unpacker = Unpacker { places, trust, into, chunk: vec![0; CHUNK], root_is_opaque: false };
+    let mut unpacker =
+        Unpacker { places, trust, into, chunk: vec![0; CHUNK], root_is_opaque: false, content: 0 };
     while let Some(entry) = archive.next()? {
         unpacker.entry(&entry, archive).context(|| format!("entry {}", entry.name()))?;
     }
@@ -79,6 +83,8 @@ struct Unpacker<'a> {
     into: Into,
     chunk: Vec<u8>,
     root_is_opaque: bool,
+    /// Bytes of files so far.
+    content: u64,
 }
 
 impl Unpacker<'_> {
@@ -143,12 +149,14 @@ impl Unpacker<'_> {
                 let create = || rustix::fs::openat(dir, os(name), flags, Mode::RUSR | Mode::WUSR);
                 let file = self.instead(place, name, create, "open")?;
                 self.fill(file.as_fd(), *size, data)?;
+                self.content += size;
                 return attributes::set_open(file.as_fd(), name, &to);
             }
             What::Hardlink(target) => return self.hard_link(place, name, target),
             What::Symlink(target) => {
                 let create = || rustix::fs::symlinkat(os(target), dir, os(name));
                 self.instead(place, name, create, "symlink")?;
+                self.content += target.len() as u64;
             }
             What::Char { major: 0, minor: 0 } => {
                 return Err(Error::invalid("the character device 0:0 would hide a file of a lower layer"));

@@ -208,3 +208,52 @@ fn an_index_of_platforms_gives_this_machines_image() {
         assert_eq!(loaded[0].names, ["many:1".parse().unwrap()]);
     })
 }
+
+#[test]
+fn damaged_archives_are_whole_or_nothing() {
+    run(|host| {
+        let one = store(&host.dir().join("from"));
+        one.load(old(|_, _| {}).end().as_slice()).unwrap();
+        let whole = save(&one, &["old:1"]);
+        let config: Value = serde_json::from_slice(one.image("old:1").unwrap().unwrap().document()).unwrap();
+        let place = host.dir().join("to");
+        let to = store(&place);
+        let mut dice = 12345_u64;
+        let mut roll = |sides: usize| {
+            dice = dice.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (dice >> 33) as usize % sides
+        };
+        let headers: Vec<usize> = {
+            let mut archive = tar::Archive::new(whole.as_slice());
+            let all = archive.entries().unwrap().map(|one| one.unwrap().raw_header_position() as usize);
+            all.collect()
+        };
+        for round in 0..400 {
+            let mut bytes = whole.clone();
+            // In a header as often as anywhere, with its checksum made right again.
+            if round % 2 == 0 {
+                let at = headers[roll(headers.len())];
+                bytes[at + roll(345)] = roll(256) as u8;
+                bytes[at + 148..at + 156].fill(b' ');
+                let sum: u32 = bytes[at..at + 512].iter().map(|byte| u32::from(*byte)).sum();
+                bytes[at + 148..at + 156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+            } else {
+                let at = roll(bytes.len());
+                bytes[at] ^= 1 << roll(8);
+            }
+            if round % 7 == 0 {
+                bytes.truncate(roll(bytes.len()));
+            }
+            match to.load(bytes.as_slice()) {
+                Err(_) => assert!(to.list().unwrap().is_empty(), "round {round}"),
+                Ok(loaded) => {
+                    for one in &loaded {
+                        let own: Value = serde_json::from_slice(one.image.document()).unwrap();
+                        assert_eq!(own["rootfs"], config["rootfs"], "round {round}");
+                        to.remove(&one.image.id().to_string(), true).unwrap();
+                    }
+                }
+            }
+        }
+    })
+}

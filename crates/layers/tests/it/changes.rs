@@ -171,6 +171,20 @@ fn what_was_made_to_be_mounted_over_is_no_change() {
     })
 }
 
+/// Bytes of the files and links below a directory, each file once.
+fn walk_bytes(dir: &Path) -> u64 {
+    let (mut bytes, mut seen, mut todo) = (0, std::collections::HashSet::new(), vec![dir.to_owned()]);
+    while let Some(path) = todo.pop() {
+        let meta = fs::symlink_metadata(&path).unwrap();
+        if meta.is_dir() {
+            todo.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        } else if (meta.is_file() || meta.is_symlink()) && seen.insert(meta.ino()) {
+            bytes += meta.size();
+        }
+    }
+    bytes
+}
+
 /// A tar of nothing.
 fn empty() -> Vec<u8> {
     vec![0; 1024]
@@ -185,6 +199,7 @@ fn a_copy_is_the_layer_that_the_directory_would_become() {
         let base = store.import(empty().as_slice(), &coracle_layers::ImportOptions::new()).unwrap();
         change(&store, &dir, base.layers(), |root| {
             fill(root);
+            fs::write(root.join("bytes"), [1; 5000]).unwrap();
             drop(std::os::unix::net::UnixListener::bind(root.join("socket")).unwrap());
         });
         let upper = dir.dir("upper").unwrap();
@@ -197,6 +212,9 @@ fn a_copy_is_the_layer_that_the_directory_would_become() {
         ours.remove(Path::new(""));
         theirs.remove(Path::new(""));
         assert_eq!(ours, theirs);
+        // Packed and unpacked, the same is counted.
+        let files = walk_bytes(&host.dir().join("upper"));
+        assert_eq!(copy.content_size(), files);
         let again = store.copy_layer_from_upper(base.layers().last(), &upper, &[]).unwrap();
         assert_eq!(copy.chain_id(), again.chain_id());
         let nobody = ChainId::from(Digest::of(b"nobody"));
