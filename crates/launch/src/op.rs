@@ -59,8 +59,17 @@ pub enum Op<'a> {
     MakePrivate,
     /// Attach a detached mount over `/` and make its root the current directory (move_mount(2)).
     AttachRoot(BorrowedFd<'a>),
-    /// Attach a detached mount at the directory or file that the second fd is open at.
-    Attach(BorrowedFd<'a>, BorrowedFd<'a>),
+    /// Attach a detached mount.
+    Attach {
+        /// The mount.
+        mount: BorrowedFd<'a>,
+        /// The directory or file that it is put at, or that `path` starts at.
+        at: BorrowedFd<'a>,
+        /// The rest of the way, where that leads into what the kernel shows; else empty.
+        path: &'a CStr,
+    },
+    /// Make a mount read-only that is there already; what is mounted below it stays as it is.
+    Seal(BorrowedFd<'a>),
     /// Attach what the first fd is open at, a file on a mount of this mount namespace, at the file that the second is open
     /// at (open_tree(2), move_mount(2)).
     Bind(BorrowedFd<'a>, BorrowedFd<'a>),
@@ -71,8 +80,10 @@ pub enum Op<'a> {
     Mount {
         /// As in /proc/filesystems.
         fstype: &'a CStr,
-        /// The directory, opened `O_PATH`.
+        /// The directory, opened `O_PATH`, or the one that `path` starts at.
         at: BorrowedFd<'a>,
+        /// The rest of the way, where that leads into what the kernel shows; else `.`.
+        path: &'a CStr,
         /// `MS_NOSUID` and the like.
         flags: MountFlags,
         /// Options of the file system.

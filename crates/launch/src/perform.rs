@@ -78,10 +78,14 @@ impl<'a> Performer<'a> {
                 move_mount(root, c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
                 fchdir(root)?;
             }
-            Op::Attach(from, at) => {
-                let both = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-                move_mount(from, c"", at, c"", both)?;
+            Op::Attach { mount, at, path } => {
+                let mut flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+                if path.is_empty() {
+                    flags |= MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+                }
+                move_mount(mount, c"", at, path, flags)?;
             }
+            Op::Seal(mount) => set_attribute(mount, c"", libc::MOUNT_ATTR_RDONLY)?,
             Op::Bind(from, at) => {
                 let flags = OpenTreeFlags::OPEN_TREE_CLONE
                     | OpenTreeFlags::OPEN_TREE_CLOEXEC
@@ -91,9 +95,9 @@ impl<'a> Performer<'a> {
                 move_mount(&tree, c"", at, c"", both)?;
             }
             Op::NoDevices(mount) => set_attribute(mount, c"", libc::MOUNT_ATTR_NODEV)?,
-            Op::Mount { fstype, at, flags, data } => {
+            Op::Mount { fstype, at, path, flags, data } => {
                 fchdir(at)?;
-                mount(fstype, c".", fstype, flags, data)?;
+                mount(fstype, path, fstype, flags, data)?;
             }
             Op::Enter(dir) => fchdir(dir)?,
             Op::MaskFile(path) => mount_bind(c"/dev/null", path)?,

@@ -68,6 +68,7 @@ impl fmt::Display for Step {
                     flags.into_iter().chain((!data.is_empty()).then_some(data.as_str())).collect();
                 if words.is_empty() { Ok(()) } else { write!(f, " {}", words.join(",")) }
             }
+            Step::Seal { at } => write!(f, "seal .{}", at.display()),
             Step::EnterRoot => f.write_str("enter root"),
             Step::MaskFile(path) => write!(f, "mask file ./{path}"),
             Step::MaskDir(path) => write!(f, "mask directory ./{path}"),
@@ -106,24 +107,25 @@ impl fmt::Display for Step {
 impl fmt::Display for Attachment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Attachment::Tmpfs { options, flags, devices } => {
+            Attachment::Tmpfs { options, attributes, devices } => {
                 f.write_str(if devices.is_some() { "tmpfs with devices" } else { "tmpfs" })?;
-                listed(f, flags, options)
+                listed(f, &attributes.words(), options)
             }
-            Attachment::DevPts { options, flags } => {
+            Attachment::DevPts { options, attributes } => {
                 f.write_str("devpts")?;
-                listed(f, flags, options)
+                listed(f, &attributes.words(), options)
             }
-            Attachment::Bind { source, recursive, read_only } => {
-                let recursive = if *recursive { "rbind" } else { "bind" };
-                write!(f, "{recursive} of {}{}", source.display(), if *read_only { " (ro)" } else { "" })
+            Attachment::Bind { source, recursive, attributes, .. } => {
+                write!(f, "{} of {}", if *recursive { "rbind" } else { "bind" }, source.display())?;
+                let words = attributes.words();
+                if words.is_empty() { Ok(()) } else { write!(f, " ({})", words.join(",")) }
             }
         }
     }
 }
 
-fn listed(f: &mut fmt::Formatter<'_>, flags: &[String], options: &[String]) -> fmt::Result {
-    let words: Vec<&str> = flags.iter().chain(options).map(String::as_str).collect();
+fn listed(f: &mut fmt::Formatter<'_>, flags: &[&str], options: &[String]) -> fmt::Result {
+    let words: Vec<&str> = flags.iter().copied().chain(options.iter().map(String::as_str)).collect();
     if words.is_empty() { Ok(()) } else { write!(f, " {}", words.join(",")) }
 }
 

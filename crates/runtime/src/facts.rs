@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::cgroup::Hierarchies;
+use crate::error::Result;
 use rustix::process::Resource;
 use rustix::thread::CapabilitySet;
 
@@ -77,6 +79,11 @@ impl Facts {
             None if self.everything_is_there => Some(true),
             None => Path::new(path).metadata().ok().map(|metadata| metadata.is_dir()),
         }
+    }
+
+    /// The control groups of the host.
+    pub(crate) fn groups(&self) -> Result<Hierarchies> {
+        if self.everything_is_there { Ok(Hierarchies::default()) } else { Hierarchies::of_this_host() }
     }
 
     /// Capabilities that there are to be given.

@@ -63,6 +63,7 @@ pub use device::{Node, NodeKind};
 pub use error::{Error, Result};
 pub use facts::Facts;
 pub use log::{Log, LogEntry, LogLimits, Stream};
+pub use mounts::Attributes;
 pub use plan::{Attachment, Plan, Step};
 pub use pump::Pump;
 pub use start::{Bundle, Join, Running};

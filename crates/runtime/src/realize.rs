@@ -25,10 +25,12 @@ pub(crate) enum Part {
     Attach {
         mount: OwnedFd,
         at: OwnedFd,
+        path: CString,
     },
     Mount {
         fstype: CString,
         at: OwnedFd,
+        path: CString,
         flags: MountFlags,
         data: Option<CString>,
     },
@@ -80,8 +82,10 @@ pub(crate) fn parts(
                 if matches!(source, Attachment::DevPts { .. }) {
                     devpts = Some(copy(&mount).doing(|| step.to_string())?);
                 }
+                let shared =
+                    matches!(source, Attachment::Bind { propagation: Some((Propagation::Shared, _)), .. });
                 targets
-                    .place(root.ok_or_else(no_root)?, mount, at, false)
+                    .place(root.ok_or_else(no_root)?, mount, at, shared)
                     .map_err(|error| at_step(step, error))?
             }
             Step::AttachGiven { at, propagation, .. } => {
@@ -98,10 +102,10 @@ pub(crate) fn parts(
                 placed.map_err(|error| at_step(step, error))?
             }
             Step::Mount { fstype, at, flags, data } => {
-                let (at, _) =
+                let (at, path) =
                     targets.reserve(root.ok_or_else(no_root)?, at).map_err(|error| at_step(step, error))?;
                 let data = if data.is_empty() { None } else { Some(c(data)?) };
-                Part::Mount { fstype: c(fstype)?, at, flags: *flags, data }
+                Part::Mount { fstype: c(fstype)?, at, path, flags: *flags, data }
             }
             Step::Device { at } => {
                 let (dev, place) =
@@ -110,6 +114,11 @@ pub(crate) fn parts(
                 let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let node = rustix::fs::openat(dev, name, flags, Mode::empty());
                 Part::Fd(node.call(|| format!("open(tmpfs, {name:?})")).doing(|| step.to_string())?)
+            }
+            Step::Seal { at } => {
+                let mount =
+                    targets.mount_at(at).ok_or_else(|| Error::invalid(format!("nothing to `{step}`")))?;
+                Part::Fd(copy(mount).doing(|| step.to_string())?)
             }
             Step::NoOtherDevices => {
                 let (dev, _) =
@@ -163,10 +172,11 @@ pub(crate) fn op<'a>(step: &'a Step, part: &'a Part) -> Option<Op<'a>> {
         (Step::Device { .. }, Part::Fd(node)) => Op::Bind(node.as_fd(), node.as_fd()),
         (Step::NoOtherDevices, Part::Fd(dev)) => Op::NoDevices(dev.as_fd()),
         (Step::MakePrivate, _) => Op::MakePrivate,
-        (_, Part::Attach { mount, at }) => Op::Attach(mount.as_fd(), at.as_fd()),
+        (_, Part::Attach { mount, at, path }) => Op::Attach { mount: mount.as_fd(), at: at.as_fd(), path },
+        (Step::Seal { .. }, Part::Fd(mount)) => Op::Seal(mount.as_fd()),
         (_, Part::Console { terminal, at }) => Op::Bind(terminal.as_fd(), at.as_fd()),
-        (_, Part::Mount { fstype, at, flags, data }) => {
-            Op::Mount { fstype, at: at.as_fd(), flags: *flags, data: data.as_deref() }
+        (_, Part::Mount { fstype, at, path, flags, data }) => {
+            Op::Mount { fstype, at: at.as_fd(), path, flags: *flags, data: data.as_deref() }
         }
         (Step::MaskFile(_), Part::Text(path)) => Op::MaskFile(path),
         (Step::MaskDir(_), Part::Text(path)) => Op::MaskDir(path),
@@ -207,6 +217,9 @@ struct Targets {
     placed: Vec<Placed>,
 }
 
+/// Where control groups are mounted, from the root.
+const GROUPS: &std::ffi::CStr = c"sys/fs/cgroup";
+
 impl Targets {
     fn place(
         &mut self,
@@ -215,26 +228,47 @@ impl Targets {
         at: &Path,
         shared: bool,
     ) -> coracle_host::Result<Part> {
+        let own = copy(&mount)?;
+        if self.is_late(at) {
+            self.placed.push(Placed { path: at.to_owned(), mount: Some(own), shared });
+            return Ok(Part::Attach { mount: mount.into(), at: copy(&root)?, path: GROUPS.to_owned() });
+        }
         let is_dir = is_dir_at(&mount, &mount)?;
         let (target, path) = self.resolve(root, at, is_dir)?;
-        let own = mount.as_fd().try_clone_to_owned().call(|| "fcntl(mount, F_DUPFD_CLOEXEC)")?;
         self.placed.push(Placed { path, mount: Some(own), shared });
-        Ok(Part::Attach { mount: mount.into(), at: target })
+        Ok(Part::Attach { mount: mount.into(), at: target, path: c"".to_owned() })
+    }
+
+    /// The place for control groups in a sysfs that only the child can make: the kernel's own directory, of which it is
+    /// known that there is nothing of the image's on the way.
+    fn is_late(&self, at: &Path) -> bool {
+        let below = self.placed.iter().rfind(|placed| at.starts_with(&placed.path));
+        let sysfs = below.is_some_and(|placed| placed.mount.is_none() && placed.path == Path::new("/sys"));
+        sysfs && at == Path::new("/sys/fs/cgroup")
+    }
+
+    /// What was mounted last at this very place.
+    fn mount_at(&self, at: &Path) -> Option<&OwnedFd> {
+        self.placed.iter().rfind(|placed| placed.path == at)?.mount.as_ref()
     }
 
     fn reserve(
         &mut self,
         root: std::os::fd::BorrowedFd<'_>,
         at: &Path,
-    ) -> coracle_host::Result<(OwnedFd, PathBuf)> {
+    ) -> coracle_host::Result<(OwnedFd, CString)> {
+        if self.is_late(at) {
+            self.placed.push(Placed { path: at.to_owned(), mount: None, shared: false });
+            return Ok((copy(&root)?, GROUPS.to_owned()));
+        }
         let (target, path) = self.resolve(root, at, true)?;
         if path != at {
             // Masks and read-only paths rely on what is mounted here, by name.
             let what = format!("{} of the image is a symbolic link to {}", at.display(), path.display());
             return Err(coracle_host::Error::new(coracle_host::Kind::Invalid, what));
         }
-        self.placed.push(Placed { path: path.clone(), mount: None, shared: false });
-        Ok((target, path))
+        self.placed.push(Placed { path, mount: None, shared: false });
+        Ok((target, c".".to_owned()))
     }
 
     fn resolve(

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use coracle_host::Propagation;
 use coracle_launch::Namespaces;
-use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
+use oci_spec::runtime::{LinuxNamespaceType, Mount, Process, Spec};
 
 use rustix::thread::CapabilitySet;
 
+use crate::cgroup::Hierarchies;
 use crate::command::Sets;
 use crate::error::{Error, Problem, Result};
 use crate::seccomp::{Profile, Program, Target};
@@ -43,12 +44,21 @@ impl Plan {
             problems.extend(refused);
             Vec::new()
         });
+        let shown = |mount: &Mount| mount.typ().as_deref().is_some_and(|typ| typ.starts_with("cgroup"));
+        let groups = match spec.mounts().iter().flatten().any(shown) {
+            true => facts.groups()?,
+            false => Hierarchies::default(),
+        };
+        let group_namespace = check::has_namespace(spec, LinuxNamespaceType::Cgroup);
+        let known = mounts::Known { nodes: &nodes, groups: &groups, group_namespace };
         for mount in spec.mounts().iter().flatten() {
-            match mounts::step(mount, &nodes) {
-                Ok(step) => mounted.push(step),
+            match mounts::steps(mount, known) {
+                Ok(steps) => mounted.extend(steps),
                 Err(problem) => problems.push(problem),
             }
         }
+        // Read-only when everything in them is in place.
+        mounted.sort_by_key(|step| matches!(step, Step::Seal { .. }));
         problems.extend(check::walls(spec, &mounted));
         let sysctls = sysctl::steps(spec).unwrap_or_else(|refused| {
             problems.extend(refused);

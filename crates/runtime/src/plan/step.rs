@@ -8,6 +8,7 @@ use rustix::thread::CapabilitySet;
 
 use crate::Size;
 use crate::device::Node;
+use crate::mounts::Attributes;
 use crate::seccomp::Program;
 
 /// One step of a plan. `Display` says it in words.
@@ -113,6 +114,11 @@ pub enum Step {
         /// Its options.
         data: String,
     },
+    /// Make a mount that is there read-only; what is mounted below it stays as it is.
+    Seal {
+        /// Where, in the container.
+        at: PathBuf,
+    },
     /// Make the new root the current directory.
     EnterRoot,
     /// Hide a file of proc or sysfs.
@@ -203,8 +209,8 @@ pub enum Attachment {
     Tmpfs {
         /// Its options, as `key=value`.
         options: Vec<String>,
-        /// Its flags.
-        flags: Vec<String>,
+        /// Its attributes.
+        attributes: Attributes,
         /// The nodes that it gets, where it is a container's `/dev`; it then has the usual links, too.
         devices: Option<Vec<Node>>,
     },
@@ -212,8 +218,8 @@ pub enum Attachment {
     DevPts {
         /// Its options, as `key=value`.
         options: Vec<String>,
-        /// Its flags.
-        flags: Vec<String>,
+        /// Its attributes.
+        attributes: Attributes,
     },
     /// A directory or file of the host.
     Bind {
@@ -221,7 +227,9 @@ pub enum Attachment {
         source: PathBuf,
         /// With what is mounted below it.
         recursive: bool,
-        /// Not writable, nor anything below it.
-        read_only: bool,
+        /// Its attributes.
+        attributes: Attributes,
+        /// How mounts travel, and whether that is so below it, too; private where nothing is said.
+        propagation: Option<(Propagation, bool)>,
     },
 }

@@ -338,3 +338,109 @@ fn a_plan_is_used_again() {
         }
     });
 }
+
+fn with_mounts(text: &str, mounts: serde_json::Value) -> oci_spec::runtime::Spec {
+    let mut spec = script(text);
+    let more: Vec<oci_spec::runtime::Mount> = serde_json::from_value(mounts).unwrap();
+    spec.mounts_mut().as_mut().unwrap().extend(more);
+    spec
+}
+
+/// config.md, "Linux mount options".
+#[test]
+fn options_of_mounts() {
+    run(|host| {
+        let data = host.dir().join("data");
+        fs::create_dir_all(data.join("below")).unwrap();
+        let below = coracle_host::Mount::tmpfs(&[]).unwrap();
+        rustix::mount::move_mount(
+            &below,
+            "",
+            rustix::fs::CWD,
+            data.join("below"),
+            rustix::mount::MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
+        )
+        .unwrap();
+        drop(below);
+        let bind = |at: &str, options: &[&str]| serde_json::json!({ "destination": at, "type": "bind", "source": data, "options": options });
+        let mounts = serde_json::json!([
+            bind("/srv/a", &["rbind", "ro", "noexec", "nosymfollow", "noatime"]),
+            bind("/srv/b", &["rbind", "rro", "rnosuid"]),
+            bind("/srv/c", &["bind", "rw", "nosuid"]),
+            bind("/srv/d", &["rbind", "rslave"]),
+            { "destination": "/srv/e", "type": "tmpfs", "source": "x", "options": ["ro", "size=1m"] },
+            { "destination": "/srv/e/inner", "type": "tmpfs", "source": "x", "options": ["nosuid"] },
+        ]);
+        let text = "grep ' /srv/' /proc/self/mountinfo | cut -d' ' -f5-7";
+        let shown = support::run(host.dir(), &with_mounts(text, mounts)).ok();
+        let expected = [
+            "/srv/a ro,nodev,noexec,noatime,nosymfollow -",
+            "/srv/a/below rw,nosuid,nodev,relatime -",
+            "/srv/b ro,nosuid,nodev,relatime -",
+            "/srv/b/below ro,nosuid,nodev,relatime -",
+            "/srv/c rw,nosuid,nodev,relatime -",
+            "/srv/d rw,nodev,relatime -",
+            "/srv/d/below rw,nosuid,nodev,relatime -",
+            "/srv/e ro,nodev,relatime -",
+            "/srv/e/inner rw,nosuid,nodev,relatime -",
+        ];
+        assert_eq!(shown.lines().collect::<Vec<_>>(), expected);
+        rustix::mount::unmount(data.join("below"), rustix::mount::UnmountFlags::empty()).unwrap();
+    });
+}
+
+/// What the host mounts below a shared mount later is seen by who asked for that, and by nobody else.
+#[test]
+fn mounts_that_come_from_the_host() {
+    run(|host| {
+        use rustix::mount::{MountPropagationFlags as Flags, UnmountFlags, mount, mount_change, unmount};
+        let data = host.dir().join("shared");
+        fs::create_dir_all(data.join("below")).unwrap();
+        mount("x", &data, "tmpfs", rustix::mount::MountFlags::empty(), None).unwrap();
+        fs::create_dir(data.join("below")).unwrap();
+        mount_change(&data, Flags::SHARED).unwrap();
+        for (how, seen) in [("rslave", true), ("rprivate", false), ("rshared", true)] {
+            let bind = serde_json::json!([
+                { "destination": "/srv/d", "type": "bind", "source": data, "options": ["rbind", how] },
+            ]);
+            let spec = with_mounts(
+                "echo up; read line; grep -c ' /srv/d/below ' /proc/self/mountinfo; exit 0",
+                bind,
+            );
+            let stdio =
+                [coracle_runtime::Stdio::Pipe, coracle_runtime::Stdio::Pipe, coracle_runtime::Stdio::Null];
+            let running = plan(&spec).start(Bundle { stdio, ..bundle(host.dir()) }).unwrap();
+            assert_eq!(support::line(running.stdout.as_ref().unwrap()), "up");
+            mount("y", data.join("below"), "tmpfs", rustix::mount::MountFlags::empty(), None).unwrap();
+            let output = watch(running).ok();
+            assert_eq!(output, if seen { "1\n" } else { "0\n" }, "{how}");
+            unmount(data.join("below"), UnmountFlags::empty()).unwrap();
+        }
+        unmount(&data, UnmountFlags::empty()).unwrap();
+    });
+}
+
+/// config.md, "Mounts", type `cgroup`: the container's own groups, at the top of each hierarchy.
+#[test]
+fn control_groups_that_it_sees() {
+    run(|host| {
+        use coracle_runtime::cgroup::{self, Extent, Hierarchies, Place};
+        let hierarchies = Hierarchies::of_this_host().unwrap();
+        let resources = serde_json::from_str(r#"{"pids": {"limit": 33}}"#).unwrap();
+        let place = Place::new("seen").unwrap();
+        let group =
+            cgroup::Plan::new(&place, &resources, &hierarchies, Extent::Standard).unwrap().make().unwrap();
+        let mounts = serde_json::json!([{
+            "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
+            "options": ["nosuid", "noexec", "nodev", "relatime", "ro"],
+        }]);
+        let text = "cd /sys/fs/cgroup; cat $(find . -maxdepth 2 -name pids.max); mkdir x 2>/dev/null || echo sealed; \
+                    grep ' /sys/fs/cgroup' /proc/self/mountinfo | cut -d' ' -f4,6 | sort | uniq; [ -e /sys/fs/cgroup/pids/coracle ] || echo own";
+        let mut spec = with_mounts(text, mounts);
+        spec.linux_mut().as_mut().unwrap().set_cgroups_path(Some("/coracle/seen".into()));
+        let bundle = Bundle { stdio: PIPES(), group: Some(group.entrance().unwrap()), ..bundle(host.dir()) };
+        let output = watch(plan(&spec).start(bundle).unwrap()).ok();
+        assert_eq!(output, "33\nsealed\n/ ro,nosuid,nodev,noexec,relatime\nown\n");
+        group.remove().unwrap();
+    });
+}
