@@ -96,8 +96,16 @@ fn start(
     console: Option<&UnixStream>,
     extra: Vec<OwnedFd>,
 ) -> Result<(Running, Commands)> {
-    let plan = prepared.plan(group.is_some())?;
-    let Prepared { rootfs, net, hooks, .. } = prepared;
+    let mut plan = prepared.plan(group.is_some())?;
+    let Prepared { rootfs, net, hooks, view, .. } = prepared;
+    let mut mounts = Vec::new();
+    if let (Some((at, read_only)), Some(group)) = (view, group) {
+        for (below, mount) in group.view(read_only)? {
+            let place: std::path::PathBuf = at.join(&below).components().collect();
+            plan.attach(format!("control group {}", below.display()).trim_end(), place)?;
+            mounts.push(mount);
+        }
+    }
     let candidates = plan.steps().iter().find_map(|step| match step {
         Step::Exec { candidates, .. } => Some(candidates.clone()),
         _ => None,
@@ -111,7 +119,7 @@ fn start(
     };
     let root = Mount::bind_path(&rootfs, true)?;
     let group = group.map(Cgroup::entrance).transpose()?;
-    let mut bundle = Bundle { net, stdio, extra, group, go: Some(go), ..Bundle::new(root) };
+    let mut bundle = Bundle { mounts, net, stdio, extra, group, go: Some(go), ..Bundle::new(root) };
     let failed = Arc::new(Mutex::new(None));
     let pivot = plan.steps().iter().position(|step| *step == Step::Pivot);
     if hooks::before_pivot(&hooks) {

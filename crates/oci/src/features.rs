@@ -17,8 +17,9 @@ pub(crate) fn print() -> Result<()> {
         "ociVersionMax": SPECIFICATION,
         "hooks": ["prestart", "createRuntime", "poststart", "poststop"],
         "mountOptions": [
-            "bind", "defaults", "noatime", "nodev", "nodiratime", "noexec", "nosuid", "private", "rbind", "relatime",
-            "ro", "rprivate", "rw", "strictatime",
+            "atime", "bind", "defaults", "dev", "diratime", "exec", "noatime", "nodev", "nodiratime",
+            "noexec", "nostrictatime", "nosuid", "nosymfollow", "private", "rbind", "relatime", "ro",
+            "rprivate", "rshared", "rslave", "rw", "shared", "slave", "strictatime", "suid", "symfollow",
         ],
         "linux": {
             "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "uts"],

@@ -20,6 +20,8 @@ pub(crate) struct Prepared {
     pub(crate) net: Option<Namespace>,
     pub(crate) hooks: Hooks,
     pub(crate) terminal: bool,
+    /// Where the container sees its control group, and whether it can only look; where it has no namespace for that.
+    pub(crate) view: Option<(PathBuf, bool)>,
 }
 
 /// Reads the bundle's configuration, and plans its container.
@@ -48,8 +50,9 @@ pub(crate) fn read(bundle: &Path) -> Result<Prepared> {
         }
         ours.set_linux(Some(linux));
     }
+    let view = take_view(&mut ours);
     let terminal = ours.process().as_ref().is_some_and(|process| process.terminal() == Some(true));
-    let prepared = Prepared { spec, text, bundle, rootfs, ours, net, hooks, terminal };
+    let prepared = Prepared { spec, text, bundle, rootfs, ours, net, hooks, terminal, view };
     // What is wrong with it is said before anything is made.
     prepared.plan(false)?;
     Ok(prepared)
@@ -78,6 +81,22 @@ impl Prepared {
     pub(crate) fn resources(&self) -> Option<&LinuxResources> {
         self.spec.linux().as_ref()?.resources().as_ref()
     }
+}
+
+/// Takes out the mount of control groups where it would show those of the host: the container's own is bound there
+/// instead, as runc does.
+fn take_view(spec: &mut Spec) -> Option<(PathBuf, bool)> {
+    let namespaces = spec.linux().as_ref()?.namespaces().clone().unwrap_or_default();
+    if namespaces.iter().any(|namespace| namespace.typ() == LinuxNamespaceType::Cgroup) {
+        return None;
+    }
+    let mut mounts = spec.mounts().clone()?;
+    let is_view =
+        |mount: &oci_spec::runtime::Mount| matches!(mount.typ().as_deref(), Some("cgroup" | "cgroup2"));
+    let mount = mounts.remove(mounts.iter().position(is_view)?);
+    spec.set_mounts(Some(mounts));
+    let read_only = mount.options().iter().flatten().any(|option| option == "ro");
+    Some((mount.destination().clone(), read_only))
 }
 
 /// config.md, "Specification version": what is not of the first major version is an error.

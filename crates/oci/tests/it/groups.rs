@@ -24,6 +24,10 @@ fn limits_figures_and_pausing() {
         let mut oci = Oci::new(host, "sleep 1000 & while :; do :; done");
         oci.config["linux"]["resources"] = json!({ "pids": { "limit": 30 } });
         oci.config["linux"]["cgroupsPath"] = json!("/some/where");
+        let mounts = oci.config["mounts"].as_array_mut().unwrap();
+        mounts.retain(|mount| mount["type"] != "cgroup");
+        let options = ["nosuid", "noexec", "nodev", "ro"];
+        mounts.push(json!({ "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup", "options": options }));
         oci.write();
         if !writable() {
             oci.end();
@@ -48,6 +52,11 @@ fn limits_figures_and_pausing() {
         // What executes in the container is in its group, too.
         let line = oci.ok(&["exec", "c", "cat", "/proc/self/cgroup"]);
         assert!(!line.contains("/some/where") && line.lines().any(|line| line.ends_with(":/")), "{line}");
+        // It sees its own group there and no other, and can change nothing.
+        let cat = "cat /sys/fs/cgroup/pids/pids.max /sys/fs/cgroup/pids.max 2>/dev/null; true";
+        assert_eq!(oci.ok(&["exec", "c", "sh", "-c", cat]), "30\n");
+        let write = "for at in /sys/fs/cgroup/pids /sys/fs/cgroup; do echo 1 > $at/pids.max && echo written; done; true";
+        assert_eq!(oci.ok(&["exec", "c", "sh", "-c", write]), "");
         oci.ok(&["pause", "c"]);
         assert_eq!(oci.status(), "paused");
         assert!(oci.refused(&["pause", "c"]).ends_with("is paused, not running"));

@@ -4,4 +4,5 @@ mod exec;
 mod groups;
 mod hooks;
 mod life;
+mod podman;
 mod support;

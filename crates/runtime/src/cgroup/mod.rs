@@ -53,6 +53,7 @@ mod settings;
 mod snapshots;
 mod stats;
 mod update;
+mod view;
 
 pub use devices::{default_devices, docker_devices};
 pub use entrance::Entrance;

@@ -1,0 +1,192 @@
+//! podman with this runtime: what a caller makes of it, with everything of its own in the test's host.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use coracle_testhost::{Host, run, skip};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+
+use crate::support::reap;
+
+struct Podman {
+    dir: PathBuf,
+    hidden: Vec<&'static str>,
+}
+
+impl Podman {
+    /// `None`, and a named skip, where it isn't installed.
+    fn new(host: &Host) -> Option<Podman> {
+        let there = |program: &str| {
+            let path = std::env::var_os("PATH").unwrap_or_default();
+            std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
+        };
+        if !["podman", "conmon", "busybox", "tar"].iter().all(|program| there(program)) {
+            skip(host.test(), "needs podman, conmon, busybox and tar");
+            return None;
+        }
+        // It has places of its own besides those that it is told.
+        let hidden: Vec<&str> =
+            ["/run", "/var/lib/containers"].into_iter().filter(|path| Path::new(path).is_dir()).collect();
+        for path in &hidden {
+            mount("tmpfs", *path, "tmpfs", MountFlags::empty(), c"mode=0755").unwrap();
+        }
+        let podman = Podman { dir: host.dir().to_owned(), hidden };
+        std::fs::write(podman.dir.join("containers.conf"), "[engine]\nevents_logger=\"file\"\n").unwrap();
+        podman.image();
+        Some(podman)
+    }
+
+    /// An image `img` of busybox alone.
+    fn image(&self) {
+        let bin = self.dir.join("image/bin");
+        std::fs::create_dir_all(&bin).unwrap();
+        for dir in ["proc", "sys", "dev", "tmp", "etc"] {
+            std::fs::create_dir(self.dir.join("image").join(dir)).unwrap();
+        }
+        let busybox = Command::new("sh").args(["-c", "command -v busybox"]).output().unwrap().stdout;
+        let busybox = String::from_utf8(busybox).unwrap();
+        std::fs::copy(busybox.trim_end(), bin.join("busybox")).unwrap();
+        for name in ["sh", "sleep", "cat", "id", "ls", "grep", "tty", "ps"] {
+            std::os::unix::fs::symlink("busybox", bin.join(name)).unwrap();
+        }
+        let (tree, tar) = (self.dir.join("image"), self.dir.join("image.tar"));
+        let status = Command::new("tar").arg("-C").arg(tree).arg("-cf").arg(&tar).arg(".").status().unwrap();
+        assert!(status.success());
+        self.ok(&["import", tar.to_str().unwrap(), "img"]);
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new("podman");
+        for (option, name) in [("--root", "root"), ("--runroot", "run"), ("--tmpdir", "tmp")] {
+            command.arg(option).arg(self.dir.join(name));
+        }
+        command.args(["--storage-driver", "vfs", "--cgroup-manager", "cgroupfs"]);
+        command.args(["--runtime", env!("CARGO_BIN_EXE_coracle-oci")]).args(args);
+        command.env("CONTAINERS_CONF", self.dir.join("containers.conf")).stdin(Stdio::null());
+        command
+    }
+
+    fn call(&self, args: &[&str]) -> Output {
+        // What outlives a call (its monitor of containers) holds pipes open: files have no end to wait for.
+        let [out, err] = ["stdout", "stderr"].map(|name| self.dir.join(name));
+        let file = |path: &Path| std::fs::File::create(path).unwrap();
+        let mut command = self.command(args);
+        let status = command.stdout(file(&out)).stderr(file(&err)).status().unwrap();
+        let output =
+            Output { status, stdout: std::fs::read(out).unwrap(), stderr: std::fs::read(err).unwrap() };
+        reap();
+        output
+    }
+
+    #[track_caller]
+    fn ok(&self, args: &[&str]) -> String {
+        let output = self.call(args);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert!(output.status.success(), "podman {args:?}: {}{}", text(&output.stdout), text(&output.stderr));
+        text(&output.stdout)
+    }
+
+    fn end(self) {
+        self.call(&["rm", "--all", "--force", "--time", "0"]);
+        crate::support::soon("its monitors are gone", || {
+            reap();
+            std::fs::read_dir("/proc").unwrap().flatten().all(|entry| {
+                let name = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+                name.trim_end() != "conmon" && name.trim_end() != "podman"
+            })
+        });
+        let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let ours =
+            |line: &&str| line.split(' ').nth(4).is_some_and(|at| Path::new(at).starts_with(&self.dir));
+        let mounts = table.lines().filter(ours).filter_map(|line| line.split(' ').nth(4));
+        for at in mounts.filter(|at| Path::new(at) != self.dir).collect::<Vec<_>>().into_iter().rev() {
+            unmount(at, UnmountFlags::DETACH).unwrap();
+        }
+        for path in self.hidden {
+            unmount(path, UnmountFlags::DETACH).unwrap();
+        }
+        // podman's own groups, in each hierarchy of version 1, or that of version 2.
+        let hierarchies = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
+        for hierarchy in hierarchies.map(|entry| entry.path()).chain(["/sys/fs/cgroup".into()]) {
+            for name in ["libpod_parent/conmon", "libpod_parent"] {
+                let _ = std::fs::remove_dir(hierarchy.join(name));
+            }
+        }
+    }
+}
+
+#[test]
+fn podman_runs_containers() {
+    run(|host| {
+        let Some(podman) = Podman::new(host) else { return };
+        let net = ["--network", "none"];
+        let run = |args: &[&str]| podman.call(&[&["run", "--rm"][..], &net, args].concat());
+        let output = run(&["img", "sh", "-c", "id; grep Seccomp: /proc/self/status; exit 5"]);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(output.status.code(), Some(5), "{output:?}");
+        assert!(text.starts_with("uid=0") && text.contains("Seccomp:\t2"), "{text}");
+        assert_eq!(run(&["img", "nope"]).status.code(), Some(127));
+        let output = run(&[
+            "--user",
+            "1000:1000",
+            "--read-only",
+            "--read-only-tmpfs=false",
+            "--cap-drop",
+            "all",
+            "--security-opt",
+            "no-new-privileges",
+            "--ulimit",
+            "nproc=100",
+            "--ulimit",
+            "nofile=100",
+            "img",
+            "sh",
+            "-c",
+            "id -u; ulimit -n; grep -E 'CapEff|NoNew' /proc/self/status",
+        ]);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(text, "1000\n100\nCapEff:\t0000000000000000\nNoNewPrivs:\t1\n", "{output:?}");
+        podman.end();
+    });
+}
+
+#[test]
+fn podman_leads_a_containers_life() {
+    run(|host| {
+        let Some(podman) = Podman::new(host) else { return };
+        podman.ok(&[
+            "run",
+            "-d",
+            "--name",
+            "a",
+            "--network",
+            "none",
+            "--pids-limit",
+            "50",
+            "img",
+            "sleep",
+            "1000",
+        ]);
+        let status = || podman.ok(&["inspect", "--format", "{{.State.Status}}", "a"]);
+        assert_eq!(status(), "running\n");
+        let output = podman.call(&["exec", "a", "sh", "-c", "cat /proc/1/cmdline; exit 9"]);
+        assert_eq!(
+            (output.status.code(), &output.stdout[..]),
+            (Some(9), &b"sleep\x001000\0"[..]),
+            "{output:?}"
+        );
+        assert!(podman.ok(&["top", "a"]).contains("sleep 1000"));
+        podman.ok(&["pause", "a"]);
+        assert_eq!(status(), "paused\n");
+        podman.ok(&["unpause", "a"]);
+        podman.ok(&["kill", "--signal", "KILL", "a"]);
+        podman.ok(&["wait", "a"]);
+        assert_eq!(status(), "exited\n");
+        podman.ok(&["start", "a"]);
+        assert_eq!(status(), "running\n");
+        podman.ok(&["stop", "--time", "0", "a"]);
+        podman.ok(&["rm", "a"]);
+        assert_eq!(podman.ok(&["ps", "--all", "--quiet"]), "");
+        podman.end();
+    });
+}
