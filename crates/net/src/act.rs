@@ -5,12 +5,12 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
-use coracle_host::{Call, Namespace};
+use coracle_host::{Call, Namespace, random_hex};
 use rustix::io::Errno;
 
 use crate::error::Doing;
 use crate::netlink::link::PortFlag;
-use crate::netlink::{Request, Socket, link};
+use crate::netlink::{News, Request, Socket, link};
 use crate::nft::{Removal, Table};
 use crate::plan::{Op, Place, Plan, Sysctl, Target};
 use crate::ports::Published;
@@ -111,6 +111,10 @@ impl Actor {
                 let netns = netns.ok_or_else(no_namespace)?;
                 self.socket.one(link::new_macvlan(name, parent, *mode, *mac, *mtu, netns)).map(drop)
             }
+            Op::NoLinkLocal { link } => {
+                self.pending.push(link::no_link_local(link));
+                Ok(())
+            }
             Op::Up { link } => {
                 self.pending.push(link::up(link));
                 Ok(())
@@ -126,14 +130,17 @@ impl Actor {
                 Ok(())
             }
             Op::Await { links } => self.wait(links),
-            Op::MoveInside { link } => {
+            Op::AwaitHeard { on, addresses } => {
                 self.flush()?;
-                let netns = netns.ok_or_else(no_namespace)?;
-                tolerate(self.socket.one(link::move_to(link, netns)).map(drop), Errno::NODEV)
+                wait_until_heard(on, addresses)
             }
-            Op::DeletePorts { bridge } => match self.find(bridge)? {
-                Some(found) => self.delete_ports(found.index),
-                None => Ok(()),
+            Op::Abandon { link } => self.abandon(link),
+            Op::DeleteBridge { name, mac } => match self.find(name)? {
+                Some(found) if found.mac == Some(*mac) => {
+                    self.delete_ports(found.index)?;
+                    tolerate(self.socket.one(link::delete(name)).map(drop), Errno::NODEV)
+                }
+                _ => Ok(()),
             },
             Op::DeleteOwn { link, group } => match self.find(link)? {
                 Some(found) if found.group == *group => {
@@ -178,6 +185,19 @@ impl Actor {
         }
     }
 
+    /// The name is that of the lease, which others have next. A kernel that renames no link that is up (before 6.2) takes
+    /// the time to delete it.
+    fn abandon(&mut self, name: &str) -> Result<()> {
+        let Some(found) = self.find(name)? else { return Ok(()) };
+        let new = format!("corx{}", &random_hex(6)?[..11]);
+        match self.socket.one(link::abandon(found.index, name, &new)) {
+            Err(error) if matches!(error.errno(), Some(Errno::BUSY | Errno::EXIST)) => {
+                tolerate(self.socket.one(link::delete(name)).map(drop), Errno::NODEV)
+            }
+            done => tolerate(done.map(drop), Errno::NODEV),
+        }
+    }
+
     fn delete_ports(&mut self, bridge: u32) -> Result<()> {
         let ports = self.socket.dump(link::ports(bridge))?;
         let ports: Vec<_> =
@@ -210,15 +230,23 @@ impl Actor {
         let monitor = Socket::link_monitor()?;
         let deadline = Instant::now() + PATIENCE;
         for name in links {
-            loop {
-                let missing = || Error::os(format!("getlink({name})"), Errno::NODEV);
-                if self.find(name)?.ok_or_else(missing)?.works {
-                    break;
-                }
-                if !monitor.news(deadline.saturating_duration_since(Instant::now()))? {
-                    let text = format!("{name} does not work after {} seconds", PATIENCE.as_secs());
-                    return Err(Error::new(Kind::Timeout, text));
-                }
+            let missing = || Error::os(format!("getlink({name})"), Errno::NODEV);
+            let mut works = self.find(name)?.ok_or_else(missing)?.works;
+            while !works {
+                // Where hundreds join at once, each hears of all the others, and asks about its own only. It does ask: the
+                // news come while the kernel is still about it, the answer when that is done.
+                let ask = match monitor.news(deadline.saturating_duration_since(Instant::now()))? {
+                    Some(News::Unknown) => true,
+                    Some(News::Heard(heard)) => {
+                        let links = heard.iter().filter_map(link::read_link);
+                        links.filter(|link| link.name == *name).any(|link| link.works)
+                    }
+                    None => {
+                        let text = format!("{name} does not work after {} seconds", PATIENCE.as_secs());
+                        return Err(Error::new(Kind::Timeout, text));
+                    }
+                };
+                works = ask && self.find(name)?.ok_or_else(missing)?.works;
             }
         }
         Ok(())
@@ -250,10 +278,40 @@ impl Actor {
             return Ok(());
         }
         for answer in self.socket.each(&pending)? {
-            tolerate(answer.map(drop), Errno::EXIST)?;
+            // A kernel without IPv6 needs not be told that there is none.
+            tolerate(tolerate(answer.map(drop), Errno::EXIST), Errno::AFNOSUPPORT)?;
         }
         Ok(())
     }
+}
+
+/// Who asks for an IPv6 address sends to a group (RFC 4291, section 2.7.1), which the kernel joins on a work queue, some
+/// time after it was told of the address.
+fn wait_until_heard(on: &str, addresses: &[Ipv6Addr]) -> Result<()> {
+    let monitor = Socket::address_monitor()?;
+    let deadline = Instant::now() + PATIENCE;
+    let path = "/proc/thread-self/net/igmp6";
+    loop {
+        // News of an address come after its group was joined.
+        let table = std::fs::read_to_string(path).call(|| format!("read({path:?})"))?;
+        if addresses.iter().all(|address| is_member(&table, on, *address)) {
+            return Ok(());
+        }
+        if monitor.news(deadline.saturating_duration_since(Instant::now()))?.is_none() {
+            let text = format!("{on} hears nobody after {} seconds", PATIENCE.as_secs());
+            return Err(Error::new(Kind::Timeout, text));
+        }
+    }
+}
+
+/// Whether a link is a member of an address's solicited-node group: a line of index, name, group and counters.
+fn is_member(table: &str, on: &str, address: Ipv6Addr) -> bool {
+    let low = u128::from(address) & 0xff_ffff;
+    let group = format!("{:032x}", u128::from(Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00, 0)) | low);
+    table.lines().any(|line| {
+        let mut words = line.split_ascii_whitespace().skip(1);
+        words.next() == Some(on) && words.next() == Some(&group)
+    })
 }
 
 fn tolerate(result: Result<()>, errno: Errno) -> Result<()> {
@@ -278,8 +336,8 @@ pub(crate) fn leftovers() -> Result<Vec<String>> {
 
 /// Whether anything of a bridge is left: the link, or its place in the table. Who may not look at tables has
 /// left nothing in them.
-pub(crate) fn is_left(bridge: &str) -> Result<bool> {
-    if Actor::open()?.find(bridge)?.is_some() {
+pub(crate) fn is_left(bridge: &str, gateway: Ipv4Addr) -> Result<bool> {
+    if link(bridge)?.is_some_and(|link| link.mac == Some(Mac::of(gateway))) {
         return Ok(true);
     }
     match Table::open().and_then(|table| table.has(bridge)) {
@@ -357,5 +415,19 @@ fn set(interface: &str, key: Sysctl, value: u8) -> Result<()> {
         Err(error) if value == 0 && error.errno() == Some(Errno::NOENT) => Ok(()),
         Err(error) if key == Sysctl::DisableIpv6 && error.errno() == Some(Errno::NOENT) => Ok(()),
         result => Ok(result?),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_of_a_group() {
+        let table = "2    eth0            ff0200000000000000000001ff000003     1 00000004 0\n\
+                     3    eth1            ff0200000000000000000001ffabcdef     1 00000004 0\n";
+        assert!(is_member(table, "eth0", "fd00:1::3".parse().unwrap()));
+        assert!(is_member(table, "eth1", "fd00:1::12ab:cdef".parse().unwrap()));
+        assert!(!is_member(table, "eth1", "fd00:1::3".parse().unwrap()));
     }
 }

@@ -51,7 +51,8 @@
 //! A network has IPv6 beside IPv4 where it is asked for ([`NetworkSpec::ipv6`]) or has such a subnet. Addresses are
 //! leased like the others, names resolve to both, what leaves is translated to the host's address (NAT66) unless
 //! `gateway_mode_ipv6` is `routed`. They are usable at once: duplicate detection is off, and nobody on a network is
-//! believed to be a router. On networks without IPv6 it is off for bridge and interface.
+//! believed to be a router. On a network without IPv6 it is off for
+//! the bridge, and interfaces have no address of it and believe nobody who offers one.
 //!
 //! # Published ports
 //!

@@ -1,7 +1,7 @@
 //! Hardware addresses.
 
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -17,6 +17,13 @@ impl Mac {
     pub fn of(address: Ipv4Addr) -> Mac {
         let [a, b, c, d] = address.octets();
         Mac([0x02, 0x42, a, b, c, d])
+    }
+
+    /// The link-local address that belongs to it (RFC 4291, appendix A).
+    pub(crate) fn link_local(&self) -> Ipv6Addr {
+        let [a, b, c, d, e, g] = self.0;
+        let words = [[a ^ 2, b], [c, 0xff], [0xfe, d], [e, g]].map(u16::from_be_bytes);
+        Ipv6Addr::new(0xfe80, 0, 0, 0, words[0], words[1], words[2], words[3])
     }
 
     /// Whether one interface may have it: it is no group's (IEEE 802, the lowest bit of the first byte) and not zero.
@@ -77,6 +84,7 @@ mod tests {
     fn is_read_as_it_is_written() {
         let mac = Mac::of(Ipv4Addr::new(10, 1, 0, 2));
         assert_eq!(mac.to_string().parse(), Ok(mac));
+        assert_eq!(mac.link_local().to_string(), "fe80::42:aff:fe01:2");
         assert_eq!("92-D0-C6-0A-29-33".parse(), Ok(Mac([0x92, 0xd0, 0xc6, 0x0a, 0x29, 0x33])));
         for bad in [
             "",

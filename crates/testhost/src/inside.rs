@@ -12,7 +12,7 @@ use crate::leak::Snapshot;
 use crate::{ENDED_WELL, PLACE, cgroup};
 
 /// How long the kernel may take to finish what is torn down asynchronously (namespaces, mounts).
-const GRACE: Duration = Duration::from_secs(1);
+const GRACE: Duration = Duration::from_secs(5);
 
 /// Runs the test in this process and exits: libtest's own epilogue has nothing to add.
 pub(crate) fn run<F: FnOnce(&Host)>(name: &str, test: F) -> ! {

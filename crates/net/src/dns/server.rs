@@ -9,6 +9,7 @@ use coracle_host::{Call, Namespace, random_hex};
 use hickory_proto::op::ResponseCode;
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
+use rustix::net::sockopt;
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
 
 use super::flight::{Flight, Flights};
@@ -23,6 +24,8 @@ const TIMER: u64 = 2;
 /// Servers' sockets are numbered from here, connections from [`CONNECTIONS`].
 const SERVERS: u64 = 16;
 const CONNECTIONS: u64 = 1 << 16;
+/// In bytes, as the kernel counts them: about a thousand for a datagram.
+const BUFFER: usize = 4 << 20;
 /// Descriptors are the embedding program's, and scarce.
 const MOST_CONNECTIONS: usize = 128;
 /// After so many datagrams of one socket the others have their turn.
@@ -346,11 +349,19 @@ fn listen() -> Result<(UdpSocket, TcpListener)> {
         Ok((datagrams, listener))
     };
     let (datagrams, listener) = bind(0)?;
+    enlarge(&datagrams);
     let udp = datagrams.local_addr().call(|| "getsockname(DNS server, udp)")?.port();
     let tcp = listener.local_addr().call(|| "getsockname(DNS server, tcp)")?.port();
     match nft::lead_to_resolver(ADDRESS, udp, tcp) {
         Err(error) if error.kind() == Kind::Unsupported => bind(53),
         done => done.map(|()| (datagrams, listener)),
+    }
+}
+
+/// Room for some thousands of datagrams, where there would be one for some hundred. Best effort.
+fn enlarge(socket: &UdpSocket) {
+    if sockopt::set_socket_recv_buffer_size_force(socket, BUFFER).is_err() {
+        let _ = sockopt::set_socket_recv_buffer_size(socket, BUFFER);
     }
 }
 
@@ -364,6 +375,7 @@ fn socket_to(server: &SocketAddr) -> Result<UdpSocket> {
     // Connected, so that only the server's datagrams come in, and its absence is told. A host that has no way to it now
     // (it is offline) may have one when something is asked.
     let _ = socket.connect(server);
+    enlarge(&socket);
     socket.set_nonblocking(true).call(|| format!("fcntl({server}, O_NONBLOCK)"))?;
     Ok(socket)
 }

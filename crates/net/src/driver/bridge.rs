@@ -89,8 +89,8 @@ impl Driver for Bridge {
         act::perform(&planner::leave(network.record(), seat), None)
     }
 
-    fn leave_behind(&self, network: &Network, seat: &Seat, netns: BorrowedFd<'_>) -> Result<()> {
-        act::perform(&planner::leave_behind(network.record(), seat), Some(netns))
+    fn leave_behind(&self, network: &Network, seat: &Seat, _netns: BorrowedFd<'_>) -> Result<()> {
+        act::perform(&planner::leave_behind(network.record(), seat), None)
     }
 
     fn take_down(&self, network: &Network) -> Result<()> {
@@ -102,6 +102,6 @@ impl Driver for Bridge {
     }
 
     fn is_left(&self, network: &Network) -> Result<bool> {
-        act::is_left(&plan::bridge_name(network.record()))
+        act::is_left(&plan::bridge_name(network.record()), network.gateway())
     }
 }

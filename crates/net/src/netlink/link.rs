@@ -6,8 +6,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
 use netlink_packet_route::link::{
-    InfoBridge, InfoData, InfoKind, InfoMacVlan, InfoVeth, InfoVlan, LinkAttribute, LinkFlags, LinkInfo,
-    LinkMessage, MacVlanMode,
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridge, InfoData, InfoKind, InfoMacVlan, InfoVeth,
+    InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, MacVlanMode,
 };
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
@@ -83,6 +83,14 @@ pub(crate) fn up(name: &str) -> Request {
     Request::route(Message::SetLink(message), 0, format!("setlink({name}, up)"))
 }
 
+/// No link-local address when it comes up (`IFLA_INET6_ADDR_GEN_MODE`).
+pub(crate) fn no_link_local(name: &str) -> Request {
+    let mut message = named(name);
+    let mode = AfSpecInet6::AddrGenMode(In6AddrGenMode::None);
+    message.attributes.push(LinkAttribute::AfSpecUnspec(vec![AfSpecUnspec::Inet6(vec![mode])]));
+    Request::route(Message::SetLink(message), 0, format!("setlink({name}, no link-local address)"))
+}
+
 /// A switch of a link as the port of a bridge.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum PortFlag {
@@ -139,11 +147,12 @@ pub(crate) fn new_macvlan(
     Request::route(Message::NewLink(message), NEW, format!("newlink({name}, macvlan)"))
 }
 
-/// Into another namespace, out of any bridge that it is on.
-pub(crate) fn move_to(name: &str, netns: BorrowedFd<'_>) -> Request {
-    let mut message = named(name);
-    message.attributes.push(LinkAttribute::NetNsFd(netns.as_raw_fd()));
-    Request::route(Message::SetLink(message), 0, format!("setlink({name}, netns)"))
+/// Takes a link off its bridge and gives it another name.
+pub(crate) fn abandon(index: u32, name: &str, new: &str) -> Request {
+    let mut message = named(new);
+    message.header.index = index;
+    message.attributes.push(LinkAttribute::Controller(0));
+    Request::route(Message::SetLink(message), 0, format!("setlink({name}, nomaster, name {new})"))
 }
 
 pub(crate) fn delete(name: &str) -> Request {

@@ -6,4 +6,4 @@ mod read;
 pub(crate) mod socket;
 
 pub(crate) use attrs::{Attrs, attributes};
-pub(crate) use socket::{Reply, Request, Socket};
+pub(crate) use socket::{News, Reply, Request, Socket};

@@ -71,6 +71,14 @@ pub(crate) struct Reply {
     pub(crate) payload: Vec<u8>,
 }
 
+/// What a monitor hears.
+#[derive(Debug)]
+pub(crate) enum News {
+    Heard(Vec<Reply>),
+    /// Something, perhaps.
+    Unknown,
+}
+
 /// What the kernel answered to each request of one sending.
 pub(crate) type Answers = Vec<Result<Vec<Reply>>>;
 
@@ -97,19 +105,36 @@ impl Socket {
         Ok(monitor)
     }
 
-    /// Waits until there is something to hear, and forgets it: whoever listens asks for the state afterwards, so
-    /// that news which were lost for lack of memory do no harm. `false` when `patience` is over.
-    pub(crate) fn news(&self, patience: Duration) -> Result<bool> {
+    /// Hears of every change to an IPv6 address from now on (`RTNLGRP_IPV6_IFADDR`).
+    pub(crate) fn address_monitor() -> Result<Socket> {
+        let monitor = Socket::route()?;
+        let join = || "setsockopt(NETLINK_ADD_MEMBERSHIP, RTNLGRP_IPV6_IFADDR)";
+        monitor.inner.add_membership(9).call(join)?;
+        Ok(monitor)
+    }
+
+    /// Waits until there is something to hear, and says what; nothing at all when `patience` is over. News that were lost
+    /// for lack of memory, or a signal, are [`News::Unknown`]: whoever listens asks for the state then.
+    pub(crate) fn news(&self, patience: Duration) -> Result<Option<News>> {
         let limit = Timespec { tv_sec: patience.as_secs() as i64, tv_nsec: patience.subsec_nanos().into() };
         let mut fds = [PollFd::new(&self.inner, PollFlags::IN)];
         match poll(&mut fds, Some(&limit)) {
-            Ok(0) => Ok(false),
-            Err(Errno::INTR) => Ok(true),
-            Err(errno) => Err(Error::os("poll(netlink)", errno)),
-            Ok(_) => match self.drain() {
-                Err(error) if error.errno() == Some(Errno::NOBUFS) => Ok(true),
-                done => done.map(|()| true),
-            },
+            Ok(0) => return Ok(None),
+            Err(Errno::INTR) => return Ok(Some(News::Unknown)),
+            Err(errno) => return Err(Error::os("poll(netlink)", errno)),
+            Ok(_) => {}
+        }
+        let mut heard = Vec::new();
+        loop {
+            match self.receive(MSG_DONTWAIT) {
+                Ok(None) => return Ok(Some(News::Heard(heard))),
+                Ok(Some(datagram)) => heard.extend(messages(&datagram).map(|message| Reply {
+                    kind: message.message_type(),
+                    payload: message.payload().to_vec(),
+                })),
+                Err(error) if error.errno() == Some(Errno::NOBUFS) => return Ok(Some(News::Unknown)),
+                Err(error) => return Err(error),
+            }
         }
     }
 

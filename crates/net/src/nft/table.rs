@@ -23,8 +23,8 @@
 //!
 //! chain forward (filter, forward, 0)
 //!   ct state established,related accept         answers
-//!   iifname @bridges fib saddr . iif oif 0 drop of IPv6: no spoofed sources; IPv4 has rp_filter
 //!   iifname . oifname @icc accept               one network, where br_netfilter shows us its packets
+//!   iifname @bridges fib saddr . iif oif 0 drop of IPv6: no spoofed sources; IPv4 has rp_filter
 //!   iifname @bridges iifname != @out drop       internal networks have no way out
 //!   oifname @out ct status & dnat != 0 accept   published ports
 //!   oifname @out ip daddr . proto . port @open accept, and of IPv6
@@ -296,8 +296,8 @@ fn forward() -> Vec<Attrs> {
     let known = |rule: Rule, set: Set| rule.both_interfaces_in(set.name, set.id);
     vec![
         Rule::new().tracked(Track::State, ESTABLISHED | RELATED, true).verdict(Verdict::Accept),
-        inside(BRIDGES).ipv6().spoofed().verdict(Verdict::Drop),
         known(Rule::new(), ICC).verdict(Verdict::Accept),
+        inside(BRIDGES).ipv6().spoofed().verdict(Verdict::Drop),
         inside(BRIDGES).interface_not_in(Side::In, OUT.name, OUT.id).verdict(Verdict::Drop),
         published(onto(OUT), true).verdict(Verdict::Accept),
         onto(OUT).port_in(false, OPEN.name, OPEN.id).verdict(Verdict::Accept),

@@ -88,7 +88,10 @@ pub(crate) fn bring_up(record: &Record, host: &Host) -> Plan {
     let set = |key, on: &str, value: bool| Op::Set { key, on: on.into(), value: value.into() };
     ops.push(Op::Bridge { name: bridge.clone(), mac: Mac::of(record.gateway()), mtu: mtu(record, host) });
     // Nobody on it tells the host where its routers are (CVE-2020-13401).
-    ops.extend(no_surprises(&bridge, ipv6));
+    ops.extend(match ipv6 {
+        true => at_once(&bridge, Mac::of(record.gateway())),
+        false => vec![set(Sysctl::DisableIpv6, &bridge, true)],
+    });
     ops.extend(record.pools.iter().map(|pool| Op::Address {
         on: bridge.clone(),
         address: pool.gateway,
@@ -105,7 +108,8 @@ pub(crate) fn bring_up(record: &Record, host: &Host) -> Plan {
         ops.push(set(Sysctl::ForceForwarding, &bridge, walls.out));
         ops.extend(six.iter().flatten().map(|on| set(Sysctl::ForceForwarding, on, true)));
     }
-    ops.push(Op::Up { link: bridge });
+    ops.push(Op::Up { link: bridge.clone() });
+    ops.extend(heard(&bridge, record.pools.iter().map(|pool| pool.gateway)));
     Plan::of(Place::Host, ops)
 }
 
@@ -124,20 +128,42 @@ pub(crate) fn join(record: &Record, seat: &Seat, mtu: u32) -> Plan {
     Plan::of(Place::Host, outside).then(inside).then(Plan::of(Place::Host, [wait]))
 }
 
-/// IPv6 by our addresses alone, and at once, or not at all.
-fn no_surprises(on: &str, ipv6: bool) -> Vec<Op> {
-    let set = |key, value| Op::Set { key, on: on.into(), value };
-    match ipv6 {
-        true => vec![set(Sysctl::RouterAdvertisements, 0), set(Sysctl::DuplicateDetection, 0)],
-        false => vec![set(Sysctl::DisableIpv6, 1)],
-    }
+/// IPv6 by our addresses alone, and without waiting. The link-local one is ours, too: the kernel makes its own some time
+/// after the link comes up, and passes nothing on before.
+fn at_once(on: &str, mac: Mac) -> Vec<Op> {
+    let off = |key| Op::Set { key, on: on.into(), value: 0 };
+    let address = IpAddr::V6(mac.link_local());
+    vec![
+        off(Sysctl::RouterAdvertisements),
+        off(Sysctl::DuplicateDetection),
+        Op::NoLinkLocal { link: on.into() },
+        Op::Address { on: on.into(), address, prefix: 64 },
+    ]
+}
+
+/// Until neighbours that ask who has an address are heard.
+fn heard(on: &str, addresses: impl IntoIterator<Item = IpAddr>) -> Option<Op> {
+    let six = |address| match address {
+        IpAddr::V6(address) => Some(address),
+        IpAddr::V4(_) => None,
+    };
+    let addresses: Vec<_> = addresses.into_iter().filter_map(six).collect();
+    (!addresses.is_empty()).then(|| Op::AwaitHeard { on: on.into(), addresses })
 }
 
 /// What happens within: addresses, routes, no surprises by IPv6.
 pub(crate) fn inside(record: &Record, seat: &Seat, way_out: bool) -> Plan {
     let on = || seat.interface.clone();
     let mut ops = vec![Op::Up { link: "lo".into() }];
-    ops.extend(no_surprises(&seat.interface, seat.ipv6.is_some()));
+    match seat.ipv6 {
+        Some(_) => ops.extend(at_once(&seat.interface, seat.mac)),
+        // Not `disable_ipv6`, whose writers go round in circles until nobody else changes a link: of 200 who join at
+        // once, the last would wait for seconds.
+        None => {
+            ops.push(Op::Set { key: Sysctl::RouterAdvertisements, on: on(), value: 0 });
+            ops.push(Op::NoLinkLocal { link: on() });
+        }
+    }
     let addresses = [Some(IpAddr::V4(seat.address)), seat.ipv6.map(IpAddr::V6)];
     let pools =
         || addresses.iter().flatten().filter_map(|address| Some((*address, record.pool_of(*address)?)));
@@ -150,6 +176,7 @@ pub(crate) fn inside(record: &Record, seat: &Seat, way_out: bool) -> Plan {
     if seat.default_route && way_out {
         ops.extend(pools().map(|(_, pool)| Op::Route { via: pool.gateway, on: on() }));
     }
+    ops.extend(heard(&seat.interface, seat.ipv6.map(IpAddr::V6)));
     Plan::of(Place::Inside, ops)
 }
 
@@ -184,8 +211,7 @@ pub(crate) fn take_down(record: &Record) -> Plan {
     Plan::of(
         Place::Host,
         [
-            Op::DeletePorts { bridge: bridge.clone() },
-            Op::Delete { link: bridge.clone() },
+            Op::DeleteBridge { name: bridge.clone(), mac: Mac::of(record.gateway()) },
             Op::Expel { bridge, subnets: subnets(record) },
             Op::Dismantle,
         ],
@@ -200,5 +226,5 @@ pub(crate) fn leave(record: &Record, seat: &Seat) -> Plan {
 /// The same for a namespace that is about to end: the kernel removes the link with it, in its own time. From here on
 /// nothing passes.
 pub(crate) fn leave_behind(record: &Record, seat: &Seat) -> Plan {
-    Plan::of(Place::Host, [Op::MoveInside { link: veth_name(&record.id, seat.address) }])
+    Plan::of(Place::Host, [Op::Abandon { link: veth_name(&record.id, seat.address) }])
 }

@@ -92,6 +92,9 @@ pub(crate) enum Op {
         on: String,
         value: u8,
     },
+    NoLinkLocal {
+        link: String,
+    },
     Up {
         link: String,
     },
@@ -122,11 +125,16 @@ pub(crate) enum Op {
     Await {
         links: Vec<String>,
     },
-    MoveInside {
+    AwaitHeard {
+        on: String,
+        addresses: Vec<Ipv6Addr>,
+    },
+    Abandon {
         link: String,
     },
-    DeletePorts {
-        bridge: String,
+    DeleteBridge {
+        name: String,
+        mac: Mac,
     },
     Delete {
         link: String,

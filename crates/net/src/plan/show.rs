@@ -61,14 +61,21 @@ impl fmt::Display for Op {
                 let (family, name) = key.parts();
                 write!(f, "set net.{family}.conf.{on}.{name} = {value}")
             }
+            Op::NoLinkLocal { link } => write!(f, "give {link} no IPv6 address of its own making"),
             Op::Up { link } => write!(f, "set {link} up"),
             Op::Veth { name, bridge, peer, mac, mtu } => {
                 write!(f, "create veth {name} on {bridge}, its peer {peer} inside ({mac}, mtu {mtu})")
             }
             Op::Route { via, on } => write!(f, "add default route via {via} by {on}"),
+            Op::AwaitHeard { on, addresses } => {
+                let addresses: Vec<String> = addresses.iter().map(|address| address.to_string()).collect();
+                write!(f, "wait until {on} hears who asks for {}", addresses.join(" and "))
+            }
             Op::Await { links } => write!(f, "wait until {} pass packets", links.join(" and ")),
-            Op::MoveInside { link } => write!(f, "leave {link} to the namespace's end"),
-            Op::DeletePorts { bridge } => write!(f, "delete what is left on {bridge}"),
+            Op::Abandon { link } => {
+                write!(f, "take {link} off its bridge, for the namespace's end to remove")
+            }
+            Op::DeleteBridge { name, .. } => write!(f, "delete {name} and what is left on it"),
             Op::Vlan { name, parent, number, .. } => write!(f, "create VLAN {number} of {parent} as {name}"),
             Op::Macvlan { name, parent, mode, mac, mtu } => {
                 write!(f, "create macvlan {name} on {parent} inside ({}", mode.as_str())?;

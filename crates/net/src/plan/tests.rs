@@ -110,11 +110,12 @@ fn joining_and_leaving() {
         "
  0 create veth corvefc3f697955 on cor-1a2b3c4d5e6, its peer eth0 inside (02:42:0a:40:03:07, mtu 1400)
  1 inside: set lo up
- 2 inside: set net.ipv6.conf.eth0.disable_ipv6 = 1
- 3 inside: add 10.64.3.7/24 to eth0
- 4 inside: set eth0 up
- 5 inside: add default route via 10.64.3.1 by eth0
- 6 wait until corvefc3f697955 and cor-1a2b3c4d5e6 pass packets
+ 2 inside: set net.ipv6.conf.eth0.accept_ra = 0
+ 3 inside: give eth0 no IPv6 address of its own making
+ 4 inside: add 10.64.3.7/24 to eth0
+ 5 inside: set eth0 up
+ 6 inside: add default route via 10.64.3.1 by eth0
+ 7 wait until corvefc3f697955 and cor-1a2b3c4d5e6 pass packets
 "
     );
     for without in
@@ -124,15 +125,17 @@ fn joining_and_leaving() {
     }
     let veth = veth_name(&record(false).id, seat("eth0", true).address);
     let behind = bridge::leave_behind(&record(false), &seat("eth0", true));
-    assert_eq!(behind.to_string(), format!(" 0 leave {veth} to the namespace's end\n"));
+    assert_eq!(
+        behind.to_string(),
+        format!(" 0 take {veth} off its bridge, for the namespace's end to remove\n")
+    );
     assert_eq!(leave(&record(false), &seat("eth0", true)).to_string(), format!(" 0 delete {veth}\n"));
     assert_eq!(
         printed(&take_down(&record(false))),
         "
- 0 delete what is left on cor-1a2b3c4d5e6
- 1 delete cor-1a2b3c4d5e6
- 2 expel cor-1a2b3c4d5e6 from table inet coracle
- 3 remove table inet coracle if no bridge is left in it
+ 0 delete cor-1a2b3c4d5e6 and what is left on it
+ 1 expel cor-1a2b3c4d5e6 from table inet coracle
+ 2 remove table inet coracle if no bridge is left in it
 "
     );
 }
@@ -185,15 +188,18 @@ fn both_families() {
  1 create bridge cor-1a2b3c4d5e6 (02:42:0a:40:03:01, mtu 1280)
  2 set net.ipv6.conf.cor-1a2b3c4d5e6.accept_ra = 0
  3 set net.ipv6.conf.cor-1a2b3c4d5e6.accept_dad = 0
- 4 add 10.64.3.1/24 to cor-1a2b3c4d5e6
- 5 add fd00:3::1/64 to cor-1a2b3c4d5e6
- 6 check that only cor-1a2b3c4d5e6 has 10.64.3.0/24 and fd00:3::/64
- 7 set net.ipv4.conf.cor-1a2b3c4d5e6.rp_filter = 1
- 8 set net.ipv4.conf.cor-1a2b3c4d5e6.forwarding = 1
- 9 set net.ipv4.conf.eth0.forwarding = 1
-10 set net.ipv6.conf.cor-1a2b3c4d5e6.force_forwarding = 1
-11 set net.ipv6.conf.eth0.force_forwarding = 1
-12 set cor-1a2b3c4d5e6 up
+ 4 give cor-1a2b3c4d5e6 no IPv6 address of its own making
+ 5 add fe80::42:aff:fe40:301/64 to cor-1a2b3c4d5e6
+ 6 add 10.64.3.1/24 to cor-1a2b3c4d5e6
+ 7 add fd00:3::1/64 to cor-1a2b3c4d5e6
+ 8 check that only cor-1a2b3c4d5e6 has 10.64.3.0/24 and fd00:3::/64
+ 9 set net.ipv4.conf.cor-1a2b3c4d5e6.rp_filter = 1
+10 set net.ipv4.conf.cor-1a2b3c4d5e6.forwarding = 1
+11 set net.ipv4.conf.eth0.forwarding = 1
+12 set net.ipv6.conf.cor-1a2b3c4d5e6.force_forwarding = 1
+13 set net.ipv6.conf.eth0.force_forwarding = 1
+14 set cor-1a2b3c4d5e6 up
+15 wait until cor-1a2b3c4d5e6 hears who asks for fd00:3::1
 "
     );
     let router = Host { forwards6: true, ..host };
@@ -202,8 +208,9 @@ fn both_families() {
     let plan = join(&record6(false), &seat6(), 1400).to_string();
     for line in [
         " 2 inside: set net.ipv6.conf.eth0.accept_ra = 0\n",
-        " 5 inside: add fd00:3::7/64 to eth0\n",
-        " 8 inside: add default route via fd00:3::1 by eth0\n",
+        " 7 inside: add fd00:3::7/64 to eth0\n",
+        "10 inside: add default route via fd00:3::1 by eth0\n",
+        "11 inside: wait until eth0 hears who asks for fd00:3::7\n",
     ] {
         assert!(plan.contains(line), "{plan}");
     }
@@ -243,11 +250,12 @@ fn macvlans() {
         "
  0 create macvlan eth0 on eth0 inside (bridge, 02:42:0a:40:03:07)
  1 inside: set lo up
- 2 inside: set net.ipv6.conf.eth0.disable_ipv6 = 1
- 3 inside: add 10.64.3.7/24 to eth0
- 4 inside: set eth0 up
- 5 inside: add default route via 10.64.3.1 by eth0
- 6 inside: wait until eth0 pass packets
+ 2 inside: set net.ipv6.conf.eth0.accept_ra = 0
+ 3 inside: give eth0 no IPv6 address of its own making
+ 4 inside: add 10.64.3.7/24 to eth0
+ 5 inside: set eth0 up
+ 6 inside: add default route via 10.64.3.1 by eth0
+ 7 inside: wait until eth0 pass packets
 "
     );
     assert!(macvlan::take_down(&record).is_empty());

@@ -20,7 +20,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use crate::support::{join, netns, networks};
 
 /// Runs `body` while a thread does what a supervisor does: wait, and serve what is ready.
-fn serving<T>(mut server: Server, body: impl FnOnce() -> T) -> T {
+pub fn serving<T>(mut server: Server, body: impl FnOnce() -> T) -> T {
     let (stop, stopped) = UnixStream::pair().unwrap();
     std::thread::scope(|scope| {
         scope.spawn(move || {
@@ -40,21 +40,27 @@ fn serving<T>(mut server: Server, body: impl FnOnce() -> T) -> T {
     })
 }
 
-fn query(name: &str, kind: RecordType, id: u16) -> Vec<u8> {
+pub fn query(name: &str, kind: RecordType, id: u16) -> Vec<u8> {
     let mut query = Message::new(id, MessageType::Query, OpCode::Query);
     query.metadata.recursion_desired = true;
     query.add_query(Query::query(Name::from_ascii(name).unwrap(), kind));
     query.to_vec().unwrap()
 }
 
+/// What is lost is to be the server's fault.
+fn enlarge(socket: &UdpSocket) {
+    rustix::net::sockopt::set_socket_recv_buffer_size_force(socket, 4 << 20).unwrap();
+}
+
 /// A client inside.
-struct Client(UdpSocket);
+pub struct Client(pub UdpSocket);
 
 impl Client {
-    fn new(netns: &Namespace) -> Client {
+    pub fn new(netns: &Namespace) -> Client {
         let socket = netns.within(|| UdpSocket::bind("127.0.0.1:0")).unwrap().unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         socket.connect("127.0.0.11:53").unwrap();
+        enlarge(&socket);
         Client(socket)
     }
 
@@ -65,19 +71,19 @@ impl Client {
         reply
     }
 
-    fn receive(&self) -> Message {
+    pub fn receive(&self) -> Message {
         let mut buffer = [0; 4096];
         let length = self.0.recv(&mut buffer).unwrap();
         Message::from_vec(&buffer[..length]).unwrap()
     }
 
     /// `NoError 10.1.0.2`, `NXDomain`
-    fn line(&self, name: &str, kind: RecordType) -> String {
+    pub fn line(&self, name: &str, kind: RecordType) -> String {
         line(&self.ask(name, kind))
     }
 }
 
-fn line(reply: &Message) -> String {
+pub fn line(reply: &Message) -> String {
     let mut line = format!("{:?}", reply.metadata.response_code);
     reply.answers.iter().for_each(|record| line.push_str(&format!(" {}", record.data)));
     line
@@ -211,10 +217,10 @@ fn one_server_for_several_networks_and_new_ones() {
 
 /// A name server of the host, UDP and TCP. Answers A with 203.0.113.9, TXT with 2,000 bytes (truncated over UDP),
 /// and says that `*.nowhere.` does not exist. UDP answers come in batches, last first.
-struct Upstream(SocketAddr);
+pub struct Upstream(pub SocketAddr);
 
 impl Upstream {
-    fn start(batch: usize) -> Upstream {
+    pub fn start(batch: usize) -> Upstream {
         let (datagrams, listener) = loop {
             let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap();
             if let Ok(listener) = TcpListener::bind(datagrams.local_addr().unwrap()) {
@@ -222,6 +228,7 @@ impl Upstream {
             }
         };
         let address = datagrams.local_addr().unwrap();
+        enlarge(&datagrams);
         std::thread::spawn(move || {
             loop {
                 let mut waiting = Vec::new();
@@ -281,7 +288,7 @@ fn upstream_answer(query: &[u8], whole: bool) -> Vec<u8> {
 }
 
 /// A namespace with nothing but a resolver.
-fn resolver(upstream: Vec<SocketAddr>) -> (Namespace, Server) {
+pub fn resolver(upstream: Vec<SocketAddr>) -> (Namespace, Server) {
     let netns = netns();
     coracle_net::loopback_up(netns.as_fd()).unwrap();
     let server = Server::open(netns.as_fd(), Responder::default(), upstream).unwrap();

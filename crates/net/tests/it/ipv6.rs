@@ -209,6 +209,10 @@ fn router_advertisements_are_not_believed() {
             let deaf = |link: &str| switch(link, "accept_ra") == "0" || switch(link, "disable_ipv6") == "1";
             assert!(deaf(&network.bridge()), "the host on {name}'s bridge");
             assert!(netns.within(|| deaf("eth0")).unwrap(), "{name}");
+            let addresses =
+                netns.within(|| std::fs::read_to_string("/proc/thread-self/net/if_inet6").unwrap()).unwrap();
+            let own = addresses.lines().filter(|line| line.ends_with("eth0")).count();
+            assert_eq!(own > 0, network.has_ipv6(), "{addresses}");
             assert_eq!(switch(&network.bridge(), "disable_ipv6") == "1", !network.has_ipv6());
             drop(at);
         }

@@ -4,10 +4,12 @@ mod support;
 
 mod crash;
 mod dns;
+mod dns_load;
 mod ipv6;
 mod live;
 mod macvlan;
 mod manners;
+mod matrix;
 mod ports;
 mod reach;
 mod walls;

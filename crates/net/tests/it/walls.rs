@@ -146,7 +146,7 @@ fn rules_that_somebody_flushed_come_back_with_the_next_join() {
         assert_eq!(echo(&boat, &outsiders), HOST);
         assert_eq!(echo(&sail, &outsiders), HOST);
         // Nothing more to do for a third.
-        assert_eq!(sea.plan(&join(&netns(), "third")).unwrap().len(), 7);
+        assert_eq!(sea.plan(&join(&netns(), "third")).unwrap().len(), 8);
         drop((at_boat, at_sail));
     });
 }
