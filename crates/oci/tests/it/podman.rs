@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 use coracle_testhost::{Host, run, skip};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
-use crate::support::reap;
+use crate::support::{image, installed, reap, remove_groups, unmount_below};
 
 struct Podman {
     dir: PathBuf,
@@ -16,11 +16,7 @@ struct Podman {
 impl Podman {
     /// `None`, and a named skip, where it isn't installed.
     fn new(host: &Host) -> Option<Podman> {
-        let there = |program: &str| {
-            let path = std::env::var_os("PATH").unwrap_or_default();
-            std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
-        };
-        if !["podman", "conmon", "busybox", "tar"].iter().all(|program| there(program)) {
+        if !installed(&["podman", "conmon", "busybox", "tar"]) {
             skip(host.test(), "needs podman, conmon, busybox and tar");
             return None;
         }
@@ -32,27 +28,9 @@ impl Podman {
         }
         let podman = Podman { dir: host.dir().to_owned(), hidden };
         std::fs::write(podman.dir.join("containers.conf"), "[engine]\nevents_logger=\"file\"\n").unwrap();
-        podman.image();
+        let tar = image(&podman.dir);
+        podman.ok(&["import", tar.to_str().unwrap(), "img"]);
         Some(podman)
-    }
-
-    /// An image `img` of busybox alone.
-    fn image(&self) {
-        let bin = self.dir.join("image/bin");
-        std::fs::create_dir_all(&bin).unwrap();
-        for dir in ["proc", "sys", "dev", "tmp", "etc"] {
-            std::fs::create_dir(self.dir.join("image").join(dir)).unwrap();
-        }
-        let busybox = Command::new("sh").args(["-c", "command -v busybox"]).output().unwrap().stdout;
-        let busybox = String::from_utf8(busybox).unwrap();
-        std::fs::copy(busybox.trim_end(), bin.join("busybox")).unwrap();
-        for name in ["sh", "sleep", "cat", "id", "ls", "grep", "tty", "ps"] {
-            std::os::unix::fs::symlink("busybox", bin.join(name)).unwrap();
-        }
-        let (tree, tar) = (self.dir.join("image"), self.dir.join("image.tar"));
-        let status = Command::new("tar").arg("-C").arg(tree).arg("-cf").arg(&tar).arg(".").status().unwrap();
-        assert!(status.success());
-        self.ok(&["import", tar.to_str().unwrap(), "img"]);
     }
 
     fn command(&self, args: &[&str]) -> Command {
@@ -95,23 +73,11 @@ impl Podman {
                 name.trim_end() != "conmon" && name.trim_end() != "podman"
             })
         });
-        let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-        let ours =
-            |line: &&str| line.split(' ').nth(4).is_some_and(|at| Path::new(at).starts_with(&self.dir));
-        let mounts = table.lines().filter(ours).filter_map(|line| line.split(' ').nth(4));
-        for at in mounts.filter(|at| Path::new(at) != self.dir).collect::<Vec<_>>().into_iter().rev() {
-            unmount(at, UnmountFlags::DETACH).unwrap();
-        }
+        unmount_below(&[&self.dir, Path::new("/run"), Path::new("/var/lib/containers")]);
         for path in self.hidden {
             unmount(path, UnmountFlags::DETACH).unwrap();
         }
-        // podman's own groups, in each hierarchy of version 1, or that of version 2.
-        let hierarchies = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
-        for hierarchy in hierarchies.map(|entry| entry.path()).chain(["/sys/fs/cgroup".into()]) {
-            for name in ["libpod_parent/conmon", "libpod_parent"] {
-                let _ = std::fs::remove_dir(hierarchy.join(name));
-            }
-        }
+        remove_groups(&["libpod_parent/conmon", "libpod_parent"]);
     }
 }
 

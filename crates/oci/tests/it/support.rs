@@ -149,3 +149,51 @@ pub fn soon(what: &str, mut holds: impl FnMut() -> bool) {
 pub fn exists(pid: u64) -> bool {
     Path::new(&format!("/proc/{pid}")).exists()
 }
+
+/// Whether all of these are programs here.
+pub fn installed(programs: &[&str]) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let there = |program: &&str| std::env::split_paths(&path).any(|dir| dir.join(program).is_file());
+    programs.iter().all(there)
+}
+
+/// A tar of a root with busybox alone.
+pub fn image(dir: &Path) -> PathBuf {
+    let tree = dir.join("image");
+    std::fs::create_dir_all(tree.join("bin")).unwrap();
+    for name in ["proc", "sys", "dev", "tmp", "etc"] {
+        std::fs::create_dir(tree.join(name)).unwrap();
+    }
+    let busybox = Command::new("sh").args(["-c", "command -v busybox"]).output().unwrap().stdout;
+    let busybox = String::from_utf8(busybox).unwrap();
+    std::fs::copy(busybox.trim_end(), tree.join("bin/busybox")).unwrap();
+    for name in ["sh", "sleep", "cat", "id", "ls", "grep", "tty", "ps"] {
+        std::os::unix::fs::symlink("busybox", tree.join("bin").join(name)).unwrap();
+    }
+    let tar = dir.join("image.tar");
+    let status = Command::new("tar").arg("-C").arg(tree).arg("-cf").arg(&tar).arg(".").status().unwrap();
+    assert!(status.success());
+    tar
+}
+
+/// Removes groups that a caller left, in each hierarchy of version 1, or that of version 2.
+pub fn remove_groups(names: &[&str]) {
+    let hierarchies = std::fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
+    for hierarchy in hierarchies.map(|entry| entry.path()).chain(["/sys/fs/cgroup".into()]) {
+        for name in names {
+            let _ = std::fs::remove_dir(hierarchy.join(name));
+        }
+    }
+}
+
+/// Takes away what a caller left mounted below these directories, innermost first. The leak check sees what stays.
+pub fn unmount_below(dirs: &[&Path]) {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let mut places: Vec<&Path> =
+        table.lines().filter_map(|line| Some(Path::new(line.split(' ').nth(4)?))).collect();
+    places.retain(|at| dirs.iter().any(|dir| at.starts_with(dir) && at != dir));
+    for at in places.iter().rev() {
+        // One that went with another one is no mount any more.
+        let _ = unmount(*at, UnmountFlags::DETACH);
+    }
+}

@@ -1,0 +1,116 @@
+//! docker with this runtime, with everything of its own in the test's host.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use coracle_testhost::{Host, run, skip};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+
+use crate::support::{image, installed, reap, remove_groups, soon, unmount_below};
+
+struct Docker {
+    dir: PathBuf,
+    daemon: Child,
+}
+
+impl Docker {
+    /// `None`, and a named skip, where it isn't installed.
+    fn new(host: &Host) -> Option<Docker> {
+        if !installed(&["/usr/bin/docker", "dockerd", "containerd", "busybox", "tar"]) {
+            skip(host.test(), "needs docker, containerd, busybox and tar");
+            return None;
+        }
+        mount("tmpfs", "/run", "tmpfs", MountFlags::empty(), c"mode=0755").unwrap();
+        let dir = host.dir().to_owned();
+        let mut daemon = Command::new("dockerd");
+        for (option, name) in [("--data-root", "data"), ("--exec-root", "exec"), ("--pidfile", "pid")] {
+            daemon.arg(option).arg(dir.join(name));
+        }
+        daemon.arg("--host").arg(format!("unix://{}/docker.sock", dir.display()));
+        daemon.args(["--bridge=none", "--iptables=false", "--ip6tables=false", "--storage-driver=vfs"]);
+        daemon.args(["--exec-opt", "native.cgroupdriver=cgroupfs", "--default-runtime=coracle"]);
+        daemon.arg(concat!("--add-runtime=coracle=", env!("CARGO_BIN_EXE_coracle-oci")));
+        let log = std::fs::File::create(dir.join("log")).unwrap();
+        let daemon =
+            daemon.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        let docker = Docker { dir, daemon };
+        soon("dockerd answers", || docker.call(&["version"]).status.success());
+        let tar = image(&docker.dir);
+        docker.ok(&["import", tar.to_str().unwrap(), "img"]);
+        Some(docker)
+    }
+
+    fn call(&self, args: &[&str]) -> Output {
+        let mut command = Command::new("/usr/bin/docker");
+        command.arg("--host").arg(format!("unix://{}/docker.sock", self.dir.display())).args(args);
+        command.env("DOCKER_CONFIG", self.dir.join("config")).stdin(Stdio::null()).output().unwrap()
+    }
+
+    #[track_caller]
+    fn ok(&self, args: &[&str]) -> String {
+        let output = self.call(args);
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        assert!(
+            output.status.success(),
+            "docker {args:?}: {}{}\n{}",
+            text(&output.stdout),
+            text(&output.stderr),
+            std::fs::read_to_string(self.dir.join("log")).unwrap_or_default()
+        );
+        text(&output.stdout)
+    }
+
+    fn end(mut self) {
+        let pid = rustix::process::Pid::from_child(&self.daemon);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.daemon.wait().unwrap();
+        soon("its processes are gone", || {
+            reap();
+            std::fs::read_dir("/proc").unwrap().flatten().all(|entry| {
+                let name = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+                !name.starts_with("containerd") && !name.starts_with("dockerd")
+            })
+        });
+        unmount_below(&[&self.dir, Path::new("/run")]);
+        unmount("/run", UnmountFlags::DETACH).unwrap();
+        remove_groups(&["docker"]);
+    }
+}
+
+#[test]
+fn docker_runs_containers() {
+    run(|host| {
+        let Some(docker) = Docker::new(host) else { return };
+        let net = ["--network", "none"];
+        let output = docker.call(
+            &[
+                &["run", "--rm"][..],
+                &net,
+                &["img", "sh", "-c", "id; grep Seccomp: /proc/self/status; exit 5"],
+            ]
+            .concat(),
+        );
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let log = std::fs::read_to_string(docker.dir.join("log")).unwrap();
+        assert_eq!(output.status.code(), Some(5), "{output:?}\n{log}");
+        assert!(text.starts_with("uid=0") && text.contains("Seccomp:\t2"), "{text}");
+        let missing = docker.call(&[&["run", "--rm"][..], &net, &["img", "nope"]].concat());
+        assert_eq!(missing.status.code(), Some(127), "{missing:?}");
+        docker
+            .ok(&[&["run", "-d", "--name", "box", "-m", "64m"][..], &net, &["img", "sleep", "1000"]].concat());
+        let status = || docker.ok(&["inspect", "--format", "{{.State.Status}}", "box"]);
+        assert_eq!(status(), "running\n");
+        let exec = docker.call(&["exec", "box", "sh", "-c", "cat /proc/1/cmdline; exit 9"]);
+        assert_eq!((exec.status.code(), &exec.stdout[..]), (Some(9), &b"sleep\x001000\0"[..]), "{exec:?}");
+        assert!(docker.ok(&["top", "box"]).contains("sleep 1000"));
+        docker.ok(&["pause", "box"]);
+        assert_eq!(status(), "paused\n");
+        docker.ok(&["unpause", "box"]);
+        docker.ok(&["update", "--memory", "32m", "--memory-swap", "64m", "box"]);
+        docker.ok(&["stop", "--time", "0", "box"]);
+        assert_eq!(status(), "exited\n");
+        docker.ok(&["start", "box"]);
+        docker.ok(&["rm", "--force", "box"]);
+        docker.end();
+    });
+}
