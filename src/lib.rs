@@ -62,7 +62,7 @@ mod state;
 mod volume;
 mod worker;
 
-pub use build::Built;
+pub use build::{BuildCacheEntry, BuildCacheKind, Built};
 pub use container::supervise;
 pub use container::{
     CommitSpec, Container, ContainerSpec, CopyOptions, Exec, ExecSpec, Health, HealthCheck, HealthStatus,

@@ -13,6 +13,7 @@ mod life;
 mod manners;
 mod mounts;
 mod network;
+mod outputs;
 mod owner;
 mod ports;
 mod process;

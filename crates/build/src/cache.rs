@@ -1,6 +1,7 @@
 //! Which result a step had: one small file per key.
 
 use std::io::Write;
+use std::time::{Duration, SystemTime};
 
 use coracle_host::{Dir, Lock, Staging};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -102,7 +103,55 @@ impl Cache {
     }
 }
 
+/// A step that the cache knows the result of, see [`Cache::steps`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct CachedStep {
+    /// Its name in the cache.
+    pub key: String,
+    /// The id of the snapshot that it led to, which may be gone.
+    pub snapshot: String,
+    /// The instruction on one line.
+    pub text: String,
+    /// When it ran.
+    pub created: SystemTime,
+    /// How long it took.
+    pub cost: Duration,
+}
+
 impl Cache {
+    /// All steps that it knows, in no order.
+    ///
+    /// # Errors
+    /// The host's. What is damaged or foreign is left out.
+    pub fn steps(&self) -> Result<Vec<CachedStep>> {
+        let mut steps = Vec::new();
+        for name in self.dir.names()? {
+            let Some(key) = name.to_str().filter(|name| !name.ends_with(".lock")) else { continue };
+            let Some(record) = self.get::<StepRecord>(key) else { continue };
+            let created = record.created.parse::<jiff::Timestamp>().map(SystemTime::from);
+            steps.push(CachedStep {
+                key: key.to_owned(),
+                snapshot: record.snapshot,
+                text: record.text,
+                created: created.unwrap_or(SystemTime::UNIX_EPOCH),
+                cost: Duration::from_millis(record.milliseconds),
+            });
+        }
+        Ok(steps)
+    }
+
+    /// Forgets a step: it is built when it is next asked for. That it is unknown is fine.
+    ///
+    /// # Errors
+    /// `Invalid` for what is no key; the host's.
+    pub fn forget(&self, key: &str) -> Result<()> {
+        if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(crate::Error::invalid(format!("`{key}` is no key of the build cache")));
+        }
+        Ok(self.staging.trash(&self.dir, key)?)
+    }
+
     /// The bytes of a file with a format of its own; none where it is not there.
     pub(crate) fn get_raw(&self, key: &str) -> Vec<u8> {
         self.dir.read_if_there(key).ok().flatten().unwrap_or_default()
@@ -154,6 +203,31 @@ mod tests {
         assert_eq!(cache.get::<FilesRecord>("k"), None, "half a record");
         std::fs::write(path.join("k"), text.replace("build 1", "build 2")).unwrap();
         assert_eq!(cache.get::<FilesRecord>("k"), None, "another version's");
+    }
+
+    #[test]
+    fn steps_are_listed_and_forgotten() {
+        let place = tempfile::tempdir().unwrap();
+        let state = Dir::open(place.path()).unwrap();
+        let staging = Staging::open(&state.make("tmp", 0o700).unwrap()).unwrap();
+        let cache = Cache::new(state.make("cache", 0o700).unwrap(), staging);
+        let record = StepRecord {
+            snapshot: "s".into(),
+            created: "2020-01-01T00:00:00Z".into(),
+            milliseconds: 7,
+            bytes: 0,
+            text: "RUN x".into(),
+        };
+        cache.put("ab", record).unwrap();
+        cache.put("cd", FilesRecord { digest: "d".into(), bytes: 7 }).unwrap();
+        let steps = cache.steps().unwrap();
+        assert_eq!(steps.len(), 1);
+        assert_eq!((steps[0].key.as_str(), steps[0].cost), ("ab", Duration::from_millis(7)));
+        cache.forget("ab").unwrap();
+        cache.forget("ab").unwrap();
+        assert!(cache.steps().unwrap().is_empty());
+        assert!(cache.get::<FilesRecord>("cd").is_some());
+        assert!(cache.forget("../tmp").is_err());
     }
 
     #[test]

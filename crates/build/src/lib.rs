@@ -81,7 +81,7 @@ mod trace;
 mod worker;
 
 pub use advice::{Checked, check};
-pub use cache::Cache;
+pub use cache::{Cache, CachedStep};
 pub use cache_mounts::{CacheLoan, CacheMount, CacheMounts, CacheSpec};
 pub use cancel::Cancel;
 pub use chmod::Chmod;

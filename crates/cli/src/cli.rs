@@ -6,8 +6,8 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::fail::{Done, Fail};
 use crate::{
-    attach, build, commit, cp, dialect, diff, events, exec, export, images, inspect, kill, logs, network,
-    port, ps, refuse, rename, rm, run, start, version, volume,
+    attach, build, builder, commit, cp, dialect, diff, events, exec, export, images, inspect, kill, logs,
+    network, port, ps, refuse, rename, rm, run, start, version, volume,
 };
 
 /// A container engine without a daemon, with docker's command line.
@@ -26,6 +26,8 @@ pub(crate) enum Command {
     Port(port::Args),
     Ps(ps::Args),
     Build(Box<build::Args>),
+    Builder(BuilderArgs),
+    Buildx(BuilderArgs),
     Commit(commit::Args),
     Cp(cp::Args),
     Diff(diff::Args),
@@ -51,6 +53,14 @@ pub(crate) enum Command {
     Network(NetworkArgs),
     Volume(VolumeArgs),
     Version(version::Args),
+}
+
+/// Manage builds
+#[derive(Args)]
+#[command(arg_required_else_help = true)]
+pub(crate) struct BuilderArgs {
+    #[command(subcommand)]
+    pub(crate) command: builder::Command,
 }
 
 /// Manage images
@@ -93,6 +103,7 @@ pub(crate) fn dispatch(command: Command) -> Done {
         Command::Port(args) => port::run(&args),
         Command::Ps(args) => ps::run(&args),
         Command::Build(args) => build::run(&args),
+        Command::Builder(args) | Command::Buildx(args) => builder::run(&args.command),
         Command::Commit(args) => commit::run(&args),
         Command::Cp(args) => cp::run(&args),
         Command::Diff(args) => diff::run(&args),

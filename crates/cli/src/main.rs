@@ -12,6 +12,7 @@
 
 mod attach;
 mod build;
+mod builder;
 mod cli;
 mod commit;
 mod cp;

@@ -25,9 +25,12 @@ const FLAGS: &[(&str, &str)] = &[
     (
         "build",
         "--annotation --attest --builder --cache-from --cache-to --call --cgroup-parent -c --cpu-shares \
-         --cpu-period --cpu-quota --cpuset-cpus --cpuset-mems -m --memory --memory-swap -o --output --platform \
+         --cpu-period --cpu-quota --cpuset-cpus --cpuset-mems -m --memory --memory-swap --platform \
          --provenance --pull --push --sbom --security-opt --shm-size --squash --ulimit",
     ),
+    ("builder prune", "--keep-storage --max-used-space --min-free-space --reserved-space --verbose"),
+    ("buildx prune", "--builder --keep-storage --max-used-space --min-free-space --reserved-space --verbose"),
+    ("buildx du", "--builder --format --timeout --verbose"),
     ("images", "--tree"),
     ("logs", "--details"),
     ("start", "--checkpoint --checkpoint-dir"),
@@ -53,10 +56,11 @@ const FLAGS: &[(&str, &str)] = &[
 const VERBS: &[(&str, &str)] = &[
     (
         "",
-        "builder buildx checkpoint compose config container context create info login logout manifest node pause \
+        "checkpoint compose config container context create info login logout manifest node pause \
          plugin pull push search \
          secret service stack stats swarm system top trust unpause update",
     ),
+    ("buildx", "bake create dial-stdio history imagetools inspect install ls rm stop uninstall use version"),
     ("network", "connect disconnect prune"),
     ("volume", "update"),
     ("image", "build pull push"),

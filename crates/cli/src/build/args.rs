@@ -52,6 +52,9 @@ pub(crate) struct Args {
     /// Do not cache specified stages
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     pub(super) no_cache_filter: Vec<String>,
+    /// Output destination (format: "type=local,dest=path"): a directory, - for a tar, or local, tar, oci, docker, image
+    #[arg(short, long, value_name = "DEST")]
+    pub(super) output: Vec<String>,
     /// Set type of progress output (auto, plain, tty, quiet, json, rawjson)
     #[arg(long, default_value = "auto", value_parser = ["auto", "plain", "tty", "quiet", "json", "rawjson"])]
     pub(super) progress: String,

@@ -1,8 +1,10 @@
 //! `coracle build`.
 
 mod args;
+mod output;
 mod progress;
 mod source;
+mod view;
 
 use coracle::{BuildSpec, Built, Engine};
 
@@ -10,6 +12,7 @@ use crate::env;
 use crate::fail::{Done, Fail};
 
 pub(crate) use args::Args;
+use output::Output;
 use progress::Progress;
 use source::Source;
 
@@ -17,6 +20,12 @@ use source::Source;
 pub(crate) fn run(args: &Args) -> Done {
     // Where standard input is asked for twice is said before it is read.
     let source = Source::of(args)?;
+    let outputs: Vec<Output> =
+        args.output.iter().map(|text| Output::parse(text)).collect::<Result<_, _>>()?;
+    let to_stdout = outputs.iter().filter(|output| output.is_stdout()).count();
+    if to_stdout > 1 {
+        return Err(Fail::new(1, "build -o: standard output can take one of them only"));
+    }
     let engine = Engine::open_default()?;
     let (context, spec) = source.open(&engine)?;
     let spec = args::spec(args, spec, &env::own)?;
@@ -36,11 +45,17 @@ pub(crate) fn run(args: &Args) -> Done {
         }
     };
     let id = built.image.id();
+    for output in &outputs {
+        output.write(&engine, &built.image, &args.tag)?;
+    }
     if let Some(path) = &args.iidfile {
         write(path, id.as_bytes())?;
     }
     if let Some(path) = &args.metadata_file {
         write(path, metadata(args, &built).to_string().as_bytes())?;
+    }
+    if to_stdout > 0 {
+        return Ok(0);
     }
     if args.explain {
         crate::out::line(&built.explanation)?;

@@ -1,10 +1,12 @@
 //! What is seen of a build: plain lines, or a JSON document a line.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 use coracle::{Event, Place};
 use serde_json::{Value, json};
+
+use super::view::View;
 
 /// How it is shown.
 enum Style {
@@ -12,6 +14,7 @@ enum Style {
     /// Nothing, but kept for a failure.
     Quiet(Vec<String>),
     Json,
+    Terminal(View),
 }
 
 /// Events become lines: what commands write comes in pieces.
@@ -25,6 +28,8 @@ impl Progress {
         let style = match style {
             "quiet" => Style::Quiet(Vec::new()),
             "json" | "rawjson" => Style::Json,
+            "tty" => View::start().map_or(Style::Plain, Style::Terminal),
+            "auto" if std::io::stderr().is_terminal() => View::start().map_or(Style::Plain, Style::Terminal),
             _ => Style::Plain,
         };
         Progress { style, partial: BTreeMap::new() }
@@ -34,8 +39,9 @@ impl Progress {
         matches!(self.style, Style::Quiet(_))
     }
 
+    /// Whether the image's names and id are said at the end.
     pub(super) fn is_plain(&self) -> bool {
-        matches!(self.style, Style::Plain)
+        matches!(self.style, Style::Plain | Style::Terminal(_))
     }
 
     /// Shows what was kept back.
@@ -53,6 +59,9 @@ impl Progress {
     }
 
     pub(super) fn tell(&mut self, event: &Event) {
+        if let Style::Terminal(view) = &self.style {
+            return view.tell(event);
+        }
         if matches!(self.style, Style::Json) {
             // One write a line: nobody else's output comes between.
             let _ = std::io::stderr().lock().write_all(format!("{}\n", document(event)).as_bytes());
@@ -82,6 +91,9 @@ impl Progress {
 
     /// What did not end in a newline.
     pub(super) fn finish(&mut self) {
+        if let Style::Terminal(view) = &mut self.style {
+            return view.finish();
+        }
         for (key, partial) in std::mem::take(&mut self.partial) {
             if !partial.is_empty() {
                 let prefix = key.rsplit_once(' ').map_or("", |(prefix, _)| prefix);

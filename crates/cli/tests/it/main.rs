@@ -1,6 +1,7 @@
 //! The program itself, run in private test hosts: what it prints, what it exits with, what it leaves.
 
 mod again;
+mod build;
 mod support;
 
 mod archives;

@@ -1,5 +1,10 @@
 //! Builds of the engine.
 
+mod cache;
+mod output;
+
+pub use cache::{BuildCacheEntry, BuildCacheKind};
+
 use std::io::Read;
 
 use coracle_build::{BuildSpec, Cache, CacheMounts, Checked, Event, Explanation, StepReport, Unpacked};
@@ -29,7 +34,7 @@ impl Engine {
     /// of a RUN line did; `NotFound` for a source or an image.
     pub fn build(&self, spec: &BuildSpec, mut event: impl FnMut(&Event)) -> Result<Built> {
         let builder = Builder::new(&self.0, spec);
-        let cache = self.0.build_cache();
+        let cache = self.0.build_steps();
         let built = coracle_build::build(spec, &builder, &cache, &mut event)?;
         let image = self.image(&built.id).doing(|| "find the image just built")?;
         let image = image.ok_or_else(|| {
@@ -48,7 +53,7 @@ impl Engine {
     /// `Invalid` with everything that is wrong in the Dockerfile, which is more than advice.
     pub fn check(&self, spec: &BuildSpec) -> Result<Checked> {
         let builder = Builder::new(&self.0, spec);
-        Ok(coracle_build::check(spec, &builder, &self.0.build_cache())?)
+        Ok(coracle_build::check(spec, &builder, &self.0.build_steps())?)
     }
 
     /// Unpacks a context that comes as a tar (plain, gzip or zstd) into a directory of its own, which is there as long
@@ -63,7 +68,7 @@ impl Engine {
 
 impl Inner {
     /// The results of build steps.
-    pub(crate) fn build_cache(&self) -> Cache {
+    pub(crate) fn build_steps(&self) -> Cache {
         Cache::new(self.state.cache.clone(), self.state.staging.clone())
     }
 

@@ -1,0 +1,141 @@
+//! `coracle build` and `coracle builder`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use coracle_testhost::{Host, run};
+
+use crate::support::Cli;
+
+fn context(host: &Host, dockerfile: &str) -> PathBuf {
+    let context = host.dir().join("context");
+    fs::create_dir_all(&context).unwrap();
+    fs::write(context.join("Dockerfile"), dockerfile).unwrap();
+    fs::write(context.join("a"), "text\n").unwrap();
+    context
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn ids_and_metadata_go_to_files_and_images_to_archives() {
+    run(|host| {
+        let cli = Cli::new(host);
+        let context = context(host, "FROM base\nCOPY a /a\n");
+        let (id, metadata) = (host.dir().join("id"), host.dir().join("metadata"));
+        let (out, tar) = (host.dir().join("out"), host.dir().join("o.tar"));
+        let archive = format!("type=oci,dest={}", text(&tar));
+        let words = [
+            "build",
+            "-q",
+            "-t",
+            "app",
+            "--iidfile",
+            text(&id),
+            "--metadata-file",
+            text(&metadata),
+            "-o",
+            text(&out),
+        ];
+        let printed = cli.ok(&[&words[..], &["-o", &archive, text(&context)]].concat());
+        assert_eq!(fs::read_to_string(&id).unwrap(), printed.trim());
+        let metadata: serde_json::Value = serde_json::from_slice(&fs::read(metadata).unwrap()).unwrap();
+        assert_eq!(metadata["containerimage.config.digest"], printed.trim());
+        assert_eq!(metadata["image.name"], "app:latest");
+        assert_eq!(fs::read_to_string(out.join("a")).unwrap(), "text\n");
+        cli.ok(&["rmi", "app"]);
+        assert_eq!(cli.ok(&["load", "-i", text(&tar)]), "Loaded image: app:latest\n");
+    });
+}
+
+#[test]
+fn a_context_may_be_an_archive_on_standard_input() {
+    run(|host| {
+        let cli = Cli::new(host);
+        let context = context(host, "FROM base\nCOPY a /a\n");
+        let tar = std::process::Command::new("tar")
+            .args(["-C", text(&context), "-czf", "-", "."])
+            .output()
+            .unwrap();
+        let path = host.dir().join("c.tgz");
+        fs::write(&path, tar.stdout).unwrap();
+        let built =
+            cli.command(&["build", "-q", "-t", "app", "-"]).stdin(fs::File::open(path).unwrap()).output();
+        let built = built.unwrap();
+        assert!(built.status.success(), "{built:?}");
+        assert_eq!(cli.ok(&["run", "--rm", "--network", "none", "app", "cat", "/a"]), "text\n");
+    });
+}
+
+#[test]
+fn a_build_says_what_it_does_in_json_and_explains_itself() {
+    run(|host| {
+        let cli = Cli::new(host);
+        let context = context(host, "FROM base\nCOPY a /a\nRUN cat /a\n");
+        let ended = cli.run(&["build", "--progress=json", text(&context)]);
+        assert_eq!(ended.status, 0, "{ended:?}");
+        let events: Vec<serde_json::Value> =
+            ended.err.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let outputs: Vec<_> = events.iter().filter(|event| event["event"] == "output").collect();
+        assert_eq!(outputs[0]["text"], "text\n");
+        assert_eq!(outputs[0]["step"]["line"], 3);
+        assert_eq!(events.last().unwrap()["event"], "done");
+        fs::write(context.join("a"), "other\n").unwrap();
+        let ended = cli.run(&["build", "--explain", "--progress=quiet", text(&context)]);
+        assert!(ended.out.contains("because a changed"), "{ended:?}");
+        assert!(ended.out.contains("0 cached"), "{ended:?}");
+    });
+}
+
+#[test]
+fn a_check_builds_nothing_and_its_status_says_whether_there_is_advice() {
+    run(|host| {
+        let cli = Cli::new(host);
+        let context = context(host, "FROM base\nRUN exit 1\nCMD [\"x\"]\n");
+        assert_eq!(cli.ok(&["build", "--check", text(&context)]), "Check complete, no warnings found.\n");
+        fs::write(context.join("Dockerfile"), "FROM base\nCMD x $Y\nCOPY $Y /\n").unwrap();
+        let ended = cli.run(&["build", "--check", text(&context)]);
+        assert_eq!(ended.status, 1, "{ended:?}");
+        for words in ["WARNING: JSONArgsRecommended", "Dockerfile:2:1", "WARNING: UndefinedVar", "2 warnings"]
+        {
+            assert!(ended.out.contains(words), "{words}: {}", ended.out);
+        }
+    });
+}
+
+#[test]
+fn secrets_and_hosts_reach_the_step() {
+    run(|host| {
+        let cli = Cli::new(host);
+        let line = "FROM base\nRUN --mount=type=secret,id=tok cat /run/secrets/tok /etc/hosts\n";
+        let context = context(host, line);
+        let mut build = cli.command(&["build", "--network=none", "--secret", "id=tok,env=TOKEN"]);
+        let ended =
+            build.args(["--add-host", "db:10.9.8.7", text(&context)]).env("TOKEN", "s3\n").output().unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert!(ended.status.success() && said.contains("] s3\n") && said.contains("10.9.8.7\tdb"), "{said}");
+    });
+}
+
+#[test]
+fn the_cache_is_shown_and_pruned() {
+    run(|host| {
+        let cli = Cli::new(host);
+        let line = "FROM base\nRUN --mount=type=cache,target=/c,id=npm echo x > /c/x\n";
+        let context = context(host, line);
+        cli.ok(&["build", "-q", "-t", "app", text(&context)]);
+        let shown = cli.ok(&["buildx", "du"]);
+        assert!(shown.contains("exec.cachemount") && shown.contains("npm"), "{shown}");
+        let kept = cli.ok(&["builder", "prune", "-f", "--filter", "until=24h"]);
+        assert_eq!(kept, "Total reclaimed space: 0B\n");
+        let pruned = cli.ok(&["builder", "prune", "-f"]);
+        assert!(pruned.starts_with("Deleted build cache objects:\n"), "{pruned}");
+        assert_eq!(cli.ok(&["buildx", "du", "--filter", "type=exec.cachemount"]).lines().count(), 3);
+        assert!(cli.ok(&["buildx", "du"]).contains("regular"), "what an image is made of stays");
+        cli.ok(&["builder", "prune", "-af"]);
+        assert!(!cli.ok(&["buildx", "du"]).contains("regular"));
+        assert!(cli.fails(1, &["builder", "prune", "-f", "--filter", "x=y"]).contains("invalid filter 'x'"));
+    });
+}
