@@ -26,6 +26,6 @@ mod signals;
 mod start;
 
 pub use image::{Call, image_size, write_image};
-pub use op::{Identity, Op, Strings};
+pub use op::{Identity, Op, Scheduler, Strings};
 pub use report::Failure;
 pub use start::{Namespaces, STACK_SIZE, Started, start};

@@ -51,6 +51,21 @@ pub enum Op<'a> {
         /// The hard limit.
         hard: u64,
     },
+    /// personality(2).
+    Personality(u32),
+    /// ioprio_set(2) of this process.
+    IoPriority(u32),
+    /// sched_setattr(2) of this process.
+    Scheduler(Scheduler),
+    /// sched_setaffinity(2) of this process, to the processors whose bits are set.
+    Affinity(&'a [u64]),
+    /// set_mempolicy(2).
+    MemoryPolicy {
+        /// `MPOL_*`, with its flags.
+        mode: u32,
+        /// The nodes whose bits are set.
+        nodes: &'a [u64],
+    },
     /// Get a new session keyring instead of the parent's (keyctl(2)). A kernel without keyrings has none to hide.
     Keyring,
     /// Bring the loopback interface of the network namespace up (netdevice(7), `SIOCSIFFLAGS`).
@@ -154,6 +169,35 @@ pub enum Op<'a> {
         /// Its environment, as `NAME=value`.
         envp: Strings<'a>,
     },
+}
+
+/// The kernel's `struct sched_attr` (sched_setattr(2)), without what limits utilization.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Scheduler {
+    /// How many bytes it has; set by whoever passes it to the kernel.
+    pub(crate) size: u32,
+    /// `SCHED_*`.
+    pub policy: u32,
+    /// `SCHED_FLAG_*`.
+    pub flags: u64,
+    /// -20 to 19, for `SCHED_OTHER` and `SCHED_BATCH`.
+    pub nice: i32,
+    /// 1 to 99, for `SCHED_FIFO` and `SCHED_RR`.
+    pub priority: u32,
+    /// Nanoseconds, for `SCHED_DEADLINE`.
+    pub runtime: u64,
+    /// Nanoseconds, for `SCHED_DEADLINE`.
+    pub deadline: u64,
+    /// Nanoseconds, for `SCHED_DEADLINE`.
+    pub period: u64,
+}
+
+impl Scheduler {
+    /// Of a policy, and zero for everything else.
+    pub fn new(policy: u32) -> Scheduler {
+        Scheduler { policy, ..Scheduler::default() }
+    }
 }
 
 /// Whom to become.

@@ -19,7 +19,7 @@ use rustix::thread::{
 };
 
 use crate::report::{above_streams, pair, send_program};
-use crate::{Failure, Identity, Namespaces, Op, Strings, signals};
+use crate::{Failure, Identity, Namespaces, Op, Scheduler, Strings, signals};
 
 /// A list being performed.
 pub(crate) struct Performer<'a> {
@@ -69,6 +69,23 @@ impl<'a> Performer<'a> {
                 written(rustix::io::write(&file, text), text.len())?;
             }
             Op::Limit { resource, soft, hard } => limit(resource, soft, hard)?,
+            Op::Personality(persona) => call(libc::SYS_personality, [persona as usize, 0, 0])?,
+            Op::IoPriority(priority) => {
+                const PROCESS: usize = 1;
+                call(libc::SYS_ioprio_set, [PROCESS, 0, priority as usize])?;
+            }
+            Op::Scheduler(mut attr) => {
+                attr.size = mem::size_of::<Scheduler>() as u32;
+                call(libc::SYS_sched_setattr, [0, (&raw const attr).addr(), 0])?;
+            }
+            Op::Affinity(mask) => {
+                call(libc::SYS_sched_setaffinity, [0, mem::size_of_val(mask), mask.as_ptr().addr()])?;
+            }
+            Op::MemoryPolicy { mode, nodes } => {
+                // The kernel reads one bit less than it is told there are.
+                let bits = mem::size_of_val(nodes) * 8 + 1;
+                call(libc::SYS_set_mempolicy, [mode as usize, nodes.as_ptr().addr(), bits])?;
+            }
             Op::Keyring => keyring()?,
             Op::LoopbackUp => loopback_up()?,
             Op::MakePrivate => {
@@ -202,6 +219,16 @@ fn unshare(namespaces: Namespaces) -> Result<(), Errno> {
     // SAFETY: an integer; namespaces only, so that nothing that is shared with the parent changes for it.
     match unsafe { libc::unshare(namespaces.bits()) } {
         0 => Ok(()),
+        _ => Err(last_errno()),
+    }
+}
+
+/// A call that sets an attribute of this process.
+fn call(number: libc::c_long, [first, second, third]: [usize; 3]) -> Result<(), Errno> {
+    // SAFETY: all callers are above: what is an address is one of a live value whose size is told along with it, and
+    // which the kernel only reads.
+    match unsafe { libc::syscall(number, first, second, third) } {
+        0.. => Ok(()),
         _ => Err(last_errno()),
     }
 }

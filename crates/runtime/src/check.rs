@@ -10,7 +10,7 @@ use crate::{Step, limits, mounts};
 
 /// All problems of a spec, each by its name in the specification.
 pub(crate) fn spec(spec: &Spec) -> Vec<Problem> {
-    let mut problems = Vec::new();
+    let (mut problems, mut wrong) = (Vec::new(), Vec::new());
     let mut refuse = |there: bool, name: &str| {
         if there {
             problems.push(unsupported(name));
@@ -20,6 +20,7 @@ pub(crate) fn spec(spec: &Spec) -> Vec<Problem> {
     refuse(spec.solaris().is_some(), "solaris");
     refuse(spec.windows().is_some(), "windows");
     refuse(spec.vm().is_some(), "vm");
+    refuse(spec.zos().is_some(), "zos");
     if let Some(linux) = spec.linux() {
         refuse(filled(linux.uid_mappings().as_deref()), "linux.uidMappings");
         refuse(filled(linux.gid_mappings().as_deref()), "linux.gidMappings");
@@ -28,16 +29,27 @@ pub(crate) fn spec(spec: &Spec) -> Vec<Problem> {
         };
         let no_dev = !spec.mounts().iter().flatten().any(dev);
         refuse(filled(linux.devices().as_deref()) && no_dev, "linux.devices without a tmpfs at /dev");
-        refuse(linux.rootfs_propagation().is_some(), "linux.rootfsPropagation");
+        // The root is a mount of its own that no other one has events in common with: it has nothing to be a slave of.
+        let apart = ["", "private", "rprivate", "slave", "rslave"];
+        let others = linux.rootfs_propagation().as_deref().is_some_and(|word| !apart.contains(&word));
+        refuse(others, "linux.rootfsPropagation");
         refuse(linux.mount_label().is_some(), "linux.mountLabel");
         refuse(linux.intel_rdt().is_some(), "linux.intelRdt");
-        refuse(linux.memory_policy().is_some(), "linux.memoryPolicy");
-        refuse(linux.personality().is_some(), "linux.personality");
         refuse(linux.time_offsets().as_ref().is_some_and(|map| !map.is_empty()), "linux.timeOffsets");
         refuse(linux.net_devices().as_ref().is_some_and(|map| !map.is_empty()), "linux.netDevices");
         for namespace in linux.namespaces().iter().flatten() {
             let kind = word(namespace.typ());
-            refuse(namespace.path().is_some(), &format!("linux.namespaces[{kind}].path"));
+            use LinuxNamespaceType::{Mount, Pid};
+            let path = namespace.path().is_some() && matches!(namespace.typ(), Mount | Pid);
+            refuse(path, &format!("linux.namespaces[{kind}].path"));
+            let relative = namespace.path().as_ref().is_some_and(|path| !path.is_absolute());
+            if relative {
+                wrong.push(invalid(&format!("linux.namespaces[{kind}].path: not absolute")));
+            }
+            let all = linux.namespaces().iter().flatten();
+            if all.filter(|other| other.typ() == namespace.typ()).count() > 1 {
+                wrong.push(invalid(&format!("linux.namespaces: {kind} is there more than once")));
+            }
             let other = matches!(namespace.typ(), LinuxNamespaceType::User | LinuxNamespaceType::Time);
             refuse(other, &format!("linux.namespaces[{kind}]"));
         }
@@ -54,6 +66,7 @@ pub(crate) fn spec(spec: &Spec) -> Vec<Problem> {
     } else {
         problems.push(invalid("linux: missing"));
     }
+    problems.extend(wrong);
     for (what, name) in [("hostname", spec.hostname()), ("domainname", spec.domainname())] {
         let Some(name) = name else { continue };
         if name.is_empty() || name.len() > 64 {
@@ -98,11 +111,10 @@ pub(crate) fn process(process: &Process) -> Vec<Problem> {
             problems.push(unsupported(name));
         }
     };
+    refuse(process.command_line().is_some(), "process.commandLine");
+    refuse(process.user().username().is_some(), "process.user.username");
     refuse(process.apparmor_profile().is_some(), "process.apparmorProfile");
     refuse(process.selinux_label().is_some(), "process.selinuxLabel");
-    refuse(process.io_priority().is_some(), "process.ioPriority");
-    refuse(process.scheduler().is_some(), "process.scheduler");
-    refuse(process.exec_cpu_affinity().is_some(), "process.execCPUAffinity");
     if !process.cwd().is_absolute() {
         problems.push(invalid(&format!("process.cwd: {:?} is not an absolute path", process.cwd())));
     }
@@ -198,20 +210,16 @@ pub(crate) mod tests {
             "linux": {
                 "uidMappings": id, "gidMappings": id,
                 "rootfsPropagation": "shared", "mountLabel": "l",
-                "intelRdt": {}, "memoryPolicy": { "mode": "MPOL_DEFAULT", "nodes": "0" },
-                "personality": { "domain": "LINUX" },
+                "intelRdt": {},
                 "timeOffsets": { "monotonic": { "secs": 1, "nanosecs": 0 } },
                 "netDevices": { "eth0": {} },
                 "namespaces": [
-                    { "type": "mount" }, { "type": "pid" }, { "type": "uts", "path": "/p" }, { "type": "user" },
+                    { "type": "mount" }, { "type": "pid", "path": "/p" }, { "type": "uts" }, { "type": "user" },
                     { "type": "time" },
                 ],
             },
             "process": {
                 "apparmorProfile": "p", "selinuxLabel": "l",
-                "ioPriority": { "class": "IOPRIO_CLASS_IDLE", "priority": 1 },
-                "scheduler": { "policy": "SCHED_OTHER" },
-                "execCPUAffinity": { "initial": "0" },
             },
         }));
         let names = [
@@ -224,18 +232,13 @@ pub(crate) mod tests {
             "linux.rootfsPropagation",
             "linux.mountLabel",
             "linux.intelRdt",
-            "linux.memoryPolicy",
-            "linux.personality",
             "linux.timeOffsets",
             "linux.netDevices",
-            "linux.namespaces[uts].path",
+            "linux.namespaces[pid].path",
             "linux.namespaces[user]",
             "linux.namespaces[time]",
             "process.apparmorProfile",
             "process.selinuxLabel",
-            "process.ioPriority",
-            "process.scheduler",
-            "process.execCPUAffinity",
         ];
         let expected: Vec<String> = names.iter().map(|name| format!("{name}: not supported yet")).collect();
         assert_eq!(error.split("; ").collect::<Vec<_>>(), expected);

@@ -5,7 +5,7 @@ use std::fmt;
 use coracle_host::Propagation;
 use rustix::mount::MountFlags;
 
-use crate::{Attachment, Plan, Step, limits};
+use crate::{Attachment, Joinable, Plan, Step, limits};
 
 impl fmt::Display for Plan {
     /// One numbered line for each step.
@@ -34,6 +34,22 @@ impl fmt::Display for Step {
                 let (soft, hard) = (limits::Value(*soft), limits::Value(*hard));
                 write!(f, "limit {} to {soft}, hard {hard}", limits::name(*resource))
             }
+            Step::JoinPath { kind, path } => {
+                let kind = match kind {
+                    Joinable::Net => "network",
+                    Joinable::Ipc => "ipc",
+                    Joinable::Uts => "uts",
+                    Joinable::Cgroup => "cgroup",
+                };
+                write!(f, "join {kind} namespace {}", path.display())
+            }
+            Step::Personality(persona) => write!(f, "personality {persona:#x}"),
+            Step::IoPriority { class, level } => write!(f, "i/o priority class {class}, level {level}"),
+            Step::Scheduler(attr) => {
+                write!(f, "scheduling policy {}, nice {}, priority {}", attr.policy, attr.nice, attr.priority)
+            }
+            Step::Affinity { words, .. } => write!(f, "run on processors {words}"),
+            Step::MemoryPolicy { mode, words, .. } => write!(f, "memory policy {mode:#x} of nodes {words}"),
             Step::Keyring => f.write_str("new session keyring"),
             Step::Carry { .. } => f.write_str("keep CAP_SYS_ADMIN until the filter is installed"),
             Step::Filter(program) => write!(f, "seccomp {program}"),

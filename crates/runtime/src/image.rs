@@ -55,7 +55,7 @@ pub(crate) const FIRST: u32 = 1 << 31;
 /// # Errors
 /// For a step that has no place there.
 pub(crate) fn calls<'a>(
-    steps: &[Step],
+    steps: &'a [Step],
     parts: &'a [Part],
     detach: usize,
     numbers: Numbers,
@@ -85,6 +85,7 @@ pub(crate) fn calls<'a>(
                 inheritable: *inheritable,
                 lower: CapabilitySet::SYS_ADMIN,
             },
+            (Step::Affinity { processors, .. }, _) => Call::Affinity(processors),
             (Step::Init, _) => Call::Init,
             (_, Part::Exec { candidates, .. }) => {
                 calls.extend(candidates.iter().map(|path| (index, Call::Exec(path))));

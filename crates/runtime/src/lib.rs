@@ -40,6 +40,8 @@ mod device;
 mod display;
 mod error;
 mod facts;
+#[cfg(test)]
+mod fields;
 mod image;
 mod limits;
 mod log;
@@ -56,6 +58,7 @@ mod step;
 mod supervise;
 mod sysctl;
 mod terminal;
+mod tuning;
 pub mod user;
 
 pub use defaults::{DEFAULT_PATH, docker_spec};
@@ -64,7 +67,7 @@ pub use error::{Error, Result};
 pub use facts::Facts;
 pub use log::{Log, LogEntry, LogLimits, Stream};
 pub use mounts::Attributes;
-pub use plan::{Attachment, Plan, Step};
+pub use plan::{Attachment, Joinable, Plan, Step};
 pub use pump::Pump;
 pub use start::{Bundle, Join, Running};
 pub use stdio::Stdio;

@@ -11,11 +11,11 @@ use coracle_host::{Call, Dir, Mount, Propagation, Root};
 use coracle_launch::{Identity, Namespaces, Op};
 use rustix::fs::{FileType, Gid, Mode, OFlags, Uid};
 use rustix::mount::{MountAttrFlags, MountFlags};
-use rustix::thread::CapabilitySet;
+use rustix::thread::{CapabilitySet, LinkNameSpaceType};
 
 use crate::error::{Doing, Error, Result};
 use crate::seccomp::{Instruction, Program};
-use crate::{Attachment, Step, Terminal, attach, terminal};
+use crate::{Attachment, Joinable, Step, Terminal, attach, terminal};
 
 /// What one step needs at hand.
 pub(crate) enum Part {
@@ -136,6 +136,11 @@ pub(crate) fn parts(
                 Part::Console { terminal: pair.theirs, at }
             }
             Step::MaskFile(path) | Step::MaskDir(path) | Step::ReadOnly(path) => Part::Text(c(path)?),
+            Step::JoinPath { path, .. } => {
+                let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+                let fd = rustix::fs::openat(rustix::fs::CWD, path, flags, Mode::empty());
+                Part::Fd(fd.call(|| format!("open({path:?})")).doing(|| step.to_string())?)
+            }
             Step::OomScore(score) => Part::Write(c("/proc/self/oom_score_adj")?, score.to_string()),
             Step::Sysctl { path, value } => Part::Write(c(path)?, value.clone()),
             Step::Filter(program) => Part::Filter(bytes(program)),
@@ -161,6 +166,20 @@ pub(crate) fn op<'a>(step: &'a Step, part: &'a Part) -> Option<Op<'a>> {
         (Step::Raise { resource, soft, hard }, _) => {
             Op::Limit { resource: *resource, soft: *soft, hard: *hard }
         }
+        (Step::JoinPath { kind, .. }, Part::Fd(namespace)) => Op::Join(
+            namespace.as_fd(),
+            match kind {
+                Joinable::Net => LinkNameSpaceType::Network,
+                Joinable::Ipc => LinkNameSpaceType::InterProcessCommunication,
+                Joinable::Uts => LinkNameSpaceType::HostNameAndNISDomainName,
+                Joinable::Cgroup => LinkNameSpaceType::ControlGroup,
+            },
+        ),
+        (Step::Personality(persona), _) => Op::Personality(*persona),
+        (Step::IoPriority { class, level }, _) => Op::IoPriority(class << 13 | level),
+        (Step::Scheduler(attr), _) => Op::Scheduler(*attr),
+        (Step::Affinity { processors, .. }, _) => Op::Affinity(processors),
+        (Step::MemoryPolicy { mode, nodes, .. }, _) => Op::MemoryPolicy { mode: *mode, nodes },
         (Step::Keyring, _) => Op::Keyring,
         (Step::Carry { held }, _) => Op::Capabilities {
             effective: *held,

@@ -80,6 +80,8 @@ pub enum Call<'a> {
         /// The hard limit.
         hard: u64,
     },
+    /// sched_setaffinity(2) of this process, to the processors whose bits are set, lowest first.
+    Affinity(&'a [u64]),
     /// Let go of what was kept for [`Call::Filter`] only: capset(2), and an ambient set without it.
     Capabilities {
         /// What may be used at once.
@@ -128,6 +130,7 @@ pub fn image_size(calls: &[(u32, Call<'_>)]) -> usize {
     let data = |call: &Call<'_>| match call {
         Call::Filter { program, .. } => program.len() + 32,
         Call::Exec(path) => path.count_bytes() + 16,
+        Call::Affinity(mask) => size_of_val(*mask) + 16,
         _ => 64,
     };
     let data: usize = calls.iter().map(|(_, call)| data(call)).sum();
@@ -252,6 +255,14 @@ impl Writer<'_> {
                 self.tail(&half(true))?;
                 self.entry(Kind::Call, libc::SYS_capset, [header, sets, 0, 0, 0, 0], step)
             }
+            Call::Affinity(mask) => {
+                let at = self.data(&[])?;
+                for word in mask {
+                    self.data(&word.to_ne_bytes())?;
+                }
+                let size = size_of_val(mask) as u64;
+                self.entry(Kind::Call, libc::SYS_sched_setaffinity, [0, size, at, 0, 0, 0], step)
+            }
             Call::Init => self.entry(Kind::Init, 0, [0; 6], step),
             Call::Exec(path) => {
                 let path = self.data(path.to_bytes_with_nul())?;
@@ -357,6 +368,7 @@ mod tests {
             (2, Call::Filter { flags: 0, program: &program }),
             (3, Call::Limit { resource: 7, soft: 1, hard: 2 }),
             (4, Call::Capabilities { effective: sets, permitted: sets, inheritable: sets, lower: sets }),
+            (0, Call::Affinity(&[7; 20])),
             (5, Call::Init),
             (6, Call::Exec(c"/a/rather/long/path")),
         ];

@@ -12,12 +12,12 @@ use crate::cgroup::Hierarchies;
 use crate::command::Sets;
 use crate::error::{Error, Problem, Result};
 use crate::seccomp::{Profile, Program, Target};
-use crate::{Facts, Size, check, command, device, limits, mounts, sysctl};
+use crate::{Facts, Size, check, command, device, limits, mounts, sysctl, tuning};
 
 mod held;
 mod step;
 
-pub use step::{Attachment, Step};
+pub use step::{Attachment, Joinable, Step};
 
 /// What one process will do between its clone and its program: a value that can be printed, compared and
 /// performed. It holds no kernel objects yet.
@@ -64,11 +64,16 @@ impl Plan {
             problems.extend(refused);
             Vec::new()
         });
+        let tuned = tuning::of_container(spec).unwrap_or_else(|refused| {
+            problems.extend(refused);
+            Vec::new()
+        });
         let (Some(process), true) = (spec.process(), problems.is_empty()) else {
             return Err(Error::problems(problems));
         };
+        let own = tuning::of_process(process, false).map_err(Error::problems)?;
         let filter = filter(spec)?;
-        let (mut namespaces, new_net) = namespaces(spec);
+        let (mut namespaces, new_net, joins) = namespaces(spec);
         let mut steps = vec![Step::DieWithParent];
         let group = spec
             .linux()
@@ -83,6 +88,8 @@ impl Plan {
             }
         }
         steps.extend(process.oom_score_adj().map(Step::OomScore));
+        steps.extend(tuned.into_iter().chain(own.before));
+        steps.extend(joins);
         if new_net {
             steps.extend([Step::JoinNet, Step::LoopbackUp]);
         }
@@ -167,8 +174,10 @@ impl Plan {
         if !problems.is_empty() {
             return Err(Error::problems(problems));
         }
+        let own = tuning::of_process(process, true).map_err(Error::problems)?;
         let mut steps = vec![Step::DieWithParent];
         steps.extend(process.oom_score_adj().map(Step::OomScore));
+        steps.extend(own.before);
         steps.push(Step::JoinContainer);
         let (raise, limit) = limits::steps(process, facts);
         steps.extend(raise);
@@ -177,6 +186,7 @@ impl Plan {
         steps.extend([Step::Detach, Step::Undumpable, Step::Again, Step::Session]);
         steps.extend((process.terminal() == Some(true)).then_some(Step::Control));
         steps.push(Step::DieWithParent);
+        steps.extend(own.after);
         steps.extend(limit);
         steps.push(command::exec(process)?);
         let held = facts.capabilities();
@@ -272,21 +282,30 @@ impl Plan {
     }
 }
 
-fn namespaces(spec: &Spec) -> (Namespaces, bool) {
+/// Those that are new, whether the network is, and those that are joined.
+fn namespaces(spec: &Spec) -> (Namespaces, bool, Vec<Step>) {
     let mut all = Namespaces::NONE;
     let mut new_net = false;
+    let mut joins = Vec::new();
     for namespace in spec.linux().iter().flat_map(|linux| linux.namespaces()).flatten() {
-        match namespace.typ() {
-            LinuxNamespaceType::Mount => all = all.and(Namespaces::MOUNT),
-            LinuxNamespaceType::Pid => all = all.and(Namespaces::PID),
-            LinuxNamespaceType::Ipc => all = all.and(Namespaces::IPC),
-            LinuxNamespaceType::Uts => all = all.and(Namespaces::UTS),
-            LinuxNamespaceType::Cgroup => all = all.and(Namespaces::CGROUP),
-            LinuxNamespaceType::Network => new_net = true,
-            _ => {} // refused by the check
+        let (new, kind) = match namespace.typ() {
+            LinuxNamespaceType::Mount => (Namespaces::MOUNT, None),
+            LinuxNamespaceType::Pid => (Namespaces::PID, None),
+            LinuxNamespaceType::Ipc => (Namespaces::IPC, Some(Joinable::Ipc)),
+            LinuxNamespaceType::Uts => (Namespaces::UTS, Some(Joinable::Uts)),
+            LinuxNamespaceType::Cgroup => (Namespaces::CGROUP, Some(Joinable::Cgroup)),
+            LinuxNamespaceType::Network => (Namespaces::NONE, Some(Joinable::Net)),
+            _ => continue, // refused by the check
+        };
+        match (namespace.path(), kind) {
+            (Some(path), Some(kind)) => joins.push(Step::JoinPath { kind, path: path.clone() }),
+            _ => {
+                all = all.and(new);
+                new_net |= kind == Some(Joinable::Net);
+            }
         }
     }
-    (all, new_net)
+    (all, new_net, joins)
 }
 
 /// Whether a control group says which devices may be opened.

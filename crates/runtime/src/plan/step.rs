@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use coracle_host::Propagation;
+use coracle_launch::Scheduler;
 use rustix::mount::MountFlags;
 use rustix::thread::CapabilitySet;
 
@@ -49,6 +50,40 @@ pub enum Step {
         soft: u64,
         /// The hard limit.
         hard: u64,
+    },
+    /// Join a namespace that a path leads to.
+    JoinPath {
+        /// Which.
+        kind: Joinable,
+        /// As in `/proc/PID/ns`.
+        path: PathBuf,
+    },
+    /// Set the execution domain.
+    Personality(u32),
+    /// Set the priority of what it reads and writes.
+    IoPriority {
+        /// `IOPRIO_CLASS_*`.
+        class: u32,
+        /// 0 to 7, the highest first.
+        level: u32,
+    },
+    /// Set the scheduling policy.
+    Scheduler(Scheduler),
+    /// Run on these processors only.
+    Affinity {
+        /// Bits.
+        processors: Vec<u64>,
+        /// The same in words.
+        words: String,
+    },
+    /// Have memory of certain nodes.
+    MemoryPolicy {
+        /// `MPOL_*`, with its flags.
+        mode: u32,
+        /// Bits.
+        nodes: Vec<u64>,
+        /// The same in words.
+        words: String,
     },
     /// Get a session keyring of its own.
     Keyring,
@@ -199,6 +234,20 @@ pub enum Step {
         /// Its environment.
         env: Vec<String>,
     },
+}
+
+/// A namespace that can be joined by path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Joinable {
+    /// Network.
+    Net,
+    /// System V IPC and POSIX message queues.
+    Ipc,
+    /// Host and domain name.
+    Uts,
+    /// Control groups.
+    Cgroup,
 }
 
 /// A mount that the parent makes and the child only puts in place.

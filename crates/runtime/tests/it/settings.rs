@@ -342,3 +342,94 @@ fn a_control_group() {
         group.remove().unwrap();
     });
 }
+
+/// config.md, "Linux Process", and config-linux.md: scheduler, ioPriority, personality, memoryPolicy, execCPUAffinity.
+#[test]
+fn how_it_is_scheduled() {
+    run(|host| {
+        let more = serde_json::json!({
+            "process": {
+                "scheduler": { "policy": "SCHED_BATCH", "nice": 7 },
+                "ioPriority": { "class": "IOPRIO_CLASS_BE", "priority": 6 },
+                // Not for a container's first process.
+                "execCPUAffinity": { "initial": "0", "final": "0" },
+            },
+            "linux": { "personality": { "domain": "LINUX32" } },
+        });
+        let text =
+            "chrt -p $$ | head -1 | sed 's/.*: //'; nice; ionice; uname -m; taskset -p $$ | sed 's/.*: //'";
+        let mut spec = serde_json::to_value(script(text)).unwrap();
+        for (part, values) in more.as_object().unwrap() {
+            for (name, value) in values.as_object().unwrap() {
+                spec[part][name] = value.clone();
+            }
+        }
+        let mut spec: Spec = serde_json::from_value(spec).unwrap();
+        let own =
+            std::process::Command::new("sh").args(["-c", "taskset -p $$ | sed 's/.*: //'"]).output().unwrap();
+        let own = String::from_utf8(own.stdout).unwrap();
+        let machine = if cfg!(target_arch = "x86_64") { "i686" } else { "armv8l" };
+        let shown = format!("SCHED_BATCH\n7\nbest-effort: prio 6\n{machine}\n");
+        assert_eq!(support::run(host.dir(), &spec).ok(), format!("{shown}{own}"));
+        let running = idle(host.dir(), |_| {});
+        let machine = std::process::Command::new("uname").arg("-m").output().unwrap();
+        let machine = String::from_utf8(machine.stdout).unwrap();
+        let shown = format!("SCHED_BATCH\n7\nbest-effort: prio 6\n{machine}1\n");
+        assert_eq!(watch(exec(&spec).start_in(&running.pidfd, PIPES()).unwrap()).ok(), shown);
+        end(running);
+        let policy =
+            serde_json::json!({ "mode": "MPOL_BIND", "nodes": "0", "flags": ["MPOL_F_STATIC_NODES"] });
+        let mut linux = spec.linux().clone().unwrap();
+        linux.set_memory_policy(Some(serde_json::from_value(policy).unwrap())).set_personality(None);
+        spec.set_linux(Some(linux));
+        process(&mut spec).set_args(Some(vec!["/bin/cat".into(), "/proc/self/numa_maps".into()]));
+        match support::start(host.dir(), &spec) {
+            Ok(running) => {
+                let maps = watch(running).ok();
+                assert!(maps.contains("bind=static:0") || maps.is_empty(), "{maps}");
+            }
+            Err(error) => assert!(error.to_string().contains("memory policy 0x8002 of nodes 0: "), "{error}"),
+        }
+    });
+}
+
+/// config-linux.md, "Namespaces": joined by path.
+#[test]
+fn namespaces_of_another_container() {
+    run(|host| {
+        use oci_spec::runtime::LinuxNamespaceType as Type;
+        let running = idle(host.dir(), |spec| {
+            spec.set_hostname(Some("first".into()));
+        });
+        let pid = running.pidfd.pid().unwrap();
+        let links = ["net", "ipc", "uts", "cgroup"];
+        let theirs: String = links
+            .iter()
+            .map(|kind| format!("{}\n", fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap().display()))
+            .collect();
+        let mut spec = script("cd /proc/self/ns; readlink net ipc uts cgroup; hostname");
+        for namespace in spec.linux_mut().as_mut().unwrap().namespaces_mut().as_mut().unwrap() {
+            let name = match namespace.typ() {
+                Type::Network => "net",
+                Type::Ipc => "ipc",
+                Type::Uts => "uts",
+                Type::Cgroup => "cgroup",
+                _ => continue,
+            };
+            namespace.set_path(Some(format!("/proc/{pid}/ns/{name}").into()));
+        }
+        assert_eq!(support::run(host.dir(), &spec).ok(), format!("{theirs}first\n"));
+        // MUST: an error where the path leads to a namespace of another type.
+        let namespaces = spec.linux_mut().as_mut().unwrap().namespaces_mut().as_mut().unwrap();
+        let net = namespaces.iter_mut().find(|namespace| namespace.typ() == Type::Network).unwrap();
+        net.set_path(Some(format!("/proc/{pid}/ns/ipc").into()));
+        let error = support::start(host.dir(), &spec).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains(&format!("join network namespace /proc/{pid}/ns/ipc: Invalid argument")),
+            "{error}"
+        );
+        end(running);
+    });
+}
