@@ -179,6 +179,28 @@ fn a_dead_owners_group_is_found_and_removed() {
 }
 
 #[test]
+fn a_half_made_group_is_found_and_removed() {
+    run(|_| {
+        kinds(|host| {
+            let place = Place::new("half").unwrap();
+            let plan = Plan::new(&place, &LinuxResources::default(), host, Extent::Standard).unwrap();
+            let whole = plan.make().unwrap();
+            let dirs: Vec<_> = whole.directories().map(|(_, dir)| dir.to_owned()).collect();
+            whole.remove().unwrap();
+            for dir in &dirs {
+                // Who makes one is killed when it is in this hierarchy, and in no other.
+                fs::create_dir_all(dir).unwrap();
+                assert_eq!(plan.make().unwrap_err().kind(), Kind::AlreadyExists);
+                let found = Cgroup::find(&place, host).unwrap();
+                assert_eq!(found.directories().map(|(_, dir)| dir).collect::<Vec<_>>(), [dir]);
+                found.remove().unwrap();
+                plan.make().unwrap().remove().unwrap();
+            }
+        });
+    });
+}
+
+#[test]
 fn what_is_frozen_stands_still() {
     run(|_| {
         kinds(|host| {

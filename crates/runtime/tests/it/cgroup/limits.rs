@@ -42,6 +42,36 @@ fn the_kernel_has_what_was_asked() {
 }
 
 #[test]
+fn each_controller_that_is_there_takes_its_settings() {
+    run(|_| {
+        let (host, _room) = machine();
+        let disk = fs::read_dir("/sys/block").unwrap().flatten().next();
+        let disk = disk.map(|disk| fs::read_to_string(disk.path().join("dev")).unwrap());
+        let throttle = disk.as_deref().and_then(|disk| disk.trim().split_once(':')).map(|(major, minor)| {
+            format!(
+                r#"{{"blockIO": {{"throttleReadBpsDevice": [{{"major": {major}, "minor": {minor}, "rate": 1048576}}]}}}}"#
+            )
+        });
+        let io = if host.of("blkio").is_some() { "blkio" } else { "io" };
+        let weight = r#"{"blockIO": {"weight": 500}}"#.to_owned();
+        let mut asked = vec![
+            ("cpu", r#"{"cpu": {"idle": 1}}"#.to_owned()),
+            ("hugetlb", r#"{"hugepageLimits": [{"pageSize": "2MB", "limit": 4194304}]}"#.to_owned()),
+            (io, weight),
+        ];
+        asked.extend(throttle.map(|throttle| (io, throttle)));
+        for (controller, json) in asked {
+            let place = Place::new("each").unwrap();
+            let plan = Plan::new(&place, &resources(&json), &host, Extent::Asked);
+            match host.of(controller) {
+                Some(_) => plan.unwrap().make().unwrap().remove().unwrap(),
+                None => assert_eq!(plan.unwrap_err().kind(), Kind::Unsupported, "{json}"),
+            }
+        }
+    });
+}
+
+#[test]
 fn a_limit_of_processes_holds() {
     run(|_| {
         let (host, _room) = machine();
