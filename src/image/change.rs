@@ -28,6 +28,10 @@ pub(crate) fn apply(mut config: ImageConfig, changes: &[String]) -> Result<Image
             return Err(Error::new(Kind::Invalid, text));
         }
     }
+    // A build gives an image a PATH, and a change doesn't.
+    let is_path = |pair: &String| pair.starts_with("PATH=");
+    let given = file.instructions().any(|(_, text)| text.contains("PATH"));
+    let keep_path = given || config.config.env.iter().any(is_path);
     // They are for builds from the image, which this is none of.
     let triggers = std::mem::take(&mut config.config.on_build);
     let graph = Graph::new(&file, &BuildSpec::new(".")).doing(doing)?;
@@ -37,6 +41,7 @@ pub(crate) fn apply(mut config: ImageConfig, changes: &[String]) -> Result<Image
     };
     let mut changed = stage.config;
     changed.config.on_build.splice(0..0, triggers);
+    changed.config.env.retain(|pair| keep_path || !is_path(pair));
     Ok(changed)
 }
 
@@ -80,6 +85,10 @@ mod tests {
         assert_eq!(config.on_build, ["RUN first", "RUN second"]);
         assert_eq!(config.stop_signal, "SIGINT");
         assert_eq!(config.healthcheck.unwrap()["Test"][0], "NONE");
+        let bare = || ImageConfig { config: coracle_build::RunConfig::default(), ..ImageConfig::scratch() };
+        let changes = |text: &str| apply(bare(), &[text.to_owned()]).unwrap().config.env;
+        assert_eq!(changes("ENV A=1"), ["A=1"]);
+        assert_eq!(changes("ENV PATH=/x"), ["PATH=/x"]);
         assert_eq!(changed(&[]).unwrap().config.cmd.unwrap(), ["old"]);
     }
 

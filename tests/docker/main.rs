@@ -2,6 +2,7 @@
 //! trees and configurations. Without docker it is a named skip.
 
 mod engine;
+mod images;
 mod look;
 
 use std::collections::BTreeMap;
@@ -217,10 +218,14 @@ fn remove_groups(group: &Path) -> bool {
     fs::remove_dir(group).is_ok()
 }
 
+/// Whether what these tests need is installed.
+fn is_there() -> bool {
+    ["/usr/sbin/dockerd", "/usr/bin/docker", "/bin/busybox"].iter().all(|path| Path::new(path).exists())
+}
+
 /// The cases whose number leaves this rest: several tests, so that several run at once and none takes long.
 fn compare(host: &Host, rest: usize) {
-    let there = Path::new("/usr/sbin/dockerd").exists() && Path::new("/usr/bin/docker").exists();
-    if !there || !Path::new("/bin/busybox").exists() {
+    if !is_there() {
         return skip(host.test(), "docker.io and busybox-static are not both installed");
     }
     let (context, base) = (context(host.dir()), base(host.dir()));

@@ -21,7 +21,7 @@ pub(crate) struct SaveArgs {
 /// Load an image from a tar archive or STDIN
 #[derive(clap::Args)]
 pub(crate) struct LoadArgs {
-    /// Read from tar archive file, instead of STDIN
+    /// Read from tar archive file (or a directory that is an OCI image layout), instead of STDIN
     #[arg(short, long, value_name = "string")]
     input: Option<String>,
     /// Suppress the load output
@@ -40,18 +40,15 @@ pub(crate) fn save(args: &SaveArgs) -> Done {
 
 /// Reads images from a file or from standard input, and says which.
 pub(crate) fn load(args: &LoadArgs) -> Done {
-    let input: Box<dyn Read> = match &args.input {
-        Some(path) => {
-            Box::new(File::open(path).map_err(|error| Fail::new(1, format!("open({path:?}): {error}")))?)
-        }
-        None if std::io::stdin().is_terminal() => {
-            return Err(Fail::new(1, "requested load from stdin, but stdin is empty"));
-        }
-        None => Box::new(std::io::stdin().lock()),
+    let engine = Engine::open_default()?;
+    let loaded = match &args.input {
+        // Docker doesn't take one, and knows no other way to an image layout.
+        Some(path) if std::path::Path::new(path).is_dir() => engine.load_layout(path)?,
+        input => engine.load(open(input.as_deref())?)?,
     };
     // Quiet or not: what is told is only drawn on the way, and nothing is drawn here.
     let _ = args.quiet;
-    for loaded in Engine::open_default()?.load(input)? {
+    for loaded in loaded {
         if loaded.names.is_empty() {
             out::line(format_args!("Loaded image ID: {}", loaded.image.id()))?;
         }
@@ -60,4 +57,16 @@ pub(crate) fn load(args: &LoadArgs) -> Done {
         }
     }
     Ok(0)
+}
+
+fn open(path: Option<&str>) -> Result<Box<dyn Read>, Fail> {
+    Ok(match path {
+        Some(path) => {
+            Box::new(File::open(path).map_err(|error| Fail::new(1, format!("open({path:?}): {error}")))?)
+        }
+        None if std::io::stdin().is_terminal() => {
+            return Err(Fail::new(1, "requested load from stdin, but stdin is empty"));
+        }
+        None => Box::new(std::io::stdin().lock()),
+    })
 }

@@ -29,6 +29,10 @@ fn images_are_saved_and_loaded() {
         assert_eq!(cli.ok(&["images", "--format", "{{.Repository}}:{{.Tag}}"]), "<none>:<none>\n");
         assert_eq!(cli.ok(&["run", "--rm", "--network", "none", id, "sh", "-c", "echo works"]), "works\n");
 
+        let state = host.dir().join("state").display().to_string();
+        cli.ok(&["tag", id, "again"]);
+        assert_eq!(cli.ok(&["load", "-i", &state]), "Loaded image: again:latest\n");
+        assert!(cli.fails(1, &["load", "-i", "/etc"]).contains("is no image layout"));
         assert!(cli.fails(1, &["save", "nosuch"]).contains("no such image: nosuch"));
         assert!(cli.fails(1, &["load", "-i", "/nosuch"]).contains("open(\"/nosuch\")"));
         assert!(cli.fails(1, &["load", "-i", "/etc/passwd"]).contains("not a tar"));
