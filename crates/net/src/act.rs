@@ -78,7 +78,11 @@ impl Actor {
     fn op(&mut self, op: &Op, netns: Option<BorrowedFd<'_>>) -> Result<()> {
         match op {
             Op::Admit { bridge, walls, uplinks } => Table::open()?.admit(bridge, *walls, uplinks),
-            Op::Expel { bridge, subnets } => with_table(|table| table.expel(bridge, subnets)),
+            Op::PassDocker { bridge } => Table::open()?.pass_docker(bridge),
+            Op::Expel { bridge, subnets } => with_table(|table| {
+                table.forget_docker(bridge)?;
+                table.expel(bridge, subnets)
+            }),
             Op::Hairpin { link } => self.set_port(link, PortFlag::Hairpin),
             Op::Isolate { link } => self.set_port(link, PortFlag::Isolated),
             Op::Remember { uplinks } => Table::open()?.add_uplinks(uplinks),

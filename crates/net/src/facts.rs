@@ -72,7 +72,11 @@ pub(crate) fn host(out: bool, ipv6: bool) -> Result<Host> {
             name: way.name,
         });
     }
-    Ok(Host { forwards, forwards6, uplinks, tables: table.is_some() })
+    let docker = match &table {
+        Some(table) if out => !table.docker_families()?.is_empty(),
+        _ => false,
+    };
+    Ok(Host { forwards, forwards6, uplinks, tables: table.is_some(), docker })
 }
 
 /// Whether one interface can be told to forward IPv6 without making a router of the whole host, which would then

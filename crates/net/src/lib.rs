@@ -44,7 +44,9 @@
 //! user. Where the host is no router (`net.ipv4.ip_forward` is 0), forwarding is switched on for the bridges and
 //! the interfaces of default routes alone, with a rule that lets nothing through these but answers, and switched
 //! off again at the end; of IPv6 by `force_forwarding` (Linux 6.17), for networks that have it. No other table, route or
-//! switch is touched.
+//! switch is touched, with one exception: where docker is, which drops what it doesn't know, each bridge that leads out has
+//! two rules in chain `DOCKER-USER`, which docker keeps for that. Firewalls that drop forwarded packets themselves (ufw,
+//! firewalld) must be told about the bridges by whom they belong to.
 //!
 //! # IPv6
 //!

@@ -1,10 +1,13 @@
 //! The networks of one state directory: `networks/<name>/{record, lock, leases/, names/}`.
 
 use std::collections::HashSet;
+use std::fs::File;
+use std::io::Write;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use coracle_host::{Dir, Lock, Staging, random_hex};
+use coracle_host::{Call, Dir, Lock, Staging, random_hex};
+use rustix::fs::OFlags;
 
 use crate::driver::{self, Driver, Unknown};
 use crate::error::Doing;
@@ -93,7 +96,12 @@ impl Networks {
         let staged = self.staging.dir()?;
         staged.dir().make_new("leases", 0o755)?;
         staged.dir().make_new("names", 0o755)?;
-        self.staging.write_new(staged.dir(), "record", &record.to_bytes())?;
+        // In place, where nobody sees it yet: one wait for the disk less than by way of another name.
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+        let mut file = File::from(staged.dir().file("record", flags, 0o644)?);
+        let written = file.write_all(&record.to_bytes()).and_then(|()| file.sync_all());
+        written.call(|| format!("write({:?})", staged.dir().path_of("record")))?;
+        staged.dir().sync()?;
         // While nobody knows it yet: a claim is a question to the network as it will be.
         let network = Network::open(staged.dir().clone(), record, driver.clone())?;
         if let Some(claim) = driver.claim(&network) {

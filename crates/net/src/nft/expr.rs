@@ -99,6 +99,11 @@ impl Rule {
         self.expression("lookup", data)
     }
 
+    /// `iifname "name"` or `oifname "name"`, as iptables(8) writes it: with the terminating zero.
+    pub(crate) fn interface_is(self, side: Side, name: &str) -> Rule {
+        self.load_interface(side, REGISTER).compare(&[name.as_bytes(), b"\0"].concat())
+    }
+
     /// `iifname @set` or `oifname @set`. `id` is the set's number within the transaction.
     pub(crate) fn interface_in(self, side: Side, set: &str, id: u32) -> Rule {
         self.load_interface(side, REGISTER).lookup(set, id, false)

@@ -30,6 +30,8 @@ pub(crate) struct Host {
     pub(crate) uplinks: Vec<Uplink>,
     /// Whether the kernel has nf_tables.
     pub(crate) tables: bool,
+    /// Whether docker is here, and lets nothing through that it doesn't know.
+    pub(crate) docker: bool,
 }
 
 const LARGEST_MTU: u32 = 1500;
@@ -84,6 +86,9 @@ pub(crate) fn bring_up(record: &Record, host: &Host) -> Plan {
     if walls.out || host.tables {
         let uplinks = Switched { ipv4: four.clone(), ipv6: six.clone() };
         ops.push(Op::Admit { bridge: bridge.clone(), walls, uplinks });
+    }
+    if walls.out && host.docker {
+        ops.push(Op::PassDocker { bridge: bridge.clone() });
     }
     let set = |key, on: &str, value: bool| Op::Set { key, on: on.into(), value: value.into() };
     ops.push(Op::Bridge { name: bridge.clone(), mac: Mac::of(record.gateway()), mtu: mtu(record, host) });

@@ -60,6 +60,9 @@ pub(crate) enum Op {
         bridge: String,
         subnets: Vec<Subnet>,
     },
+    PassDocker {
+        bridge: String,
+    },
     Hairpin {
         link: String,
     },

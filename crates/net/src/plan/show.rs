@@ -33,6 +33,7 @@ impl fmt::Display for Op {
                 if uplinks.ipv6 != Some(Vec::new()) { switched(f, " IPv6", &uplinks.ipv6) } else { Ok(()) }
             }
             Op::Expel { bridge, .. } => write!(f, "expel {bridge} from table inet coracle"),
+            Op::PassDocker { bridge } => write!(f, "let {bridge} pass in chain DOCKER-USER"),
             Op::Hairpin { link } => write!(f, "let the bridge send back to {link} what came from it"),
             Op::Isolate { link } => write!(f, "keep {link} from the other ports of its bridge"),
             Op::Remember { uplinks } => {

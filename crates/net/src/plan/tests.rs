@@ -57,6 +57,7 @@ fn up_on_a_host_that_is_no_router() {
         forwards6: false,
         uplinks: vec![uplink("eth0", 1400, true), uplink("wan", 9000, false)],
         tables: true,
+        docker: false,
     };
     assert_eq!(
         printed(&bring_up(&record(false), &host)),
@@ -76,8 +77,13 @@ fn up_on_a_host_that_is_no_router() {
 
 #[test]
 fn up_on_a_router_leaves_its_interfaces_alone() {
-    let host =
-        Host { forwards: true, forwards6: true, uplinks: vec![uplink("eth0", 1500, true)], tables: true };
+    let host = Host {
+        forwards: true,
+        forwards6: true,
+        uplinks: vec![uplink("eth0", 1500, true)],
+        tables: true,
+        docker: false,
+    };
     let plan = bring_up(&record(false), &host).to_string();
     assert!(plan.contains("with NAT out, the host forwards\n"), "{plan}");
     assert!(!plan.contains("conf.eth0"), "{plan}");
@@ -85,8 +91,13 @@ fn up_on_a_router_leaves_its_interfaces_alone() {
 
 #[test]
 fn an_internal_network_forwards_nothing_and_can_do_without_nf_tables() {
-    let host =
-        Host { forwards: false, forwards6: false, uplinks: vec![uplink("eth0", 1500, true)], tables: false };
+    let host = Host {
+        forwards: false,
+        forwards6: false,
+        uplinks: vec![uplink("eth0", 1500, true)],
+        tables: false,
+        docker: false,
+    };
     assert_eq!(
         printed(&bring_up(&record(true), &host)),
         "
@@ -220,6 +231,8 @@ fn both_families() {
 fn options_make_a_difference() {
     use crate::options::{BRIDGE_NAME, ICC, MASQUERADE, MODE_IPV6, MTU};
     let host = Host { tables: true, ..Host::default() };
+    let beside = bring_up(&record(false), &Host { docker: true, ..host.clone() }).to_string();
+    assert!(beside.contains(" 1 let cor-1a2b3c4d5e6 pass in chain DOCKER-USER\n"), "{beside}");
     let record = with(with(with(record(false), BRIDGE_NAME, "lan0"), ICC, "false"), MTU, "1300");
     let plan = bring_up(&record, &host).to_string();
     assert!(

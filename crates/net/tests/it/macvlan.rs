@@ -153,6 +153,35 @@ fn a_killed_owners_vlan_is_reclaimed() {
     });
 }
 
+fn sailor(role: &mut Role) {
+    let netns = netns();
+    let networks = networks(role.dir());
+    role.hear();
+    networks.open(&lan("wan")).unwrap().join(&join(&netns, "sailor")).unwrap().leave().unwrap();
+    networks.remove("lan").unwrap();
+}
+
+#[test]
+fn killed_at_any_system_call() {
+    run_with(&[("sailor", sailor)], |host| {
+        let outside = Outside::new();
+        let before = support::picture();
+        let networks = networks(host.dir());
+        let mut calls = 0;
+        while host.play("sailor").kill_after(calls, "go") {
+            networks.reclaim().unwrap_or_else(|error| panic!("after {calls} calls: {error}"));
+            assert_eq!(support::picture(), before, "after {calls} calls");
+            if let Some(lan) = networks.find("lan").unwrap() {
+                assert_eq!(lan.attached().unwrap(), []);
+                networks.remove("lan").unwrap_or_else(|error| panic!("after {calls} calls: {error}"));
+            }
+            calls += 3;
+        }
+        assert!(calls > 50, "{calls} calls are too few to be a join");
+        drop(outside);
+    });
+}
+
 #[test]
 fn what_it_can_not_do_is_said() {
     run(|host| {

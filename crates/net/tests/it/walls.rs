@@ -132,6 +132,41 @@ fn no_spoofed_source_leaves() {
     });
 }
 
+/// Docker drops what it doesn't know. One chain is there for others, and as it was when we are gone.
+#[test]
+fn beside_docker() {
+    run(|host| {
+        let nft = |arguments: &[&str]| {
+            let out = std::process::Command::new("nft").args(arguments).output().unwrap();
+            assert!(out.status.success(), "nft {arguments:?}: {}", String::from_utf8_lossy(&out.stderr));
+            String::from_utf8(out.stdout).unwrap()
+        };
+        if std::process::Command::new("nft").arg("--version").output().is_err() {
+            return coracle_testhost::skip("walls::beside_docker", "nft(8) is not installed");
+        }
+        let outside = Outside::new();
+        nft(&[
+            "add table ip filter; add chain ip filter DOCKER-USER; add rule ip filter DOCKER-USER return; \
+               add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }; \
+               add rule ip filter FORWARD jump DOCKER-USER",
+        ]);
+        let before = nft(&["-a", "list", "ruleset"]);
+        let sea = sea(&networks(host.dir()));
+        let (boat, at_boat) = on(&sea, "boat");
+        let (_mate, at_mate) = on(&sea, "mate");
+        assert_eq!(echo(&boat, &listen(&outside.0, OUTSIDE)), HOST);
+        let during = nft(&["list", "chain", "ip", "filter", "DOCKER-USER"]);
+        assert_eq!(during.matches("accept comment \"coracle cor-").count(), 2, "{during}");
+        // Nobody else's wall has fallen: ours stands.
+        outside.0.within(|| route(Ipv4Addr::new(10, 1, 0, 0), 24, HOST)).unwrap();
+        let boats = listen(&boat, at_boat.address());
+        refused(&outside.0, at_boat.address());
+        drop((boats, at_boat, at_mate));
+        assert_eq!(nft(&["-a", "list", "ruleset"]), before);
+        nft(&["delete table ip filter"]);
+    });
+}
+
 #[test]
 fn rules_that_somebody_flushed_come_back_with_the_next_join() {
     run(|host| {
