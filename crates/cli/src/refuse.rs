@@ -56,7 +56,7 @@ const FLAGS: &[(&str, &str)] = &[
 const VERBS: &[(&str, &str)] = &[
     (
         "",
-        "checkpoint compose config container context create info login logout manifest node pause \
+        "checkpoint compose config container context info login logout manifest node pause \
          plugin pull push search \
          secret service stack stats swarm system top trust unpause update",
     ),
