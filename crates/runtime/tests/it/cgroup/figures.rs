@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use coracle_runtime::Bundle;
 use coracle_runtime::cgroup::{Extent, Hierarchies, Place, Plan};
 use coracle_testhost::run;
 use oci_spec::runtime::LinuxResources;
@@ -83,5 +84,53 @@ fn costs() {
             let found = Hierarchies::of_this_host().unwrap();
             println!("facts: {:?}, {} hierarchies", start.elapsed(), found.iter().count());
         });
+    });
+}
+
+/// As [`costs`], of whole containers: from nothing to nothing, without and with a group.
+#[test]
+#[ignore = "prints figures"]
+#[expect(clippy::print_stdout, reason = "that is what it is for")]
+fn starts() {
+    run(|test| {
+        let (host, _room) = super::machine();
+        let alone = crate::support::command(&["/bin/true"]);
+        let mut grouped = alone.clone();
+        grouped.linux_mut().as_mut().unwrap().set_cgroups_path(Some("/coracle/start".into()));
+        let plans = [crate::support::plan(&alone), crate::support::plan(&grouped)];
+        let place = Place::new("start").unwrap();
+        let mut times: [Vec<Duration>; 8] = Default::default();
+        for _ in 0..200 {
+            for ((plan, with), times) in plans.iter().zip([false, true]).zip(times.chunks_mut(4)) {
+                let bundle = crate::support::bundle(test.dir());
+                let mut start = Instant::now();
+                let mut lap =
+                    |part: usize| times[part].push(std::mem::replace(&mut start, Instant::now()).elapsed());
+                let group = with.then(|| {
+                    Plan::new(&place, &LinuxResources::default(), &host, Extent::Standard)
+                        .unwrap()
+                        .make()
+                        .unwrap()
+                });
+                let entrance = group.as_ref().map(|group| group.entrance().unwrap());
+                lap(0);
+                let running = plan.start(Bundle { group: entrance, ..bundle }).unwrap();
+                lap(1);
+                assert!(running.pidfd.reap().unwrap().success());
+                lap(2);
+                if let Some(group) = group {
+                    group.remove().unwrap();
+                }
+                lap(3);
+            }
+        }
+        let names = ["make", "start", "reap", "remove"]
+            .map(|part| ["without", "with"].map(|which| format!("{part} {which}")));
+        let order = [0, 4, 1, 5, 2, 6, 3, 7];
+        for (name, index) in names.iter().flatten().zip(order) {
+            let times = &mut times[index];
+            times.sort();
+            println!("{name}: {:?} (median of {})", times[times.len() / 2], times.len());
+        }
     });
 }
