@@ -59,6 +59,7 @@ mod port;
 mod signal;
 mod stack;
 mod state;
+mod template;
 mod volume;
 mod worker;
 
@@ -84,4 +85,5 @@ pub use image::{HistoryEntry, Image, ImportSpec, LoadedImage, RemovedImage};
 pub use network::Network;
 pub use port::{Port, Publish, Published, tcp, udp};
 pub use signal::signal_number;
+pub use template::Template;
 pub use volume::Volume;

@@ -1,13 +1,20 @@
 //! Volumes of the engine.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use coracle_host::{Dir, Root};
+use coracle_layers::{UnpackOptions, pack_tree, unpack_tree};
 use coracle_volume::{Filter as VolumeFilter, Usage as VolumeUsage, VolumeSpec};
 
-use crate::error::{Error, Result};
-use crate::{Engine, Kind};
+use rustix::fs::OFlags;
+
+use crate::error::{Doing, Error, Result};
+use crate::{Container, Engine, Kind};
 
 /// A volume of an engine: a named directory that outlives containers. The value is only a handle.
 #[derive(Clone, Debug)]
@@ -115,6 +122,20 @@ impl Engine {
         Ok(Volume(self.0.volumes.snapshot(from, to)?))
     }
 
+    /// A new volume with what a tar (plain, gzip or zstd) has: owners, modes, times, attributes, links. It is there whole or not
+    /// at all.
+    ///
+    /// # Errors
+    /// `AlreadyExists`; `Invalid` and `Corrupt` for what is wrong with the archive, naming the entry; `Exhausted` where
+    /// there is no room.
+    pub fn import_volume(&self, to: &VolumeSpec, tar: impl Read) -> Result<Volume> {
+        let made = self.0.volumes.create_filled(to, |dir| {
+            let unpacked = unpack_tree(dir, Path::new(""), tar, &UnpackOptions::new());
+            unpacked.map_err(|error| coracle_host::Error::new(error.kind(), error.to_string()))
+        });
+        Ok(Volume(made?))
+    }
+
     /// Keeps a volume from ever changing again: it is mounted read-only or cloned from now on, which then takes no time.
     ///
     /// # Errors
@@ -168,6 +189,20 @@ impl Volume {
         Ok(self.0.is_frozen()?)
     }
 
+    /// Writes all that it shows as one tar, its root as `.`; sockets are left out. It is written as it is read: what changes
+    /// meanwhile is old or new, and after a failure `out` has got a part of it.
+    ///
+    /// # Errors
+    /// `NotFound` where it was removed meanwhile; `InUse` where a file shrank while it was read, or where it has a base and
+    /// somebody has it; what writing fails with.
+    pub fn export(&self, out: impl Write) -> Result<()> {
+        let doing = || format!("export volume `{}`", self.name());
+        let loan = self.0.lend_read_only("somebody who exports it").doing(doing)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let root = Root::new(loan.mount().as_fd(), "volume").open("/", flags).doing(doing)?;
+        pack_tree(&Dir::from_fd(root, self.name()), OsStr::new("."), OsStr::new("."), out).doing(doing)
+    }
+
     /// How much is in it, without what it shares with its base.
     ///
     /// # Errors
@@ -179,5 +214,31 @@ impl Volume {
     /// Where its data is on the host. Of one with a base only what differs from that is there.
     pub fn path(&self) -> PathBuf {
         self.0.path()
+    }
+}
+
+impl Container {
+    /// [`Container::remove`], and with it the volumes without a name that it brought (docker's `rm -v`), but those that
+    /// others have.
+    ///
+    /// # Errors
+    /// As of [`Container::remove`]; what of the volumes could not be removed.
+    pub fn remove_with_volumes(self) -> Result<()> {
+        let engine = self.engine().clone();
+        let drawn: Vec<String> = self.drawn_volumes().map(str::to_owned).collect();
+        self.remove()?;
+        for name in drawn {
+            if !engine.volume_users(&name)?.is_empty() {
+                continue;
+            }
+            match engine.0.volumes.remove(&name) {
+                // Somebody was faster, to remove it or to have it.
+                Err(error) if !matches!(error.kind(), Kind::NotFound | Kind::InUse) => {
+                    return Err(error.into());
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 }

@@ -130,6 +130,16 @@ impl Container {
         &self.record.labels
     }
 
+    /// The volumes without a name of its own that it brought.
+    pub(crate) fn drawn_volumes(&self) -> impl Iterator<Item = &str> {
+        self.record.drawn_volumes()
+    }
+
+    /// The engine that it was started or found with.
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
     /// What is mounted in it: what its spec says, what it shares with others, and its image's VOLUMEs. Volumes without a
     /// name of their own have the one that was drawn for them.
     pub fn mounts(&self) -> &[Mount] {

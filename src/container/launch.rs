@@ -28,7 +28,18 @@ pub(crate) struct Launched {
 /// Locks that say what is in use.
 struct Held {
     _layers: Vec<Lock>,
-    _volumes: Vec<Lock>,
+    _volumes: Borrowed,
+}
+
+/// The loans of volumes. They end at once, also while another container is being started: who removes this one then
+/// takes along what nobody else has.
+#[derive(Default)]
+struct Borrowed(Vec<Lock>);
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        self.0.drain(..).for_each(Lock::release);
+    }
 }
 
 impl Launched {
@@ -70,12 +81,12 @@ pub(crate) fn launch(
     };
     stack::plan_files(&mut plan)?;
     let mut mounts = stack::files(room, &record.hostname, stack.as_ref(), &record.network, &record.hosts)?;
-    let mut borrowed = Vec::new();
+    let mut borrowed = Borrowed::default();
     for mount in places::in_order(record) {
         plan.attach_as(mount.to_string(), &mount.at, lend::propagation(mount))?;
         let (made, locks) = lend::make(engine, record, mount, &root)?;
         mounts.push(made);
-        borrowed.extend(locks);
+        borrowed.0.extend(locks);
     }
     let namespace: Option<Namespace> = stack.as_ref().map(Stack::namespace).transpose()?;
     let stdin = match record {

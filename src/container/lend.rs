@@ -30,7 +30,9 @@ pub(crate) fn make(
             tmpfs::mount(&mount.words, mount.read_only).map(|made| (made, Vec::new())).doing(doing)
         }
         Source::Image(_) => image(engine, mount).doing(doing),
-        Source::Anonymous => Err(Error::new(Kind::Corrupt, format!("{}: its volume has no name", doing()))),
+        Source::Anonymous | Source::Clone(_) => {
+            Err(Error::new(Kind::Corrupt, format!("{}: its volume has no name", doing())))
+        }
     }
 }
 
@@ -67,8 +69,11 @@ fn volume(
             Err(error) => return Err(error.into()),
         },
     }
-    let spec = mount.volume_spec(name);
+    let mut spec = mount.volume_spec(name);
     if mount.drawn {
+        if !record.retain {
+            spec = spec.volatile();
+        }
         engine.volumes.open_for(&record.id, &spec)?;
     }
     let (_, loan) = engine.volumes.open_and_lend(&spec, record.display_name(), &terms)?;
@@ -137,8 +142,12 @@ impl Mount {
         let spec = if self.drawn { VolumeSpec::drawn(name) } else { VolumeSpec::new(name) };
         let spec = self.labels.iter().fold(spec, |spec, (key, value)| spec.label(key, value));
         let spec = self.options.iter().fold(spec, |spec, (key, value)| spec.option(key, value));
-        match &self.driver {
+        let spec = match &self.driver {
             Some(driver) => spec.driver(driver),
+            None => spec,
+        };
+        match &self.base {
+            Some(base) => spec.base(base),
             None => spec,
         }
     }
@@ -147,9 +156,13 @@ impl Mount {
 impl fmt::Display for Mount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.source {
+            _ if self.base.is_some() => {
+                write!(f, "clone of volume {}", self.base.as_deref().unwrap_or_default())
+            }
             _ if self.drawn => f.write_str("volume without a name"),
             Source::Volume(name) => write!(f, "volume {name}"),
             Source::Anonymous => f.write_str("volume without a name"),
+            Source::Clone(base) => write!(f, "clone of volume {base}"),
             Source::Bind(path) => write!(f, "bind of {}", path.display()),
             Source::Tmpfs if self.words.is_empty() => f.write_str("tmpfs"),
             Source::Tmpfs => write!(f, "tmpfs {}", self.words.join(",")),

@@ -15,6 +15,8 @@ pub enum Source {
     Volume(String),
     /// A new volume without a name of its own, which goes with the container.
     Anonymous,
+    /// A new volume without a name of its own that begins as the frozen volume of this name, and goes with the container.
+    Clone(String),
     /// A directory or file of the host, by its absolute path.
     Bind(PathBuf),
     /// Memory, empty at each start.
@@ -98,6 +100,9 @@ pub struct Mount {
     /// In a record: the volume's name was drawn for the container.
     #[serde(default)]
     pub(crate) drawn: bool,
+    /// In a record: the frozen volume that the volume begins as.
+    #[serde(default)]
+    pub(crate) base: Option<String>,
     /// In a record: what the image is made of.
     #[serde(default)]
     pub(crate) layers: Vec<ChainId>,
@@ -121,6 +126,7 @@ impl Mount {
             relabel: false,
             words: Vec::new(),
             drawn: false,
+            base: None,
             layers: Vec::new(),
         }
     }
@@ -133,6 +139,12 @@ impl Mount {
     /// A new volume without a name of its own.
     pub fn anonymous(at: impl AsRef<Path>) -> Mount {
         Mount::new(Source::Anonymous, at)
+    }
+
+    /// A new volume without a name of its own that begins as a frozen one (a [`Volume`](crate::Volume) or a name), at once
+    /// and whatever its size.
+    pub fn clone_of(frozen: impl Into<String>, at: impl AsRef<Path>) -> Mount {
+        Mount::new(Source::Clone(frozen.into()), at)
     }
 
     /// A directory or file of the host, which must be there unless [`Mount::create`] says otherwise.
@@ -272,7 +284,7 @@ impl Mount {
     /// docker's word for its source: `volume`, `bind`, `tmpfs`, `image`.
     pub fn kind(&self) -> &'static str {
         match self.source {
-            Source::Volume(_) | Source::Anonymous => "volume",
+            Source::Volume(_) | Source::Anonymous | Source::Clone(_) => "volume",
             Source::Bind(_) => "bind",
             Source::Tmpfs => "tmpfs",
             Source::Image(_) => "image",
@@ -288,7 +300,7 @@ impl Mount {
         if !inside || at.components().any(|part| part == Component::ParentDir) || nul(at) {
             problems.push("the place must be an absolute path below /, without `..`".to_owned());
         }
-        let is_volume = matches!(self.source, Source::Volume(_) | Source::Anonymous);
+        let is_volume = matches!(self.source, Source::Volume(_) | Source::Anonymous | Source::Clone(_));
         let is_bind = matches!(self.source, Source::Bind(_));
         let is_image = matches!(self.source, Source::Image(_));
         let only = [

@@ -68,6 +68,16 @@ fn source_problem(engine: &Inner, mount: &Mount) -> Result<Option<(Kind, String)
             Err(error) if error.kind() == Kind::Invalid => Some((Kind::Invalid, error.to_string())),
             Err(error) => return Err(error.into()),
         },
+        Source::Clone(name) => match engine.volumes.find(name) {
+            Ok(Some(base)) if base.is_frozen()? => None,
+            Ok(Some(_)) => Some((
+                Kind::Invalid,
+                format!("volume `{name}` is not frozen: freeze it, or clone it by name"),
+            )),
+            Ok(None) => Some((Kind::NotFound, format!("no such volume: {name}"))),
+            Err(error) if error.kind() == Kind::Invalid => Some((Kind::Invalid, error.to_string())),
+            Err(error) => return Err(error.into()),
+        },
         Source::Anonymous => {
             mount.volume_spec("anonymous").check().err().map(|error| (error.kind(), error.to_string()))
         }
@@ -98,7 +108,10 @@ pub(crate) fn resolve(engine: &Inner, spec: &ContainerSpec, config: &RunConfig) 
     }
     for mount in &mut mounts {
         match &mount.source {
-            Source::Anonymous => {
+            Source::Anonymous | Source::Clone(_) => {
+                if let Source::Clone(base) = &mount.source {
+                    mount.base = Some(base.clone());
+                }
                 mount.source = Source::Volume(coracle_host::random_hex(32)?);
                 mount.drawn = true;
             }

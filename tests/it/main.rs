@@ -22,3 +22,4 @@ mod state;
 mod steps;
 mod story;
 mod tars;
+mod templates;

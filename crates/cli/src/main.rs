@@ -16,7 +16,6 @@ mod builder;
 mod cli;
 mod commit;
 mod cp;
-mod create;
 mod dialect;
 mod diff;
 mod each;

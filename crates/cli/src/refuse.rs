@@ -10,14 +10,11 @@ use crate::dialect;
 use crate::fail::Fail;
 
 /// Flags that docker has, this program has not yet, and there is more to say about than that.
-const REASONS: &[(&str, &str, &str)] = &[
-    ("rm", "-v --volumes", "there are no volumes without a name yet"),
-    (
-        "network create",
-        "-o --opt --attachable --ipv6 --ip-range --aux-address",
-        "networks have no such option yet",
-    ),
-];
+const REASONS: &[(&str, &str, &str)] = &[(
+    "network create",
+    "-o --opt --attachable --ipv6 --ip-range --aux-address",
+    "networks have no such option yet",
+)];
 
 /// All other flags that docker has and this program has not yet: a user has not mistyped them.
 const FLAGS: &[(&str, &str)] = &[
@@ -56,7 +53,7 @@ const FLAGS: &[(&str, &str)] = &[
 const VERBS: &[(&str, &str)] = &[
     (
         "",
-        "checkpoint compose config container context info login logout manifest node pause \
+        "checkpoint compose config container context create info login logout manifest node pause \
          plugin pull push search \
          secret service stack stats swarm system top trust unpause update",
     ),
@@ -189,7 +186,8 @@ fn wrong_count(verb: &str) -> Fail {
         "exec" => "at least 2 arguments",
         "tag" | "image tag" | "cp" => "2 arguments",
         "logs" | "diff" | "export" | "network create" | "build" | "history" | "image history" => "1 argument",
-        "volume clone" | "volume snapshot" => "1 or 2 arguments",
+        "volume clone" | "volume snapshot" | "volume import" => "1 or 2 arguments",
+        "volume export" => "1 argument",
         "volume create" | "images" | "image ls" => "at most 1 argument",
         "ps" | "network ls" | "volume ls" | "version" | "load" | "image load" | "image prune" => {
             "no arguments"

@@ -11,6 +11,9 @@ pub(crate) struct Args {
     /// Force the removal of a running container (uses SIGKILL)
     #[arg(short, long)]
     pub(crate) force: bool,
+    /// Remove anonymous volumes associated with the container
+    #[arg(short, long)]
+    pub(crate) volumes: bool,
     #[arg(required = true, value_name = "CONTAINER")]
     pub(crate) containers: Vec<String>,
 }
@@ -23,7 +26,12 @@ pub(crate) fn run(args: &Args) -> Done {
             Err(fail) if args.force => return Err(fail.with(0)),
             found => found?,
         };
-        let removed = if args.force { found.force_remove() } else { found.remove() };
+        let removed = match (args.force, args.volumes) {
+            (true, true) => found.kill().and_then(|_| found.remove_with_volumes()),
+            (false, true) => found.remove_with_volumes(),
+            (true, false) => found.force_remove(),
+            (false, false) => found.remove(),
+        };
         match removed {
             // Somebody else was faster, perhaps the container itself with --rm.
             Err(error) if error.kind() == Kind::NotFound && args.force => Ok(()),

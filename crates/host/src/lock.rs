@@ -90,6 +90,15 @@ impl Lock {
         })
     }
 
+    /// Releases it now, whoever else has its descriptor. Dropping the value does so with the last descriptor only, and
+    /// a process that is being started at that moment, by another thread, has a copy until it executes its program: so
+    /// that is for where somebody asks right afterwards. That the kernel refuses is not possible for a lock that is held.
+    pub fn release(self) {
+        let mut nothing = whole_file(Mode::Shared);
+        nothing.l_type = libc::F_UNLCK as libc::c_short;
+        let _ = fcntl(&self.fd, FcntlArg::F_OFD_SETLK(&nothing));
+    }
+
     fn take(dir: &Dir, name: &Path, mode: Mode, wait: bool) -> Result<Option<Lock>> {
         loop {
             let fd = dir.file(name, OFlags::RDWR | OFlags::CREATE, 0o600)?;
@@ -173,6 +182,21 @@ mod tests {
         assert!(Lock::try_shared(&dir, "l").unwrap().is_some());
         drop(alone);
         assert!(!Lock::is_held(&dir, "l").unwrap());
+    }
+
+    #[test]
+    fn released_although_there_is_a_copy() {
+        let place = tempfile::tempdir().unwrap();
+        let dir = Dir::open(place.path()).unwrap();
+        let lock = Lock::exclusive(&dir, "l").unwrap();
+        let copy = lock.as_fd().try_clone_to_owned().unwrap();
+        drop(lock);
+        assert!(Lock::is_held(&dir, "l").unwrap(), "as long as there is a descriptor");
+        let lock = Lock { fd: copy, path: dir.path_of("l") };
+        let copy = lock.as_fd().try_clone_to_owned().unwrap();
+        lock.release();
+        assert!(!Lock::is_held(&dir, "l").unwrap());
+        drop(copy);
     }
 
     #[test]

@@ -56,7 +56,7 @@ struct Entry {
 
 impl User {
     /// Enters `who` among the users of `volume`, for somebody who stands in its gate.
-    pub(crate) fn enter(volume: &Dir, who: &str, _gate: &Lock) -> coracle_host::Result<User> {
+    pub(crate) fn enter(volume: &Dir, who: &str, _gate: &Gate) -> coracle_host::Result<User> {
         let users = volume.dir(USERS)?;
         let id = random_hex(8)?;
         let lock = Lock::exclusive(&users, &id)?;
@@ -84,12 +84,30 @@ impl Drop for Entry {
     }
 }
 
+/// A place in a volume's gate. It is given back at once, also while a process that is being started by another thread
+/// has a copy of its descriptor: who finds the gate taken takes it for a borrower.
+pub(crate) struct Gate(Option<Lock>);
+
+impl From<Lock> for Gate {
+    fn from(lock: Lock) -> Gate {
+        Gate(Some(lock))
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        if let Some(lock) = self.0.take() {
+            lock.release();
+        }
+    }
+}
+
 /// Stands in the gate: entries may be made while it is held shared. Where nobody else is there just now,
 /// sweeps out the entries of dead borrowers first. `None`: the volume is gone from its name.
 pub(crate) fn gate(
     volume: &Dir,
     is_there: impl Fn() -> coracle_host::Result<bool>,
-) -> coracle_host::Result<Option<Lock>> {
+) -> coracle_host::Result<Option<Gate>> {
     let lock = match Lock::try_exclusive(volume, LOCK) {
         Ok(Some(alone)) => {
             volume::sweep(volume)?;
@@ -107,7 +125,7 @@ pub(crate) fn gate(
 pub(crate) fn alone(
     volume: &Dir,
     is_there: impl Fn() -> coracle_host::Result<bool>,
-) -> coracle_host::Result<Option<Lock>> {
+) -> coracle_host::Result<Option<Gate>> {
     let lock = Lock::exclusive(volume, LOCK).and_then(|lock| volume::sweep(volume).map(|()| lock));
     still_there(lock, is_there)
 }
@@ -115,9 +133,9 @@ pub(crate) fn alone(
 fn still_there(
     lock: coracle_host::Result<Lock>,
     is_there: impl Fn() -> coracle_host::Result<bool>,
-) -> coracle_host::Result<Option<Lock>> {
-    match lock {
-        Ok(lock) if is_there()? => Ok(Some(lock)),
+) -> coracle_host::Result<Option<Gate>> {
+    match lock.map(Gate::from) {
+        Ok(gate) if is_there()? => Ok(Some(gate)),
         Ok(_) => Ok(None),
         Err(error) if error.errno() == Some(Errno::NOENT) => Ok(None),
         Err(error) => Err(error),

@@ -14,6 +14,8 @@ pub(crate) enum Backing {
     Bind { device: PathBuf, recursive: bool, read_only: bool },
     /// In memory, anew for each borrower.
     Tmpfs { options: Vec<(String, String)>, flags: MountAttrFlags },
+    /// In any other file system of the kernel's: nfs, overlay, one on a disk. The options have its source, too.
+    Other { fstype: String, options: Vec<(String, String)>, flags: MountAttrFlags },
 }
 
 /// Why options mean nothing.
@@ -42,12 +44,15 @@ impl Backing {
         let is_bind = words.iter().any(|word| matches!(*word, "bind" | "rbind"));
         let known = match kind {
             "tmpfs" if is_bind => Err(Refusal::Invalid("`o=bind` is not of type `tmpfs`".into())),
-            "tmpfs" => Ok(tmpfs(&words)),
+            "tmpfs" => {
+                let (options, flags) = sort(&words);
+                Ok(Backing::Tmpfs { options, flags })
+            }
             "" | "none" | "bind" if is_bind => bind(Path::new(device), &words),
             "" if device.is_empty() && words.is_empty() => Ok(Backing::Data),
             "" => Err(Refusal::Invalid("option `type` is missing".into())),
             "none" | "bind" => Err(Refusal::Invalid(format!("type `{kind}` wants `o=bind`"))),
-            other => Err(Refusal::Unsupported(format!("type `{other}`: only tmpfs and bind are supported"))),
+            other => self::other(other, device, &words),
         };
         match known {
             Ok(backing) if refused.is_empty() => Ok(backing),
@@ -78,7 +83,7 @@ fn bind(device: &Path, words: &[&str]) -> Result<Backing, Refusal> {
 }
 
 /// What is not a flag of the mount is the file system's own: it says itself what it doesn't like.
-fn tmpfs(words: &[&str]) -> Backing {
+fn sort(words: &[&str]) -> (Vec<(String, String)>, MountAttrFlags) {
     let mut flags = MountAttrFlags::empty();
     let mut options = Vec::new();
     for word in words {
@@ -101,7 +106,25 @@ fn tmpfs(words: &[&str]) -> Backing {
         };
         flags.set(flag, on);
     }
-    Backing::Tmpfs { options, flags }
+    (options, flags)
+}
+
+/// The kernel knows whether it has such a file system; what is asked for here is only that it can be the name of one.
+fn other(fstype: &str, device: &str, words: &[&str]) -> Result<Backing, Refusal> {
+    let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    if !fstype.bytes().all(is_name) || fstype.len() > 64 {
+        return Err(Refusal::Invalid(format!("type `{}` is no file system's name", fstype.escape_default())));
+    }
+    if device.is_empty() {
+        return Err(Refusal::Invalid(format!("type `{fstype}` wants a `device`")));
+    }
+    let (mut options, flags) = sort(words);
+    if device.contains('\0') || options.iter().any(|(key, value)| key.contains('\0') || value.contains('\0'))
+    {
+        return Err(Refusal::Invalid("an option has a NUL byte in it".into()));
+    }
+    options.insert(0, ("source".into(), device.into()));
+    Ok(Backing::Other { fstype: fstype.to_owned(), options, flags })
 }
 
 #[cfg(test)]
@@ -118,6 +141,11 @@ mod tests {
         let tmpfs = parse(&[("type", "tmpfs"), ("device", "tmpfs"), ("o", "size=1m,uid=7,noexec,ro,rw")]);
         let options = vec![("size".into(), "1m".into()), ("uid".into(), "7".into())];
         assert_eq!(tmpfs, Ok(Backing::Tmpfs { options, flags: MountAttrFlags::MOUNT_ATTR_NOEXEC }));
+        let nfs = parse(&[("type", "nfs"), ("o", "addr=10.0.0.1,ro,vers=4"), ("device", ":/srv")]);
+        let options = [("source", ":/srv"), ("addr", "10.0.0.1"), ("vers", "4")];
+        let options = options.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec();
+        let flags = MountAttrFlags::MOUNT_ATTR_RDONLY;
+        assert_eq!(nfs, Ok(Backing::Other { fstype: "nfs".into(), options, flags }));
         let bind = |recursive, read_only| Ok(Backing::Bind { device: "/srv".into(), recursive, read_only });
         assert_eq!(parse(&[("type", "none"), ("o", "bind"), ("device", "/srv")]), bind(false, false));
         assert_eq!(parse(&[("o", "rbind,ro"), ("device", "/srv")]), bind(true, true));
@@ -129,8 +157,12 @@ mod tests {
             Refusal::Invalid(why) => format!("invalid: {why}"),
             Refusal::Unsupported(why) => format!("unsupported: {why}"),
         };
-        let nfs = [("type", "nfs"), ("o", "addr=10.0.0.1,rw"), ("device", ":/srv")];
-        assert_eq!(refused(&nfs), "unsupported: type `nfs`: only tmpfs and bind are supported");
+        assert_eq!(
+            refused(&[("type", "nfs"), ("o", "addr=10.0.0.1")]),
+            "invalid: type `nfs` wants a `device`"
+        );
+        let name = refused(&[("type", "n/f"), ("device", ":/srv")]);
+        assert_eq!(name, "invalid: type `n/f` is no file system's name");
         assert_eq!(refused(&[("size", "1g")]), "unsupported: option `size`: quotas are not supported");
         assert_eq!(
             refused(&[("sise", "1g")]),

@@ -5,6 +5,7 @@ use rustix::io::Errno;
 
 use crate::error::During;
 use crate::filter::matches;
+use crate::loan::Gate;
 use crate::volume::{LOCK, users};
 use crate::{Error, Filter, Result, Volume, Volumes, frozen};
 
@@ -18,6 +19,15 @@ pub struct Pruned {
     pub freed: u64,
     /// What could not be looked at or removed; the others were.
     pub failed: Vec<Error>,
+}
+
+/// What to do while somebody stands in the gate.
+#[derive(Clone, Copy)]
+enum Wait {
+    /// Wait: it may be one who only looks, as others do who tidy up.
+    Yes,
+    /// Leave it alone: it is about to be borrowed.
+    No,
 }
 
 /// What came of removing one.
@@ -42,7 +52,7 @@ impl Volumes {
         filters: &[Filter],
         referenced: impl Fn(&Volume) -> bool,
     ) -> Result<Pruned> {
-        self.remove_those(|volume| {
+        self.remove_those(Wait::No, |volume| {
             let candidate = all || volume.is_anonymous();
             Ok(candidate && matches(filters, volume, || Ok(false))? && !referenced(volume))
         })
@@ -54,7 +64,7 @@ impl Volumes {
     /// # Errors
     /// As of [`Volumes::prune`].
     pub fn reclaim(&self, lives: impl Fn(&str) -> bool) -> Result<Pruned> {
-        self.remove_those(|volume| Ok(volume.owner()?.is_some_and(|owner| !lives(&owner))))
+        self.remove_those(Wait::No, |volume| Ok(volume.owner()?.is_some_and(|owner| !lives(&owner))))
     }
 
     /// Removes the volumes of `owner` (docker's `rm -v` and `--rm`). One that others use is kept.
@@ -62,7 +72,7 @@ impl Volumes {
     /// # Errors
     /// As of [`Volumes::prune`].
     pub fn remove_of(&self, owner: &str) -> Result<Pruned> {
-        self.remove_those(|volume| Ok(volume.owner()?.as_deref() == Some(owner)))
+        self.remove_those(Wait::Yes, |volume| Ok(volume.owner()?.as_deref() == Some(owner)))
     }
 
     /// All volumes that meet `filters`, sorted by name. `referenced` as of [`Volumes::prune`]; it makes a volume one that
@@ -86,14 +96,14 @@ impl Volumes {
         Ok(found)
     }
 
-    fn remove_those(&self, wanted: impl Fn(&Volume) -> Result<bool>) -> Result<Pruned> {
+    fn remove_those(&self, wait: Wait, wanted: impl Fn(&Volume) -> Result<bool>) -> Result<Pruned> {
         let mut pruned = Pruned::default();
         loop {
             let before = pruned.removed.len();
             let mut kept = false;
             pruned.failed.clear();
             for volume in self.list()? {
-                let removed = volume.and_then(|volume| Ok((self.remove_if(&volume, &wanted)?, volume)));
+                let removed = volume.and_then(|volume| Ok((self.remove_if(&volume, wait, &wanted)?, volume)));
                 match removed {
                     Ok((Removed::Yes(freed), volume)) => {
                         pruned.removed.push(volume.name().to_owned());
@@ -113,14 +123,23 @@ impl Volumes {
     }
 
     /// Removes it if it is `wanted` and nobody has it or is about to; what it took, if so.
-    fn remove_if(&self, volume: &Volume, wanted: impl Fn(&Volume) -> Result<bool>) -> Result<Removed> {
+    fn remove_if(
+        &self,
+        volume: &Volume,
+        wait: Wait,
+        wanted: impl Fn(&Volume) -> Result<bool>,
+    ) -> Result<Removed> {
         // First without the gate, in which nobody should stand who has nothing to do there.
         if !wanted(volume)? {
             return Ok(Removed::No);
         }
         let act = "prune";
-        let gate = match Lock::try_exclusive(volume.dir(), LOCK) {
-            Ok(Some(gate)) => gate,
+        let gate = match wait {
+            Wait::Yes => Lock::exclusive(volume.dir(), LOCK).map(Some),
+            Wait::No => Lock::try_exclusive(volume.dir(), LOCK),
+        };
+        let gate = match gate {
+            Ok(Some(gate)) => Gate::from(gate),
             // Somebody is borrowing or filling it.
             Ok(None) => return Ok(Removed::No),
             Err(error) if error.errno() == Some(Errno::NOENT) => return Ok(Removed::No),
@@ -136,7 +155,7 @@ impl Volumes {
             return Ok(Removed::ForOthers);
         }
         let freed = volume.usage()?.bytes;
-        self.trash(volume.name(), gate).during(act, volume.name())?;
+        self.trash(volume.name(), gate, volume.is_volatile()).during(act, volume.name())?;
         Ok(Removed::Yes(freed))
     }
 }

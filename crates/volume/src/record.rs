@@ -26,6 +26,9 @@ pub(crate) struct Record {
     /// The frozen volume that it began as, and whose files it still shows where it has none of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) base: Option<String>,
+    /// It need not survive a power cut.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) volatile: bool,
 }
 
 impl Record {
@@ -69,10 +72,10 @@ mod tests {
         assert_eq!(Record::parse(text, "other").unwrap_err(), "it is the record of `db`");
         let foreign = br#"{"name":"db","created":1,"driver":"nfs"}"#;
         assert_eq!(Record::parse(foreign, "db").unwrap_err(), "its driver `nfs` is unknown");
-        let newer = br#"{"name":"db","created":1,"driver":"local","options":{"type":"nfs"}}"#;
+        let newer = br#"{"name":"db","created":1,"driver":"local","options":{"size":"1g"}}"#;
         assert_eq!(
             Record::parse(newer, "db").unwrap_err(),
-            r#"its options mean nothing here: {"type": "nfs"}"#
+            r#"its options mean nothing here: {"size": "1g"}"#
         );
         assert!(Record::parse(b"", "db").unwrap_err().starts_with("EOF"), "an empty file");
         assert!(Record::parse(b"{\"name\":\"db\"}", "db").unwrap_err().contains("created"));
@@ -93,7 +96,7 @@ mod tests {
             };
             let driver = LOCAL.to_owned();
             let base = anonymous.then(|| "golden".to_owned());
-            let record = Record { name: name.clone(), created, labels, driver, anonymous, options, base };
+            let record = Record { name: name.clone(), created, labels, driver, anonymous, options, base, volatile: anonymous };
             prop_assert_eq!(Record::parse(&record.to_bytes(), &name), Ok(record));
         }
     }

@@ -2,10 +2,11 @@
 
 use std::os::fd::AsFd;
 
-use coracle_host::{Call, Dir, Lock, Result, Staging};
+use coracle_host::{Call, Dir, Result, Staging};
 use rustix::io::Errno;
 
 use crate::copy;
+use crate::loan::Gate;
 use crate::volume::{DATA, SEEDED, users};
 
 /// Whether there is anything to do for a seed: it costs the gate, so those who can do without it should.
@@ -18,7 +19,7 @@ pub(crate) fn is_wanted(volume: &Dir) -> Result<bool> {
 ///
 /// The copy is made beside, and takes the place of the empty directory in one rename: whoever dies before that leaves
 /// the volume empty, and a file that somebody else put there meanwhile makes it fail and is left alone.
-pub(crate) fn fill(volume: &Dir, staging: &Staging, tree: &Dir, _alone: &Lock) -> Result<bool> {
+pub(crate) fn fill(volume: &Dir, staging: &Staging, tree: &Dir, _alone: &Gate) -> Result<bool> {
     if !is_wanted(volume)? || !users(volume)?.is_empty() {
         return Ok(false);
     }

@@ -14,6 +14,7 @@ pub struct VolumeSpec {
     drawn: bool,
     driver: Option<String>,
     base: Option<String>,
+    volatile: bool,
     labels: BTreeMap<String, String>,
     options: BTreeMap<String, String>,
 }
@@ -45,7 +46,8 @@ impl VolumeSpec {
 
     /// Sets an option of docker's local driver: `type`, `o`, `device`. With `type` `tmpfs` the data is in memory, `o` being
     /// tmpfs(5)'s options and mount flags: it is gone with the borrower, and there can be one at a time. With `o`
-    /// `bind` (or `rbind`) it is the host's directory `device`. Other types are refused.
+    /// `bind` (or `rbind`) it is the host's directory `device`. With any other `type` (`nfs`, `overlay`, `ext4`) the kernel
+    /// mounts `device` for each borrower, with the options `o` as they are. A `size` is refused: there are no quotas yet.
     #[must_use]
     pub fn option(mut self, key: impl Into<String>, value: impl Into<String>) -> VolumeSpec {
         self.options.insert(key.into(), value.into());
@@ -68,6 +70,14 @@ impl VolumeSpec {
         self
     }
 
+    /// It need not be there after a power cut: making and removing it does not wait for the disk. Right for what goes
+    /// with a process.
+    #[must_use]
+    pub fn volatile(mut self) -> VolumeSpec {
+        self.volatile = true;
+        self
+    }
+
     /// Whether the volume has no name of its own.
     pub fn is_anonymous(&self) -> bool {
         self.drawn || self.name.is_none()
@@ -84,6 +94,10 @@ impl VolumeSpec {
 
     pub(crate) fn options(&self) -> &BTreeMap<String, String> {
         &self.options
+    }
+
+    pub(crate) fn is_volatile(&self) -> bool {
+        self.volatile
     }
 
     pub(crate) fn base_name(&self) -> Option<&str> {
@@ -198,9 +212,12 @@ mod tests {
         let error = VolumeSpec::new("db").driver("rexray").check().unwrap_err();
         assert_eq!(error.to_string(), "volume \"db\": driver `rexray`: there is only `local`");
         assert!(VolumeSpec::new("db").driver("local").check().is_ok());
-        let error = VolumeSpec::new("db").option("type", "nfs").check().unwrap_err();
+        let error = VolumeSpec::new("db").option("size", "1g").check().unwrap_err();
         assert_eq!(error.kind(), coracle_host::Kind::Unsupported);
-        assert_eq!(error.to_string(), "volume \"db\": type `nfs`: only tmpfs and bind are supported");
+        assert!(
+            error.to_string().starts_with("volume \"db\": option `size`: quotas are not supported"),
+            "{error}"
+        );
     }
 
     proptest! {

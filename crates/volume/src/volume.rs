@@ -82,6 +82,10 @@ impl Volume {
         if self.record.base.is_some() { UPPER } else { DATA }
     }
 
+    pub(crate) fn is_volatile(&self) -> bool {
+        self.record.volatile
+    }
+
     /// Who borrows it now, in any process, as they named themselves; sorted.
     ///
     /// # Errors
@@ -165,7 +169,9 @@ impl Volume {
         let seed = terms.seed.as_ref().filter(|_| plain);
         let frozen = self.is_frozen()?;
         // Two mounts that write to one upper directory would spoil it.
-        let single = matches!(backing, Backing::Tmpfs { .. }) || (self.record.base.is_some() && !frozen);
+        let overlay = matches!(&backing, Backing::Other { fstype, .. } if fstype == "overlay");
+        let single =
+            matches!(backing, Backing::Tmpfs { .. }) || overlay || (self.record.base.is_some() && !frozen);
         let gate = match seed {
             Some(tree) if !frozen && seed::is_wanted(&self.dir).or_else(|error| self.or_gone(error))? => {
                 let gate = during(loan::alone(&self.dir, || self.is_there()))?.ok_or_else(gone)?;
@@ -211,6 +217,14 @@ impl Volume {
             Backing::Bind { device, .. } => {
                 let flags = OFlags::PATH | OFlags::CLOEXEC;
                 rustix::fs::open(device, flags, Mode::empty()).call(|| format!("open({device:?})"))
+            }
+            Backing::Other { fstype, options, flags } => {
+                let options: Vec<_> = options.iter().map(|(key, value)| (&**key, &**value)).collect();
+                let whole = Mount::new(fstype, &options, *flags).during("lend", self.name())?;
+                let Some(path) = subpath else { return Ok(whole) };
+                let tree = whole.as_fd().try_clone_to_owned().call(|| format!("fcntl({what})"));
+                let below = self.below(&tree.during("lend", self.name())?, path)?;
+                return Mount::bind(below, false, what).and_then(Mount::private).during("lend", self.name());
             }
             Backing::Tmpfs { .. } if subpath.is_some() => {
                 let problems = vec!["a volume in memory has no subpaths".to_owned()];

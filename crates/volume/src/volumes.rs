@@ -9,9 +9,10 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::error::During;
+use crate::loan::Gate;
 use crate::record::{LOCAL, Record};
 use crate::spec::check_name;
-use crate::volume::{DATA, LOCK, OWNER, RECORD, USERS, users};
+use crate::volume::{DATA, LOCK, OWNER, RECORD, SEEDED, USERS, users};
 use crate::{Error, Loan, Result, Terms, Volume, VolumeSpec, frozen, layered, loan};
 
 /// A directory of volumes. Any number of processes may have the same one. Cheap to clone.
@@ -52,6 +53,27 @@ impl Volumes {
     /// `AlreadyExists`; `Invalid` with everything that is wrong with the spec; else the host's.
     pub fn create(&self, spec: &VolumeSpec) -> Result<Volume> {
         self.make(spec, None, |_| Ok(()))
+    }
+
+    /// A new volume with what `fill` puts in the directory that it is given: whole or not at all, also when it fails or
+    /// the program dies meanwhile. With a base, and with options that put the data elsewhere, there is nothing to fill.
+    ///
+    /// # Errors
+    /// As of [`Volumes::create`]; what `fill` fails with; `Unsupported` where there is nothing to fill.
+    pub fn create_filled(
+        &self,
+        spec: &VolumeSpec,
+        fill: impl FnOnce(&Dir) -> coracle_host::Result<()>,
+    ) -> Result<Volume> {
+        if spec.base_name().is_some() || spec.backing() != crate::local::Backing::Data {
+            let what = "only a plain volume in the state directory can be filled".to_owned();
+            return Err(Error::Unsupported { name: spec.name().unwrap_or_default().to_owned(), what });
+        }
+        self.make(spec, None, |dir| {
+            fill(&dir.dir(DATA)?)?;
+            dir.file(SEEDED, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, 0o644)?;
+            rustix::fs::syncfs(dir.as_fd()).call(|| format!("syncfs({:?})", dir.path()))
+        })
     }
 
     /// A new volume without a name of its own that goes with `owner`, such as a container's id: [`Volumes::remove_of`]
@@ -121,6 +143,7 @@ impl Volumes {
             anonymous: spec.is_anonymous(),
             options: spec.options().clone(),
             base: spec.base_name().map(str::to_owned),
+            volatile: spec.is_volatile(),
         };
         // Held until the new one is there: nobody removes the base meanwhile.
         let base = spec.base_name().map(|base| self.hold_base(base)).transpose()?;
@@ -194,7 +217,7 @@ impl Volumes {
                 return Err(Error::NotFound { act: "remove", name: name.to_owned() });
             };
             let gate = match Lock::exclusive(&dir, LOCK) {
-                Ok(gate) => gate,
+                Ok(gate) => Gate::from(gate),
                 Err(error) if error.errno() == Some(Errno::NOENT) => continue,
                 Err(cause) => return Err(cause).during("remove", name),
             };
@@ -206,7 +229,7 @@ impl Volumes {
             if !users.is_empty() {
                 return Err(Error::InUse { act: "remove", name: name.to_owned(), users });
             }
-            return self.trash(name, gate).during("remove", name);
+            return self.trash(name, gate, false).during("remove", name);
         }
     }
 
@@ -215,7 +238,7 @@ impl Volumes {
     }
 
     /// The frozen volume of that name and a place in its gate, which keeps it from being removed.
-    fn hold_base(&self, name: &str) -> Result<(Volume, Lock)> {
+    fn hold_base(&self, name: &str) -> Result<(Volume, Gate)> {
         const ACT: &str = "clone";
         loop {
             let missing = || Error::NotFound { act: ACT, name: name.to_owned() };
@@ -230,10 +253,12 @@ impl Volumes {
     }
 
     /// Out of the way by one rename, then deleted. A crash leaves the rest to the next reclaim of the staging directory.
-    pub(crate) fn trash(&self, name: &str, gate: Lock) -> coracle_host::Result<()> {
+    pub(crate) fn trash(&self, name: &str, gate: Gate, volatile: bool) -> coracle_host::Result<()> {
         let trash = self.staging.dir()?;
         self.dir.rename(name, trash.dir(), name)?;
-        self.dir.sync()?;
+        if !volatile {
+            self.dir.sync()?;
+        }
         drop(gate);
         trash.dir().remove_tree(name)
     }
@@ -252,7 +277,10 @@ impl Volumes {
         dir.file(LOCK, new, 0o600)?;
         let write = |name: &str, bytes: &[u8]| {
             let mut file = std::fs::File::from(dir.file(name, new, 0o644)?);
-            let written = file.write_all(bytes).and_then(|()| file.sync_all());
+            let written = file.write_all(bytes).and_then(|()| match record.volatile {
+                true => Ok(()),
+                false => file.sync_all(),
+            });
             written.call(|| format!("write({:?})", dir.path_of(name)))
         };
         write(RECORD, &record.to_bytes())?;
@@ -260,11 +288,16 @@ impl Volumes {
             write(OWNER, owner.as_bytes())?;
         }
         fill(dir)?;
-        dir.sync()?;
+        if !record.volatile {
+            dir.sync()?;
+        }
         // Not opened again by its name: somebody may have removed it by then.
         let place = self.dir.path_of(&record.name);
         let fd = dir.as_fd().try_clone_to_owned().call(|| format!("fcntl({place:?}, F_DUPFD_CLOEXEC)"))?;
-        staged.publish_new(&self.dir, &record.name)?;
+        match record.volatile {
+            true => staged.place_new(&self.dir, &record.name)?,
+            false => staged.publish_new(&self.dir, &record.name)?,
+        }
         Ok(Dir::from_fd(fd, place))
     }
 }

@@ -2,6 +2,10 @@
 
 mod describe;
 
+use std::fs::File;
+use std::io::{BufReader, BufWriter, IsTerminal};
+use std::path::{Path, PathBuf};
+
 use coracle::{Engine, VolumeFilter, VolumeSpec};
 
 pub(crate) use describe::describe;
@@ -23,6 +27,8 @@ pub(crate) enum Command {
     Clone(CloneArgs),
     Snapshot(CloneArgs),
     Freeze(FreezeArgs),
+    Export(ExportArgs),
+    Import(ImportArgs),
 }
 
 /// Create a volume
@@ -103,6 +109,25 @@ pub(crate) struct FreezeArgs {
     volumes: Vec<String>,
 }
 
+/// Export a volume's contents as a tar archive
+#[derive(clap::Args)]
+pub(crate) struct ExportArgs {
+    /// Write to a file, instead of STDOUT
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    volume: String,
+}
+
+/// Create a volume from a tar archive, from STDIN unless a file is named
+#[derive(clap::Args)]
+pub(crate) struct ImportArgs {
+    /// Set metadata for the new volume
+    #[arg(long, value_name = "KEY[=VALUE]")]
+    label: Vec<String>,
+    volume: String,
+    file: Option<PathBuf>,
+}
+
 pub(crate) fn run(command: &Command) -> Done {
     match command {
         Command::Create(args) => create(args),
@@ -112,6 +137,8 @@ pub(crate) fn run(command: &Command) -> Done {
         Command::Prune(args) => prune(args),
         Command::Clone(args) => copy(args, Engine::clone_volume),
         Command::Snapshot(args) => copy(args, Engine::snapshot_volume),
+        Command::Export(args) => export(args),
+        Command::Import(args) => import(args),
         Command::Freeze(args) => {
             let engine = Engine::open_default()?;
             each(&args.volumes, |name| Ok(engine.freeze_volume(name)?))
@@ -213,6 +240,40 @@ fn inspect(args: &InspectArgs) -> Done {
         let volume = engine.find_volume(name)?.ok_or_else(|| Fail::missing("volume", name))?;
         Ok(describe(&volume)?)
     })
+}
+
+fn export(args: &ExportArgs) -> Done {
+    let engine = Engine::open_default()?;
+    let volume = engine.find_volume(&args.volume)?.ok_or_else(|| Fail::missing("volume", &args.volume))?;
+    match &args.output {
+        Some(path) => {
+            let file = File::create(path).map_err(|error| file_fail("export", path, &error))?;
+            volume.export(BufWriter::new(file))?;
+        }
+        None if std::io::stdout().is_terminal() => {
+            return Err(Fail::new(1, "cowardly refusing to save to a terminal. Use the -o flag or redirect"));
+        }
+        None => volume.export(BufWriter::new(std::io::stdout().lock()))?,
+    }
+    Ok(0)
+}
+
+fn import(args: &ImportArgs) -> Done {
+    let engine = Engine::open_default()?;
+    let spec = labelled(Some(&args.volume), &args.label);
+    let volume = match args.file.as_deref().filter(|path| *path != Path::new("-")) {
+        Some(path) => {
+            let file = File::open(path).map_err(|error| file_fail("import", path, &error))?;
+            engine.import_volume(&spec, BufReader::new(file))?
+        }
+        None => engine.import_volume(&spec, std::io::stdin().lock())?,
+    };
+    crate::out::line(volume.name())?;
+    Ok(0)
+}
+
+fn file_fail(verb: &str, path: &Path, error: &std::io::Error) -> Fail {
+    Fail::new(1, format!("volume {verb}: open({path:?}): {error}"))
 }
 
 fn copy(args: &CloneArgs, act: fn(&Engine, &str, &VolumeSpec) -> coracle::Result<coracle::Volume>) -> Done {

@@ -14,5 +14,4 @@ mod messages;
 mod network;
 mod ps;
 mod run;
-mod terminal;
 mod volume;

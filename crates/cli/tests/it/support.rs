@@ -39,6 +39,9 @@ impl Cli {
             "/bin/chmod",
             "/bin/mv",
             "/bin/ln",
+            "/bin/chown",
+            "/bin/stat",
+            "/bin/readlink",
         ];
         engine.capture(&Capture::new().programs(programs), "base").unwrap();
         Cli { root }

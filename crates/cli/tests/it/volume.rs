@@ -162,3 +162,59 @@ fn a_frozen_volume_is_cloned() {
         cli.ok(&["volume", "rm", "one", "two", "golden", "snap"]);
     });
 }
+
+#[test]
+fn a_volume_goes_through_a_tar() {
+    coracle_testhost::run(|host| {
+        let cli = Cli::new(host);
+        let fill = "echo row > /d/t; chown 7:8 /d/t; chmod 4711 /d/t; ln -s /etc/passwd /d/l; mkdir -m 1770 /d/e; chown 9 /d";
+        cli.ok(&["run", "--rm", "-v", "one:/d", "base", "sh", "-c", fill]);
+        let tar = host.dir().join("tar").display().to_string();
+        cli.ok(&["volume", "export", "-o", &tar, "one"]);
+        assert_eq!(cli.ok(&["volume", "import", "--label", "a=b", "two", &tar]), "two\n");
+        let look = "cat /d/t; stat -c '%n %a %u:%g' /d /d/t /d/e; readlink /d/l";
+        let look = |volume: &str| {
+            cli.ok(&["run", "--rm", "-v", &format!("{volume}:/d:ro"), "base", "sh", "-c", look])
+        };
+        assert_eq!(look("two"), look("one"));
+        assert!(look("two").contains("/d/t 4711 7:8"), "{}", look("two"));
+        assert!(cli.fails(1, &["volume", "import", "two", &tar]).contains("there is one of that name"));
+        std::fs::write(&tar, "no tar at all").unwrap();
+        assert!(cli.run(&["volume", "import", "three", &tar]).status != 0);
+        assert_eq!(cli.ok(&["volume", "ls", "-q"]), "one\ntwo\n", "nothing half");
+        // Through an overlay, too.
+        cli.ok(&["volume", "freeze", "one"]);
+        cli.ok(&["volume", "clone", "one", "clone"]);
+        cli.ok(&["run", "--rm", "-v", "clone:/d", "base", "sh", "-c", "echo more > /d/m; rm /d/l"]);
+        cli.ok(&["volume", "export", "--output", &tar, "clone"]);
+        cli.ok(&["volume", "import", "plain", &tar]);
+        assert_eq!(cli.ok(&["run", "--rm", "-v", "plain:/d", "base", "ls", "/d"]), "e\nm\nt\n");
+        assert_eq!(cli.fails(1, &["volume", "export", "-o", &tar, "none"]), "Error: No such volume: none\n");
+    });
+}
+
+#[test]
+fn rm_takes_volumes_along_where_it_is_told_to() {
+    coracle_testhost::run(|host| {
+        let cli = Cli::new(host);
+        let volumes = || cli.ok(&["volume", "ls", "-q"]).lines().count();
+        let start = |name: &str| {
+            cli.ok(&["run", "-d", "--name", name, "-v", "/d", "-v", "named:/n", "base", "sleep", "1000"])
+        };
+        start("c");
+        assert_eq!(volumes(), 2);
+        cli.ok(&["rm", "-fv", "c"]);
+        assert_eq!(volumes(), 1, "but none with a name");
+        start("c");
+        cli.ok(&["rm", "-f", "c"]);
+        assert_eq!(volumes(), 2);
+        // One that another container has stays.
+        start("c");
+        cli.ok(&["run", "-d", "--name", "d", "--volumes-from", "c", "base", "sleep", "1000"]);
+        cli.ok(&["rm", "-v", "-f", "c"]);
+        assert_eq!(volumes(), 3);
+        cli.ok(&["rm", "-f", "d"]);
+        cli.ok(&["volume", "prune", "-f"]);
+        assert_eq!(cli.ok(&["volume", "ls", "-q"]), "named\n");
+    });
+}
