@@ -55,7 +55,8 @@ fn changes(docker: &Docker, container: &Container) -> (Vec<String>, Vec<String>)
     let ours = container.diff().unwrap();
     let mut ours: Vec<String> =
         ours.iter().map(|change| format!("{} {}", change.kind, change.path.display())).collect();
-    (theirs.sort(), ours.sort());
+    theirs.sort();
+    ours.sort();
     (theirs, ours)
 }
 
