@@ -1,14 +1,15 @@
 //! The engine: one state directory and everything in it.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use coracle_host::Kind;
 use coracle_layers::Store;
 use coracle_net::{NetworkSpec, Networks};
+use coracle_runtime::cgroup::Hierarchies;
 use coracle_volume::Volumes;
 
-use crate::container::reclaim;
+use crate::container::{Filters, reclaim};
 use crate::error::{Doing, Error, Result};
 use crate::stack::DEFAULT_NETWORK;
 use crate::state::State;
@@ -25,6 +26,10 @@ pub(crate) struct Inner {
     pub(crate) store: Store,
     pub(crate) networks: Networks,
     pub(crate) volumes: Volumes,
+    /// What the host has of control groups, looked at once.
+    groups: OnceLock<Hierarchies>,
+    /// Filters of system calls, made once for each profile and set of capabilities.
+    pub(crate) filters: Filters,
 }
 
 impl Engine {
@@ -53,7 +58,8 @@ impl Engine {
         let store = Store::open(&state.dir, &state.staging)?;
         let networks = Networks::new(state.networks.clone(), state.staging.clone());
         let volumes = Volumes::new(&state.volumes, &state.staging);
-        let inner = Inner { state, store, networks, volumes };
+        let (groups, filters) = (OnceLock::new(), Filters::default());
+        let inner = Inner { state, store, networks, volumes, groups, filters };
         reclaim(&inner)?;
         inner.networks.reclaim()?;
         Ok(Engine(Arc::new(inner)))
@@ -66,6 +72,15 @@ impl Engine {
 }
 
 impl Inner {
+    /// What the host has of control groups.
+    pub(crate) fn hierarchies(&self) -> Result<&Hierarchies> {
+        if let Some(known) = self.groups.get() {
+            return Ok(known);
+        }
+        let found = Hierarchies::of_this_host()?;
+        Ok(self.groups.get_or_init(|| found))
+    }
+
     /// The network of that name; the default one is made when it is first asked for.
     pub(crate) fn network(&self, name: &str) -> Result<coracle_net::Network> {
         if name == DEFAULT_NETWORK {

@@ -15,6 +15,7 @@ use super::prober::Prober;
 use super::record::{self, CONTROL, Record};
 use super::supervisor::Live;
 use crate::Kind;
+use crate::engine::Inner;
 use crate::error::{Error, Result};
 
 pub(crate) struct Desk {
@@ -38,7 +39,7 @@ pub(crate) struct Served {
     pub(crate) terminal: bool,
     /// What runs in it and is nobody else's to wait for.
     pub(crate) execs: Vec<PidFd>,
-    pub(crate) record: Option<Arc<Record>>,
+    pub(crate) record: Option<(Arc<Inner>, Arc<Record>)>,
     /// Pipes for output that there is no pump for yet.
     pub(crate) early: Vec<(Stream, OwnedFd)>,
     /// It is not to be started again.
@@ -103,10 +104,10 @@ impl Served {
     }
 
     fn exec(&mut self, spec: &ExecSpec) -> Result<()> {
-        let (Some(live), Some(record)) = (&self.live, &self.record) else {
+        let (Some(live), Some((engine, record))) = (&self.live, &self.record) else {
             return Err(Error::new(Kind::InUse, "it is not running"));
         };
-        let running = exec::begin(spec, record, &live.pidfd, &live.root, Default::default())?;
+        let running = exec::begin(engine, spec, record, &live.pidfd, &live.root, Default::default())?;
         self.execs.push(running.pidfd);
         Ok(())
     }

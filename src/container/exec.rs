@@ -6,16 +6,19 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use coracle_host::{Call, Exit, PidFd};
-use coracle_runtime::{Facts, Plan, Pump, Running, Stdio, Stream, Terminal, supervise};
+use coracle_runtime::cgroup::Cgroup;
+use coracle_runtime::{Facts, Join, Plan, Pump, Running, Stdio, Stream, Terminal, supervise};
 use serde::{Deserialize, Serialize};
 
 use super::attach::Streams;
+use super::group;
 use super::launch::set_user;
 use super::output::Output;
 use super::record::Record;
 use super::supervisor::Live;
-use crate::Kind;
+use crate::engine::Inner;
 use crate::error::{Error, Result};
+use crate::{Engine, Kind};
 
 /// A process to run in a container, as a value. What is not said is as the container's first process has it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -80,12 +83,17 @@ impl ExecSpec {
 
 /// Starts it. The calling thread owns it: when that ends, it does.
 pub(crate) fn begin(
+    engine: &Inner,
     spec: &ExecSpec,
     record: &Record,
     container: &PidFd,
     root: &OwnedFd,
     stdio: [Stdio; 3],
 ) -> Result<Running> {
+    let group = group::find(engine, record)?;
+    if group.as_ref().is_some_and(|group| group.is_frozen().unwrap_or(false)) {
+        return Err(Error::new(Kind::InUse, "it is paused; unpause it first"));
+    }
     let Some(mut process) = record.spec.process().clone() else {
         return Err(Error::new(Kind::Corrupt, "the container's record has no process"));
     };
@@ -104,12 +112,20 @@ pub(crate) fn begin(
         env.push("TERM=xterm".into());
     }
     set_user(&mut process, spec.user.as_deref().unwrap_or(&record.user), root)?;
-    let plan = Plan::exec(&process, &Facts::of_this_host())?;
-    Ok(plan.start_in(container, stdio)?)
+    let mut plan = Plan::exec(&process, &Facts::of_this_host())?;
+    if let Some(program) = engine.filters.of(record)? {
+        plan.filter(&program)?;
+    }
+    let group = group.as_ref().map(Cgroup::entrance).transpose()?;
+    if group.is_some() {
+        plan.enter_group();
+    }
+    Ok(plan.join(container, Join { stdio, group })?)
 }
 
 /// Runs it to its end, on the calling thread.
 pub(crate) fn run(
+    engine: &Inner,
     spec: &ExecSpec,
     record: &Record,
     container: &PidFd,
@@ -118,7 +134,7 @@ pub(crate) fn run(
     let stdin = if spec.interactive { Stdio::Inherit } else { Stdio::Null };
     let (stdout, stderr) =
         if spec.attach { (Stdio::Inherit, Stdio::Inherit) } else { (Stdio::Pipe, Stdio::Pipe) };
-    let mut running = begin(spec, record, container, root, [stdin, stdout, stderr])?;
+    let mut running = begin(engine, spec, record, container, root, [stdin, stdout, stderr])?;
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let exit = {
         let mut pump = Pump::new(running.stdout.take(), running.stderr.take())?.to(|stream, bytes| {
@@ -144,15 +160,21 @@ pub struct Exec {
 
 impl Exec {
     /// Starts it on a thread of its own, with which it would die.
-    pub(crate) fn start(spec: ExecSpec, record: Arc<Record>, live: Arc<Live>) -> Result<(Exec, Streams)> {
+    pub(crate) fn start(
+        engine: Engine,
+        spec: ExecSpec,
+        record: Arc<Record>,
+        live: Arc<Live>,
+    ) -> Result<(Exec, Streams)> {
         let (tell, told) = std::sync::mpsc::channel();
         let thread = std::thread::Builder::new().name("coracle-exec".into()).spawn(move || {
             let input = if spec.interactive { Stdio::Pipe } else { Stdio::Null };
             let stdio = if spec.terminal { Default::default() } else { [input, Stdio::Pipe, Stdio::Pipe] };
-            let begun = begin(&spec, &record, &live.pidfd, &live.root, stdio).and_then(|running| {
-                let streams = streams(&running.terminal)?;
-                Ok((running.pidfd.try_clone()?, running, streams))
-            });
+            let begun =
+                begin(&engine.0, &spec, &record, &live.pidfd, &live.root, stdio).and_then(|running| {
+                    let streams = streams(&running.terminal)?;
+                    Ok((running.pidfd.try_clone()?, running, streams))
+                });
             let (pidfd, running, terminal) = match begun {
                 Ok(begun) => begun,
                 Err(error) => {

@@ -157,7 +157,13 @@ impl Container {
     /// `InUse` where the container does not run; what failed of the process's launch.
     pub fn exec(&self, spec: &ExecSpec) -> Result<(Exit, Output)> {
         let doing = || format!("exec in container `{}`", self.name());
-        let run = |pidfd: &PidFd, root: &OwnedFd| match exec::run(spec, &self.record, pidfd, root) {
+        let run = |pidfd: &PidFd, root: &OwnedFd| match exec::run(
+            &self.engine.0,
+            spec,
+            &self.record,
+            pidfd,
+            root,
+        ) {
             // Whatever was the first thing to fail in a container that is no more.
             Err(_) if pidfd.ended_within(Some(Duration::ZERO))? => Ok(None),
             done => done.map(Some),
@@ -179,7 +185,7 @@ impl Container {
         let doing = || format!("exec in container `{}`", self.name());
         let live = self.live().doing(doing)?;
         let live = live.ok_or_else(|| Error::new(Kind::InUse, "it is not running")).doing(doing)?;
-        Exec::start(spec.clone(), self.record.clone(), live).doing(doing)
+        Exec::start(self.engine.clone(), spec.clone(), self.record.clone(), live).doing(doing)
     }
 
     /// Starts a further process in it and lets go of it: its supervisor waits for it, and nobody sees what it writes.

@@ -3,9 +3,11 @@
 use std::os::fd::OwnedFd;
 
 use coracle_host::{Call, Dir, Lock, Namespace, Root};
+use coracle_runtime::cgroup::Cgroup;
 use coracle_runtime::{Bundle, Facts, Plan, Running, Stdio, user};
 use rustix::fs::OFlags;
 
+use super::group;
 use super::record::{Record, UPPER, WORK};
 use super::{lend, places};
 use crate::engine::Inner;
@@ -22,6 +24,7 @@ pub(crate) struct Launched {
     /// Its root directory, for those who may ask for it.
     root: OwnedFd,
     pub(crate) stack: Option<Stack>,
+    pub(crate) group: Option<Cgroup>,
     held: Held,
 }
 
@@ -48,11 +51,18 @@ impl Launched {
         Ok(self.root.try_clone().call(|| "fcntl(container's root, F_DUPFD_CLOEXEC)")?)
     }
 
+    /// Whether a process of it was killed for want of memory.
+    pub(crate) fn oom_killed(&self) -> bool {
+        self.group.as_ref().is_some_and(|group| group.oom_kills().is_ok_and(|kills| kills > 0))
+    }
+
     /// Gives everything back, after its end.
     pub(crate) fn release(self) -> Result<()> {
-        let Launched { root, stack, held, .. } = self;
+        let Launched { root, stack, group, held, .. } = self;
         drop((root, held));
-        stack.map_or(Ok(()), Stack::leave)
+        let left = stack.map_or(Ok(()), Stack::leave);
+        group.map_or(Ok(()), Cgroup::remove)?;
+        left
     }
 }
 
@@ -69,8 +79,18 @@ pub(crate) fn launch(
     let rootfs = engine.store.rootfs(&record.layers, Some((&upper, &work)), volatile)?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY;
     let root = Root::new(std::os::fd::AsFd::as_fd(&rootfs.mount), "container's root").open("/", flags)?;
-    let spec = with_user(record, &root)?;
+    let mut spec = with_user(record, &root)?;
+    let group = group::make(engine, record)?;
+    if let (Some(_), Some(linux)) = (&group, spec.linux_mut()) {
+        linux.set_cgroups_path(Some(record.id.clone().into()));
+    }
     let mut plan = Plan::container(&spec, &Facts::of_this_host())?;
+    if let Some(program) = engine.filters.of(record)? {
+        plan.filter(&program)?;
+    }
+    if record.init {
+        plan.init();
+    }
 
     let stack = match &record.network {
         Mode::Networks(networks) => {
@@ -95,10 +115,12 @@ pub(crate) fn launch(
         _ => Stdio::Null,
     };
     let stdio = if record.terminal() { Default::default() } else { [stdin, Stdio::Pipe, Stdio::Pipe] };
-    let running =
-        plan.start(Bundle { mounts, net: namespace, stdio, stepper, ..Bundle::new(rootfs.mount) })?;
+    let entrance = group.as_ref().map(Cgroup::entrance).transpose()?;
+    let bundle =
+        Bundle { mounts, net: namespace, stdio, group: entrance, stepper, ..Bundle::new(rootfs.mount) };
+    let running = plan.start(bundle)?;
     let held = Held { _layers: rootfs.locks, _volumes: borrowed };
-    Ok(Launched { running, root, stack, held })
+    Ok(Launched { running, root, stack, group, held })
 }
 
 /// The spec with the user's ids and home, as the root file system has them, and with its working directory there.

@@ -32,6 +32,8 @@ pub enum State {
     Starting,
     /// It runs.
     Running,
+    /// It runs, but all of its processes are stopped where they are.
+    Paused,
     /// It has ended and will be started again, as its policy says.
     Restarting,
     /// It has ended.
@@ -43,7 +45,7 @@ pub enum State {
 impl State {
     /// Whether it has a supervisor: it runs, or will.
     pub fn is_alive(self) -> bool {
-        matches!(self, State::Starting | State::Running | State::Restarting)
+        matches!(self, State::Starting | State::Running | State::Paused | State::Restarting)
     }
 }
 
@@ -53,6 +55,7 @@ impl fmt::Display for State {
             State::Created => f.write_str("was never started"),
             State::Starting => f.write_str("is starting"),
             State::Running => f.write_str("is running"),
+            State::Paused => f.write_str("is paused"),
             State::Restarting => f.write_str("is being started again"),
             State::Exited(exit) => write!(f, "ended ({exit})"),
             State::Dead => f.write_str("ended with its supervisor"),
@@ -74,6 +77,8 @@ pub struct Status {
     pub finished: Option<String>,
     /// How often its policy has started it again.
     pub restarts: u32,
+    /// A process of it was killed for want of memory, in its last run.
+    pub oom_killed: bool,
     /// Why it could not be started again.
     pub error: Option<String>,
     /// How its health check finds it, where it has one.
@@ -82,7 +87,16 @@ pub struct Status {
 
 impl Status {
     fn new(state: State) -> Status {
-        Status { state, pid: None, started: None, finished: None, restarts: 0, error: None, health: None }
+        Status {
+            state,
+            pid: None,
+            started: None,
+            finished: None,
+            restarts: 0,
+            oom_killed: false,
+            error: None,
+            health: None,
+        }
     }
 
     fn ended(ended: Ended) -> Status {
@@ -91,6 +105,7 @@ impl Status {
             started: there(ended.started),
             finished: Some(ended.finished),
             restarts: ended.restarts,
+            oom_killed: ended.oom_killed,
             error: there(ended.error),
             health: ended.health,
             ..Status::new(State::Exited(ended.ending.into()))
@@ -108,7 +123,7 @@ impl Container {
             && let Some(live) = owned.live()
             && !live.pidfd.ended_within(Some(Duration::ZERO))?
         {
-            return Ok(State::Running);
+            return Ok(if self.is_paused()? { State::Paused } else { State::Running });
         }
         Ok(self.status()?.state)
     }
@@ -133,7 +148,11 @@ impl Container {
                     started: Some(report.started),
                     restarts: report.restarts,
                     health: report.health,
-                    ..Status::new(if report.running { State::Running } else { State::Restarting })
+                    ..Status::new(match report.running {
+                        true if self.is_paused()? => State::Paused,
+                        true => State::Running,
+                        false => State::Restarting,
+                    })
                 });
             }
         }
@@ -308,10 +327,15 @@ impl Container {
         loop {
             self.hold()?;
             match self.signal(signal) {
-                Ok(()) => break,
+                Ok(()) => {
+                    self.thaw()?;
+                    break;
+                }
                 // There is nothing to end yet.
                 Err(error) if error.kind() == Kind::InUse => match self.state()? {
-                    State::Starting | State::Running | State::Restarting => std::thread::sleep(SOON),
+                    State::Starting | State::Running | State::Paused | State::Restarting => {
+                        std::thread::sleep(SOON);
+                    }
                     // It never ran.
                     State::Created => return Ok(Exit::Code(0)),
                     State::Exited(_) | State::Dead => break,

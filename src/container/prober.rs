@@ -16,9 +16,11 @@ use super::health::{Health, HealthCheck, HealthStatus, MOST_OUTPUT, Probe};
 use super::record::Record;
 use super::supervisor::Live;
 use crate::Kind;
+use crate::engine::Inner;
 use crate::error::Result;
 
 pub(crate) struct Prober {
+    engine: Arc<Inner>,
     check: HealthCheck,
     record: Arc<Record>,
     live: Live,
@@ -50,11 +52,11 @@ struct Asking {
 
 impl Prober {
     /// For a container that was started just now. The first probe comes at once.
-    pub(crate) fn new(check: HealthCheck, record: Arc<Record>, live: Live) -> Prober {
+    pub(crate) fn new(engine: Arc<Inner>, check: HealthCheck, record: Arc<Record>, live: Live) -> Prober {
         let begun = Instant::now();
         let now = Now::Resting { until: begun };
         let health = Health::default();
-        Prober { check, record, live, health, begun, now, changed: Box::new(|_| {}) }
+        Prober { engine, check, record, live, health, begun, now, changed: Box::new(|_| {}) }
     }
 
     pub(crate) fn health(&self) -> &Health {
@@ -73,7 +75,8 @@ impl Prober {
         let (start, after) = (jiff::Timestamp::now().to_string(), self.begun.elapsed());
         let spec = ExecSpec::new(&self.check.command);
         let stdio = [Stdio::Null, Stdio::Fd(write), Stdio::Fd(both)];
-        let process = exec::begin(&spec, &self.record, &self.live.pidfd, &self.live.root, stdio)?.pidfd;
+        let process =
+            exec::begin(&self.engine, &spec, &self.record, &self.live.pidfd, &self.live.root, stdio)?.pidfd;
         let deadline = Instant::now() + self.check.timeout;
         let (pipe, output) = (Some(std::fs::File::from(read)), Vec::new());
         Ok(Asking { process, pipe, output, start, after, deadline, late: false })

@@ -7,11 +7,13 @@ use std::time::Duration;
 use coracle_host::{Call, Dir, Exit, Staging};
 use coracle_layers::ChainId;
 use coracle_runtime::LogLimits;
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxDeviceCgroup, Spec};
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
+use super::filter::Seccomp;
 use super::health::{Health, HealthCheck};
+use super::limits::Limits;
 use super::mount::{Mount, Source};
 use super::restart::Restart;
 use crate::error::{Error, Result};
@@ -58,6 +60,20 @@ pub(crate) struct Record {
     pub(crate) stdin_once: bool,
     /// What it writes is copied to its starter's output.
     pub(crate) attach: bool,
+    #[serde(default)]
+    pub(crate) limits: Limits,
+    /// Rules for the use of devices besides docker's.
+    #[serde(default)]
+    pub(crate) device_rules: Vec<LinuxDeviceCgroup>,
+    #[serde(default)]
+    pub(crate) cgroup_parent: Option<String>,
+    #[serde(default)]
+    pub(crate) privileged: bool,
+    #[serde(default)]
+    pub(crate) seccomp: Seccomp,
+    /// A small program is its first process.
+    #[serde(default)]
+    pub(crate) init: bool,
     /// How much of its output is kept; `None`: nothing.
     #[serde(default)]
     pub(crate) log: Option<LogLimits>,
@@ -160,6 +176,9 @@ pub(crate) struct Ended {
     pub(crate) error: String,
     #[serde(default)]
     pub(crate) health: Option<Health>,
+    /// A process of it was killed for want of memory.
+    #[serde(default)]
+    pub(crate) oom_killed: bool,
 }
 
 impl Ended {

@@ -2,12 +2,12 @@
 
 use coracle_build::{ImageConfig, RunConfig};
 use coracle_runtime::{DEFAULT_PATH, LogLimits, docker_spec};
-use oci_spec::runtime::{Capabilities, Capability, Root};
+use oci_spec::runtime::Root;
 
 use super::health::HealthCheck;
 use super::record::Record;
 use super::spec::{ContainerSpec, Stdin};
-use super::{check, places, room};
+use super::{check, rights, places, room};
 use crate::Kind;
 use crate::engine::Inner;
 use crate::error::{Error, Result};
@@ -42,7 +42,8 @@ pub(crate) fn record(engine: &Inner, spec: &ContainerSpec) -> Result<Record> {
     }
     let mode = spec.mode();
     problems.extend(check::problems(spec, &mode));
-    let capabilities = capabilities(spec, &mut problems);
+    let capabilities = rights::capabilities(spec, &mut problems);
+    problems.extend(spec.seccomp.problem());
     let workdir =
         spec.workdir.clone().or_else(|| Some(config.working_dir.clone())).filter(|dir| !dir.is_empty());
     let workdir = workdir.unwrap_or_else(|| "/".into());
@@ -88,6 +89,9 @@ pub(crate) fn record(engine: &Inner, spec: &ContainerSpec) -> Result<Record> {
         root.set_readonly(Some(true));
         oci.set_root(Some(root));
     }
+    if spec.privileged {
+        rights::open(&mut oci);
+    }
     if let Some(process) = oci.process_mut() {
         process
             .set_args(Some(args))
@@ -120,6 +124,12 @@ pub(crate) fn record(engine: &Inner, spec: &ContainerSpec) -> Result<Record> {
         open_stdin: spec.open_stdin.is_some(),
         stdin_once: spec.open_stdin == Some(Stdin::Once),
         attach: spec.attach,
+        limits: spec.limits.clone(),
+        device_rules: Vec::new(),
+        cgroup_parent: spec.cgroup_parent.clone(),
+        privileged: spec.privileged,
+        seccomp: spec.seccomp.clone(),
+        init: spec.init,
         log: spec.log.unwrap_or(Some(LogLimits::default())),
         restart: spec.restart,
         health,
@@ -177,38 +187,6 @@ fn env(spec: &ContainerSpec, config: &RunConfig, hostname: &str) -> Vec<String> 
         }
     }
     env.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
-}
-
-fn capabilities(spec: &ContainerSpec, problems: &mut Vec<String>) -> Capabilities {
-    let default = docker_spec();
-    let sets = default.process().as_ref().and_then(|process| process.capabilities().as_ref());
-    let mut set = sets.and_then(|sets| sets.bounding().clone()).unwrap_or_default();
-    let mut named = |names: &[String]| -> (bool, Vec<Capability>) {
-        let mut all = false;
-        let mut list = Vec::new();
-        for name in names {
-            let upper = name.to_ascii_uppercase();
-            match upper.strip_prefix("CAP_").unwrap_or(&upper) {
-                "ALL" => all = true,
-                short => match short.parse() {
-                    Ok(capability) => list.push(capability),
-                    Err(_) => problems.push(format!("unknown capability `{name}`")),
-                },
-            }
-        }
-        (all, list)
-    };
-    let (drop_all, dropped) = named(&spec.cap_drop);
-    let (add_all, added) = named(&spec.cap_add);
-    if add_all {
-        problems.push("capability `ALL` can't be added yet; name those that are needed".into());
-    }
-    if drop_all {
-        set.clear();
-    }
-    set.extend(added);
-    set.retain(|capability| !dropped.contains(capability));
-    set
 }
 
 fn host_name() -> String {

@@ -6,6 +6,7 @@ use coracle_host::{Call, Dir, Lock, random_hex};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+use super::group;
 use super::mount::Source;
 use super::record::{self, LOCK, RECORD, Record, UPPER, WORK};
 use crate::engine::Inner;
@@ -51,12 +52,14 @@ pub(crate) fn make(engine: &Inner, record: &Record) -> Result<(Dir, Lock)> {
 /// Removes a room and its name. Its lock must be held by the caller.
 pub(crate) fn discard(engine: &Inner, record: &Record) -> Result<()> {
     let state = &engine.state;
+    let group = group::discard(engine, record);
     let name = match &record.name {
         Some(name) => names::release(&state.names, &state.staging, name, &record.id),
         None => Ok(()),
     };
     state.staging.trash(&state.containers, &record.id)?;
     record.tell(&engine.state.dir, "destroy", &[]);
+    group?;
     name?;
     release(engine, record)
 }

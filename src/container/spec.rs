@@ -8,7 +8,7 @@ use super::mount::Mount;
 use super::places::From as VolumesFrom;
 use coracle_runtime::LogLimits;
 
-use super::{HealthCheck, Ready, Restart};
+use super::{HealthCheck, Limits, Ready, Restart, Seccomp};
 use crate::Publish;
 use crate::stack::{Attachment, Mode};
 
@@ -42,6 +42,11 @@ pub struct ContainerSpec {
     pub(crate) interactive: bool,
     pub(crate) open_stdin: Option<Stdin>,
     pub(crate) terminal: bool,
+    pub(crate) limits: Limits,
+    pub(crate) cgroup_parent: Option<String>,
+    pub(crate) privileged: bool,
+    pub(crate) seccomp: Seccomp,
+    pub(crate) init: bool,
     pub(crate) log: Option<Option<LogLimits>>,
     pub(crate) restart: Restart,
     pub(crate) health: Option<Option<HealthCheck>>,
@@ -277,6 +282,50 @@ impl ContainerSpec {
     #[must_use]
     pub fn terminal(mut self) -> ContainerSpec {
         self.terminal = true;
+        self
+    }
+
+    /// What it may use at most.
+    #[must_use]
+    pub fn limits(mut self, limits: Limits) -> ContainerSpec {
+        self.limits = limits;
+        self
+    }
+
+    /// Bytes of memory that it may use; see [`Limits`].
+    #[must_use]
+    pub fn memory(mut self, bytes: u64) -> ContainerSpec {
+        self.limits = self.limits.memory(bytes);
+        self
+    }
+
+    /// The control group that its own is made in: an absolute path from the mount points of the hierarchies, or a relative
+    /// one from this program's own groups; `/coracle` unless it is said.
+    #[must_use]
+    pub fn cgroup_parent(mut self, path: impl Into<String>) -> ContainerSpec {
+        self.cgroup_parent = Some(path.into());
+        self
+    }
+
+    /// All capabilities that this program has itself, all devices, no filter of system calls, nothing masked and nothing of
+    /// the kernel's read-only: root in it is root on the host.
+    #[must_use]
+    pub fn privileged(mut self) -> ContainerSpec {
+        self.privileged = true;
+        self
+    }
+
+    /// Which system calls it may make; docker's default unless it is said.
+    #[must_use]
+    pub fn seccomp(mut self, seccomp: Seccomp) -> ContainerSpec {
+        self.seccomp = seccomp;
+        self
+    }
+
+    /// A small program is its first process: it hands on signals and reaps orphans.
+    #[must_use]
+    pub fn init(mut self) -> ContainerSpec {
+        self.init = true;
         self
     }
 

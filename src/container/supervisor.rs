@@ -61,7 +61,7 @@ pub(crate) struct Manner {
 /// Starts the container, tells what becomes of it, and serves it to its end. The calling thread owns the container:
 /// when it ends, in whatever way, the kernel kills the container.
 pub(crate) fn run(
-    engine: &Inner,
+    engine: &Arc<Inner>,
     room: &Dir,
     record: Arc<Record>,
     manner: Manner,
@@ -81,7 +81,7 @@ pub(crate) fn run(
         Ok(started) => started,
         Err(error) => {
             if supervisor.record.retain {
-                supervisor.write_exit(failed(&error), Some(&error));
+                supervisor.write_exit(failed(&error), Some(&error), false);
             }
             tell(Said::Failed(error));
             return None;
@@ -101,7 +101,7 @@ fn failed(error: &Error) -> Exit {
 }
 
 struct Supervisor<'a> {
-    engine: &'a Inner,
+    engine: &'a Arc<Inner>,
     room: &'a Dir,
     record: Arc<Record>,
     desk: Desk,
@@ -110,7 +110,7 @@ struct Supervisor<'a> {
 }
 
 impl Supervisor<'_> {
-    fn new<'a>(engine: &'a Inner, room: &'a Dir, record: Arc<Record>) -> Supervisor<'a> {
+    fn new<'a>(engine: &'a Arc<Inner>, room: &'a Dir, record: Arc<Record>) -> Supervisor<'a> {
         let served =
             Served { input_once: record.stdin_once, terminal: record.terminal(), ..Served::default() };
         Supervisor { engine, room, record, desk: Desk::new(served), forwarder: None }
@@ -132,12 +132,14 @@ impl Supervisor<'_> {
         let terminal = launched.running.terminal.take().map(OwnedFd::from);
         served.input = launched.running.stdin.take().or(terminal);
         served.prober = match &self.record.health {
-            Some(check) => Some(Prober::new(check.clone(), self.record.clone(), live.try_clone()?)),
+            Some(check) => {
+                Some(Prober::new(self.engine.clone(), check.clone(), self.record.clone(), live.try_clone()?))
+            }
             None => None,
         };
         served.report.started = jiff::Timestamp::now().to_string();
         served.report.restarting = false;
-        served.record = Some(self.record.clone());
+        served.record = Some((self.engine.clone(), self.record.clone()));
         served.live = Some(live.try_clone()?);
         self.desk.open(self.room)?;
         self.record.tell(&self.engine.state.dir, "start", &[]);
@@ -160,9 +162,13 @@ impl Supervisor<'_> {
                 self.desk.served.live = None;
                 tell(Said::Ended);
             }
+            let oom_killed = launched.oom_killed();
+            if oom_killed {
+                self.record.tell(&self.engine.state.dir, "oom", &[]);
+            }
             // What could not be taken down here is named and locked by nobody any more: the next open reclaims it.
             let _ = launched.release();
-            self.write_exit(exit, None);
+            self.write_exit(exit, None, oom_killed);
             self.record.tell(&self.engine.state.dir, "die", &[("exitCode", &exit.code().to_string())]);
             // Until then it counts as running: how it ended is not to be had yet.
             self.desk.served.live = None;
@@ -190,7 +196,7 @@ impl Supervisor<'_> {
                     }
                     Err(error) => {
                         exit = failed(&error);
-                        self.write_exit(exit, Some(&error));
+                        self.write_exit(exit, Some(&error), false);
                         wanted = again(self, exit);
                         wait = back_off.after(Duration::ZERO);
                     }
@@ -229,7 +235,7 @@ impl Supervisor<'_> {
         exit
     }
 
-    fn write_exit(&mut self, exit: Exit, error: Option<&Error>) {
+    fn write_exit(&mut self, exit: Exit, error: Option<&Error>, oom_killed: bool) {
         let served = &mut self.desk.served;
         let ended = Ended {
             ending: exit.into(),
@@ -237,6 +243,7 @@ impl Supervisor<'_> {
             finished: jiff::Timestamp::now().to_string(),
             restarts: served.report.restarts,
             error: error.map(ToString::to_string).unwrap_or_default(),
+            oom_killed,
             health: served.prober.take().map(|prober| prober.health().clone()),
         };
         // A disk that is full now must not keep the container from ending; then it has ended in a way unknown.

@@ -23,3 +23,4 @@ mod steps;
 mod story;
 mod tars;
 mod templates;
+mod usage;

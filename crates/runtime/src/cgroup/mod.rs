@@ -62,4 +62,4 @@ pub use hierarchy::{Hierarchies, Hierarchy, Version};
 pub use oom::OomEvents;
 pub use place::Place;
 pub use plan::{Extent, Plan};
-pub use stats::{CpuStats, IoStats, MemoryStats, PidsStats, Stats};
+pub use stats::{CpuStats, IoStats, MemoryStats, PidsStats, Stats, Throttling};

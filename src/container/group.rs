@@ -1,0 +1,72 @@
+//! A container's control group: made for each start, found by its name, removed by whoever may remove the container.
+
+use std::time::Duration;
+
+use coracle_runtime::cgroup::{Cgroup, Extent, Hierarchies, Place, Plan};
+use oci_spec::runtime::LinuxResources;
+
+use super::limits::device_rules;
+use super::record::Record;
+use crate::Kind;
+use crate::engine::Inner;
+use crate::error::Result;
+
+/// How long killed processes may take to be gone.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where the group of this container is.
+pub(crate) fn place(record: &Record) -> Result<Place> {
+    Ok(match &record.cgroup_parent {
+        Some(parent) => Place::below(parent, &record.id)?,
+        None => Place::new(&record.id)?,
+    })
+}
+
+/// Makes the group. `None`: this host has no control groups that could be used, and nothing was asked of them.
+pub(crate) fn make(engine: &Inner, record: &Record) -> Result<Option<Cgroup>> {
+    let host = engine.hierarchies()?;
+    let place = place(record)?;
+    // The room's lock is ours: whatever has the name was left by a supervisor that was killed.
+    if let Some(left) = Cgroup::find(&place, host) {
+        left.kill()?;
+        left.remove_within(PATIENCE)?;
+    }
+    let plan = plan(&place, record, host)?;
+    let group = plan.make()?;
+    let is_any = group.directories().next().is_some();
+    Ok(is_any.then_some(group))
+}
+
+fn plan(place: &Place, record: &Record, host: &Hierarchies) -> Result<Plan> {
+    let resources = record.limits.to_oci()?;
+    if record.privileged {
+        return Ok(Plan::new(place, &resources, host, Extent::Standard)?);
+    }
+    let mut walled: LinuxResources = resources.clone();
+    walled.set_devices(Some(device_rules(&record.device_rules)));
+    match Plan::new(place, &walled, host, Extent::Standard) {
+        // Nobody has asked for that: without it the file systems of the container have no devices at all.
+        Err(error)
+            if matches!(error.kind(), Kind::Unsupported | Kind::Denied) && record.device_rules.is_empty() =>
+        {
+            Ok(Plan::new(place, &resources, host, Extent::Standard)?)
+        }
+        plan => Ok(plan?),
+    }
+}
+
+/// The group of a container, if it is there.
+pub(crate) fn find(engine: &Inner, record: &Record) -> Result<Option<Cgroup>> {
+    Ok(Cgroup::find(&place(record)?, engine.hierarchies()?))
+}
+
+/// Removes what a supervisor that was killed left.
+pub(crate) fn discard(engine: &Inner, record: &Record) -> Result<()> {
+    match find(engine, record)? {
+        Some(group) => {
+            group.kill()?;
+            Ok(group.remove_within(PATIENCE)?)
+        }
+        None => Ok(()),
+    }
+}
