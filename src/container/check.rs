@@ -38,6 +38,7 @@ pub(crate) fn problems(spec: &ContainerSpec, mode: &Mode) -> Vec<String> {
                 .into(),
         );
     }
+    problems.extend(super::settings::problems(spec));
     if spec.terminal && (spec.attach || spec.interactive) {
         problems
             .push("terminal(): its streams are a terminal, not this program's; see start_attached()".into());

@@ -5,7 +5,7 @@ use std::time::Duration;
 use coracle_runtime::cgroup::{Cgroup, Extent, Hierarchies, Place, Plan};
 use oci_spec::runtime::LinuxResources;
 
-use super::limits::device_rules;
+use super::limits::{all_devices, device_rules};
 use super::record::Record;
 use crate::Kind;
 use crate::engine::Inner;
@@ -22,8 +22,14 @@ pub(crate) fn place(record: &Record) -> Result<Place> {
     })
 }
 
+/// A group and what was asked of it, which is what the container's spec is to say.
+pub(crate) struct Made {
+    pub(crate) group: Cgroup,
+    pub(crate) resources: LinuxResources,
+}
+
 /// Makes the group. `None`: this host has no control groups that could be used, and nothing was asked of them.
-pub(crate) fn make(engine: &Inner, record: &Record) -> Result<Option<Cgroup>> {
+pub(crate) fn make(engine: &Inner, record: &Record) -> Result<Option<Made>> {
     let host = engine.hierarchies()?;
     let place = place(record)?;
     // The room's lock is ours: whatever has the name was left by a supervisor that was killed.
@@ -31,27 +37,27 @@ pub(crate) fn make(engine: &Inner, record: &Record) -> Result<Option<Cgroup>> {
         left.kill()?;
         left.remove_within(PATIENCE)?;
     }
-    let plan = plan(&place, record, host)?;
+    let (plan, resources) = plan(&place, record, host)?;
     let group = plan.make()?;
     let is_any = group.directories().next().is_some();
-    Ok(is_any.then_some(group))
+    Ok(is_any.then_some(Made { group, resources }))
 }
 
-fn plan(place: &Place, record: &Record, host: &Hierarchies) -> Result<Plan> {
+fn plan(place: &Place, record: &Record, host: &Hierarchies) -> Result<(Plan, LinuxResources)> {
     let resources = record.limits.to_oci()?;
-    if record.privileged {
-        return Ok(Plan::new(place, &resources, host, Extent::Standard)?);
-    }
-    let mut walled: LinuxResources = resources.clone();
-    walled.set_devices(Some(device_rules(&record.device_rules)));
+    let mut walled = resources.clone();
+    walled.set_devices(Some(match record.privileged {
+        true => vec![all_devices()],
+        false => device_rules(&record.device_rules),
+    }));
     match Plan::new(place, &walled, host, Extent::Standard) {
         // Nobody has asked for that: without it the file systems of the container have no devices at all.
         Err(error)
             if matches!(error.kind(), Kind::Unsupported | Kind::Denied) && record.device_rules.is_empty() =>
         {
-            Ok(Plan::new(place, &resources, host, Extent::Standard)?)
+            Ok((Plan::new(place, &resources, host, Extent::Standard)?, resources))
         }
-        plan => Ok(plan?),
+        plan => Ok((plan?, walled)),
     }
 }
 

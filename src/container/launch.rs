@@ -7,7 +7,7 @@ use coracle_runtime::cgroup::Cgroup;
 use coracle_runtime::{Bundle, Facts, Plan, Running, Stdio, user};
 use rustix::fs::OFlags;
 
-use super::group;
+use super::group::{self, Made};
 use super::record::{Record, UPPER, WORK};
 use super::{lend, places};
 use crate::engine::Inner;
@@ -80,10 +80,13 @@ pub(crate) fn launch(
     let flags = OFlags::RDONLY | OFlags::DIRECTORY;
     let root = Root::new(std::os::fd::AsFd::as_fd(&rootfs.mount), "container's root").open("/", flags)?;
     let mut spec = with_user(record, &root)?;
-    let group = group::make(engine, record)?;
-    if let (Some(_), Some(linux)) = (&group, spec.linux_mut()) {
-        linux.set_cgroups_path(Some(record.id.clone().into()));
-    }
+    let group = match (group::make(engine, record)?, spec.linux_mut()) {
+        (Some(Made { group, resources }), Some(linux)) => {
+            linux.set_cgroups_path(Some(record.id.clone().into())).set_resources(Some(resources));
+            Some(group)
+        }
+        _ => None,
+    };
     let mut plan = Plan::container(&spec, &Facts::of_this_host())?;
     if let Some(program) = engine.filters.of(record)? {
         plan.filter(&program)?;

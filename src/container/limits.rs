@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use coracle_host::Call;
 use coracle_runtime::cgroup::docker_devices;
 use oci_spec::runtime::{
-    LinuxBlockIo, LinuxCpu, LinuxDeviceCgroup, LinuxMemory, LinuxPids, LinuxResources, LinuxThrottleDevice,
-    LinuxThrottleDeviceBuilder, LinuxWeightDeviceBuilder,
+    LinuxBlockIo, LinuxCpu, LinuxDeviceCgroup, LinuxDeviceType, LinuxMemory, LinuxPids, LinuxResources,
+    LinuxThrottleDevice, LinuxThrottleDeviceBuilder, LinuxWeightDeviceBuilder,
 };
 use rustix::fs::{FileType, major, minor, stat};
 use serde::{Deserialize, Serialize};
@@ -286,6 +286,13 @@ fn device(path: &PathBuf) -> Result<(i64, i64)> {
         return Err(Error::new(Kind::Invalid, format!("{path:?} is not a block device")));
     }
     Ok((i64::from(major(found.st_rdev)), i64::from(minor(found.st_rdev))))
+}
+
+/// That every device may be used.
+pub(crate) fn all_devices() -> LinuxDeviceCgroup {
+    let mut all = LinuxDeviceCgroup::default();
+    all.set_allow(true).set_typ(Some(LinuxDeviceType::A)).set_access(Some("rwm".into()));
+    all
 }
 
 /// docker's rules for the use of devices, and these.

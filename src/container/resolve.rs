@@ -7,7 +7,7 @@ use oci_spec::runtime::Root;
 use super::health::HealthCheck;
 use super::record::Record;
 use super::spec::{ContainerSpec, Stdin};
-use super::{check, rights, places, room};
+use super::{check, device, places, rights, room, settings};
 use crate::Kind;
 use crate::engine::Inner;
 use crate::error::{Error, Result};
@@ -44,6 +44,7 @@ pub(crate) fn record(engine: &Inner, spec: &ContainerSpec) -> Result<Record> {
     problems.extend(check::problems(spec, &mode));
     let capabilities = rights::capabilities(spec, &mut problems);
     problems.extend(spec.seccomp.problem());
+    let (devices, device_rules) = device::resolve(&spec.devices, &spec.device_rules, &mut problems);
     let workdir =
         spec.workdir.clone().or_else(|| Some(config.working_dir.clone())).filter(|dir| !dir.is_empty());
     let workdir = workdir.unwrap_or_else(|| "/".into());
@@ -92,6 +93,7 @@ pub(crate) fn record(engine: &Inner, spec: &ContainerSpec) -> Result<Record> {
     if spec.privileged {
         rights::open(&mut oci);
     }
+    settings::apply(spec, devices, &mut oci);
     if let Some(process) = oci.process_mut() {
         process
             .set_args(Some(args))
@@ -125,7 +127,7 @@ pub(crate) fn record(engine: &Inner, spec: &ContainerSpec) -> Result<Record> {
         stdin_once: spec.open_stdin == Some(Stdin::Once),
         attach: spec.attach,
         limits: spec.limits.clone(),
-        device_rules: Vec::new(),
+        device_rules,
         cgroup_parent: spec.cgroup_parent.clone(),
         privileged: spec.privileged,
         seccomp: spec.seccomp.clone(),

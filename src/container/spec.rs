@@ -8,6 +8,7 @@ use super::mount::Mount;
 use super::places::From as VolumesFrom;
 use coracle_runtime::LogLimits;
 
+use super::device::Device;
 use super::{HealthCheck, Limits, Ready, Restart, Seccomp};
 use crate::Publish;
 use crate::stack::{Attachment, Mode};
@@ -44,6 +45,13 @@ pub struct ContainerSpec {
     pub(crate) terminal: bool,
     pub(crate) limits: Limits,
     pub(crate) cgroup_parent: Option<String>,
+    pub(crate) rlimits: Vec<(String, u64, u64)>,
+    pub(crate) shm_size: Option<u64>,
+    pub(crate) oom_score_adj: Option<i32>,
+    pub(crate) sysctls: Vec<(String, String)>,
+    pub(crate) domainname: Option<String>,
+    pub(crate) devices: Vec<Device>,
+    pub(crate) device_rules: Vec<String>,
     pub(crate) privileged: bool,
     pub(crate) seccomp: Seccomp,
     pub(crate) init: bool,
@@ -304,6 +312,62 @@ impl ContainerSpec {
     #[must_use]
     pub fn cgroup_parent(mut self, path: impl Into<String>) -> ContainerSpec {
         self.cgroup_parent = Some(path.into());
+        self
+    }
+
+    /// A limit of setrlimit(2) by its name in small letters, `nofile`: what its processes may raise it to, and what they
+    /// begin with; [`u64::MAX`] for none.
+    #[must_use]
+    pub fn rlimit(mut self, name: impl Into<String>, soft: u64, hard: u64) -> ContainerSpec {
+        self.rlimits.push((name.into(), soft, hard));
+        self
+    }
+
+    /// Bytes of `/dev/shm`; 64 MiB unless it is said.
+    #[must_use]
+    pub fn shm_size(mut self, bytes: u64) -> ContainerSpec {
+        self.shm_size = Some(bytes);
+        self
+    }
+
+    /// How readily it is killed when the host runs out of memory, -1,000 to 1,000 (proc(5), `oom_score_adj`).
+    #[must_use]
+    pub fn oom_score_adj(mut self, score: i32) -> ContainerSpec {
+        self.oom_score_adj = Some(score);
+        self
+    }
+
+    /// A parameter of the kernel that its namespaces have of their own, `net.core.somaxconn`.
+    #[must_use]
+    pub fn sysctl(mut self, name: impl Into<String>, value: impl Into<String>) -> ContainerSpec {
+        self.sysctls.push((name.into(), value.into()));
+        self
+    }
+
+    /// Its NIS domain name.
+    #[must_use]
+    pub fn domainname(mut self, name: impl Into<String>) -> ContainerSpec {
+        self.domainname = Some(name.into());
+        self
+    }
+
+    /// A device of the host at this path of the container, with these accesses: of `r`ead, `w`rite and `m`knod.
+    #[must_use]
+    pub fn device(
+        mut self,
+        host: impl AsRef<Path>,
+        at: impl AsRef<Path>,
+        access: impl Into<String>,
+    ) -> ContainerSpec {
+        let (host, at) = (host.as_ref().to_owned(), at.as_ref().to_owned());
+        self.devices.push(Device { host, at, access: access.into() });
+        self
+    }
+
+    /// A rule for the use of devices, as docker and control groups of version 1 write it: `c 42:* rmw`.
+    #[must_use]
+    pub fn device_rule(mut self, rule: impl Into<String>) -> ContainerSpec {
+        self.device_rules.push(rule.into());
         self
     }
 

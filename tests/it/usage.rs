@@ -12,7 +12,8 @@ fn limits_hold() {
     host(|host| {
         let engine = engine(host.dir());
         tools(&engine);
-        let eater = script("head -c 100000000 /dev/zero | sort >/dev/null").limits(Limits::new().memory(32 << 20));
+        let eater =
+            script("head -c 100000000 /dev/zero | sort >/dev/null").limits(Limits::new().memory(32 << 20));
         let container = engine.start(&eater.retain()).unwrap();
         assert!(!container.wait().unwrap().success());
         assert!(container.status().unwrap().oom_killed);
@@ -97,7 +98,11 @@ fn the_usual_walls() {
     host(|host| {
         let engine = engine(host.dir());
         tools(&engine);
-        let status = |field: &str| format!("while read name value; do [ $name = {field}: ] && echo $value; done </proc/self/status; true");
+        let status = |field: &str| {
+            format!(
+                "while read name value; do [ $name = {field}: ] && echo $value; done </proc/self/status; true"
+            )
+        };
         assert_eq!(says(&engine, &script(&status("Seccomp"))), "2\n");
         assert_eq!(says(&engine, &script(&status("Seccomp")).seccomp(Seccomp::Unconfined)), "0\n");
         assert_eq!(says(&engine, &script(&status("Seccomp")).privileged()), "0\n");

@@ -7,7 +7,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::fail::{Done, Fail};
 use crate::{
     attach, build, builder, commit, cp, dialect, diff, events, exec, export, images, inspect, kill, logs,
-    network, port, ps, refuse, rename, rm, run, start, version, volume,
+    network, pause, port, ps, refuse, rename, rm, run, start, stats, top, update, version, volume,
 };
 
 /// A container engine without a daemon, with docker's command line.
@@ -40,6 +40,11 @@ pub(crate) enum Command {
     Attach(attach::Args),
     Events(events::Args),
     Kill(kill::KillArgs),
+    Pause(pause::PauseArgs),
+    Unpause(pause::UnpauseArgs),
+    Top(top::Args),
+    Stats(stats::Args),
+    Update(Box<update::Args>),
     Stop(kill::StopArgs),
     Wait(kill::WaitArgs),
     Rm(rm::Args),
@@ -116,6 +121,11 @@ pub(crate) fn dispatch(command: Command) -> Done {
         Command::Attach(args) => attach::run(&args),
         Command::Events(args) => events::run(&args),
         Command::Kill(args) => kill::kill(&args),
+        Command::Pause(args) => pause::pause(&args),
+        Command::Unpause(args) => pause::unpause(&args),
+        Command::Top(args) => top::run(&args),
+        Command::Stats(args) => stats::run(&args),
+        Command::Update(args) => update::run(&args),
         Command::Stop(args) => kill::stop(&args),
         Command::Wait(args) => kill::wait(&args),
         Command::Rm(args) => rm::run(&args),

@@ -33,6 +33,11 @@ pub(crate) struct Flags {
 }
 
 impl Flags {
+    /// Of a list whose verb has no `-q`.
+    pub(crate) fn with(format: Option<String>) -> Flags {
+        Flags { format, quiet: false }
+    }
+
     /// Whether rows need this field, which is costly to know.
     pub(crate) fn mentions(&self, field: &str) -> bool {
         self.format.as_ref().is_some_and(|format| format.contains(field))

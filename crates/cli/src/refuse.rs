@@ -53,9 +53,9 @@ const FLAGS: &[(&str, &str)] = &[
 const VERBS: &[(&str, &str)] = &[
     (
         "",
-        "checkpoint compose config container context create info login logout manifest node pause \
+        "checkpoint compose config container context create info login logout manifest node \
          plugin pull push search \
-         secret service stack stats swarm system top trust unpause update",
+         secret service stack swarm system trust",
     ),
     ("buildx", "bake create dial-stdio history imagetools inspect install ls rm stop uninstall use version"),
     ("network", "connect disconnect prune"),

@@ -2,7 +2,7 @@
 
 mod flags;
 mod life;
-mod limits;
+pub(crate) mod limits;
 mod network;
 mod rights;
 
@@ -16,6 +16,7 @@ use crate::fail::{Done, Fail};
 use crate::signals::Forwarding;
 
 pub(crate) use flags::Flags;
+pub(crate) use life::restart;
 
 /// Create and run a new container from an image
 #[derive(clap::Args)]
@@ -105,7 +106,7 @@ mod tests {
     use std::net::IpAddr;
     use std::time::Duration;
 
-    use coracle::{HealthCheck, Mount, Restart};
+    use coracle::{HealthCheck, Limits, LogLimits, Mount, Restart, Seccomp};
 
     use super::*;
     use crate::cli::Command;
@@ -201,6 +202,20 @@ mod tests {
             ),
             ("--rm --pull never -q --isolation default --log-driver json-file --sig-proxy=false", new()),
             ("--rm --ipc private --cgroupns private --uts=", new()),
+            (
+                "--rm -m 32m --cpus 0.5 --pids-limit 20 -c 512",
+                new().limits(Limits::new().memory(32 << 20).cpus(0.5).cpu_shares(512).pids(20)),
+            ),
+            (
+                "--rm --ulimit nofile=1:2 --shm-size 1m --init",
+                new().rlimit("nofile", 1, 2).shm_size(1 << 20).init(),
+            ),
+            ("--rm --privileged --sysctl net.a=1", new().privileged().sysctl("net.a", "1")),
+            ("--rm --security-opt seccomp=unconfined", new().seccomp(Seccomp::Unconfined)),
+            (
+                "--rm --log-opt max-size=1m --log-opt max-file=2",
+                new().log(LogLimits { max_size: Some(1 << 20), max_files: 2 }),
+            ),
         ];
         for (flags, spec) in table {
             let words: Vec<String> =
@@ -284,7 +299,7 @@ mod tests {
             ("run --network host --network a i", "run --network host: it goes with no other"),
             ("run --network name=a,alias=b i", "options are not supported"),
             ("run --add-host h:host-gateway i", "host-gateway is not supported"),
-            ("run --security-opt seccomp=unconfined i", "--security-opt seccomp=unconfined: not supported"),
+            ("run --security-opt apparmor=x i", "--security-opt apparmor=x: not supported"),
             ("run --health-interval 1s i", "run --health-interval: not supported yet without --health-cmd"),
             ("run --kernel-memory 1g i", "run --kernel-memory: kernels have no such limit any more"),
             ("run --log-driver syslog i", "run --log-driver syslog: not supported yet"),
@@ -298,42 +313,12 @@ mod tests {
             assert_eq!(fail.status(), 125, "{line}");
         }
         let flags = [
-            "--memory 32m",
-            "--memory-swap -1",
-            "--memory-reservation 1g",
-            "--memory-swappiness 0",
-            "--cpus 0.5",
-            "-c 512",
-            "--cpu-quota 1",
-            "--cpu-period 1",
-            "--cpu-rt-period 1",
-            "--cpu-rt-runtime 1",
-            "--cpuset-cpus 0",
-            "--cpuset-mems 0",
-            "--pids-limit 20",
-            "--blkio-weight 300",
-            "--blkio-weight-device /dev/a:10",
-            "--device-read-bps /dev/a:1",
-            "--device-read-iops /dev/a:1",
-            "--device-write-bps /dev/a:1",
-            "--device-write-iops /dev/a:1",
-            "--oom-kill-disable",
-            "--oom-score-adj 1",
-            "--ulimit nofile=1",
-            "--shm-size 1m",
-            "--device /dev/null",
-            "--sysctl net.a=1",
-            "--privileged",
-            "--init",
-            "--domainname d",
             "--group-add 1",
             "--ipc host",
             "--pid host",
             "--uts host",
             "--userns host",
             "--cgroupns host",
-            "--cgroup-parent /x",
-            "--log-opt a=b",
             "--attach stdin",
             "--detach-keys ctrl-a",
             "--platform x",

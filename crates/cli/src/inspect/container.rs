@@ -48,6 +48,7 @@ pub(crate) fn state_name(state: State) -> &'static str {
         State::Created | State::Starting => "created",
         State::Restarting => "restarting",
         State::Running => "running",
+        State::Paused => "paused",
         State::Exited(_) => "exited",
         _ => "dead",
     }
@@ -62,9 +63,10 @@ fn state(status: &Status) -> Value {
     let time = |time: &Option<String>| Value::from(time.as_deref().unwrap_or(NEVER));
     let mut fields = vec![
         ("Status", state_name(status.state).into()),
-        ("Running", matches!(status.state, State::Running | State::Restarting).into()),
-        ("Paused", false.into()),
+        ("Running", matches!(status.state, State::Running | State::Paused | State::Restarting).into()),
+        ("Paused", (status.state == State::Paused).into()),
         ("Restarting", (status.state == State::Restarting).into()),
+        ("OOMKilled", status.oom_killed.into()),
         ("Dead", (status.state == State::Dead).into()),
         ("Pid", i64::from(status.pid.unwrap_or(0)).into()),
         ("ExitCode", code.into()),

@@ -91,7 +91,7 @@ impl Keep {
             _ => String::new(),
         };
         let filters = &self.filters;
-        Ok((self.all || matches!(status.state, State::Running | State::Restarting))
+        Ok((self.all || matches!(status.state, State::Running | State::Paused | State::Restarting))
             && filters.names("id", container.id())?
             // A name also goes by the slash that it has in docker's API.
             && (filters.names("name", container.name())? || filters.names("name", &format!("/{}", container.name()))?)

@@ -10,8 +10,11 @@ pub(crate) fn words(status: &Status) -> String {
     let ago = |time: &Option<String>| since(time).map_or_else(String::new, |long| format!(" {long} ago"));
     match status.state {
         State::Created | State::Starting => "Created".into(),
-        State::Running => {
+        State::Running | State::Paused => {
             let up = since(&status.started).map_or_else(|| "Up".to_owned(), |long| format!("Up {long}"));
+            if status.state == State::Paused {
+                return format!("{up} (Paused)");
+            }
             match status.health.as_ref().map(|health| health.status) {
                 None => up,
                 Some(HealthStatus::Starting) => format!("{up} (health: starting)"),

@@ -1,11 +1,8 @@
 //! The flags of `run` and `create` about a container's beginning, health and end.
 
-// Of some of it the engine takes nothing yet; what is parsed is for the day when it does.
-#![cfg_attr(not(test), allow(dead_code))]
-
 use std::time::Duration;
 
-use coracle::{ContainerSpec, HealthCheck, Restart, signal_number};
+use coracle::{ContainerSpec, HealthCheck, LogLimits, Restart, signal_number};
 
 use super::{default_only, not_yet};
 use crate::fail::Fail;
@@ -105,17 +102,14 @@ pub(super) fn apply(flags: &Flags, spec: ContainerSpec, gone: bool) -> Result<Co
     not_yet(&[
         ("--annotation", !flags.annotation.is_empty()),
         ("--disable-content-trust=false", !flags.disable_content_trust),
-        ("--domainname", flags.domainname.is_some()),
         ("--gpus", flags.gpus.is_some()),
-        ("--init", flags.init),
-        ("--log-opt", !flags.log_opt.is_empty()),
         ("--platform", flags.platform.is_some()),
         ("--runtime", flags.runtime.is_some()),
         ("--storage-opt", !flags.storage_opt.is_empty()),
         ("--use-api-socket", flags.use_api_socket),
     ])?;
     default_only("--isolation", flags.isolation.as_deref(), &["", "default"])?;
-    default_only("--log-driver", flags.log_driver.as_deref(), &["", "json-file"])?;
+    default_only("--log-driver", flags.log_driver.as_deref(), &["", "json-file", "none"])?;
     default_only("--pull", Some(&flags.pull), &["missing", "never"])?;
     if gone && flags.restart != Restart::No {
         return Err(Fail::new(125, "conflicting options: cannot specify both --restart and --rm"));
@@ -131,7 +125,42 @@ pub(super) fn apply(flags: &Flags, spec: ContainerSpec, gone: bool) -> Result<Co
         // Below nought it waits for ever.
         spec = spec.stop_timeout(u64::try_from(seconds).map_or(Duration::MAX, Duration::from_secs));
     }
+    if flags.init {
+        spec = spec.init();
+    }
+    if let Some(name) = &flags.domainname {
+        spec = spec.domainname(name);
+    }
+    spec = log(flags, spec)?;
     health(&flags.health, spec)
+}
+
+/// docker's options of its `json-file` driver.
+fn log(flags: &Flags, spec: ContainerSpec) -> Result<ContainerSpec, Fail> {
+    let refuse = |why: String| Err(Fail::new(125, format!("run --log-opt: {why}")));
+    let mut limits = LogLimits::default();
+    for option in &flags.log_opt {
+        let (name, value) = option.split_once('=').unwrap_or((option, ""));
+        match name {
+            "max-size" => match crate::quantity::bytes(value) {
+                Ok(0) | Err(_) if value != "-1" => {
+                    return refuse(format!("invalid value for max-size: {value}"));
+                }
+                size => limits.max_size = size.ok(),
+            },
+            "max-file" => match value.parse() {
+                Ok(files) if files > 0 => limits.max_files = files,
+                _ => return refuse(format!("invalid value for max-file: {value}")),
+            },
+            "compress" if value == "false" => {}
+            _ => return refuse(format!("unknown log opt '{name}' for json-file log driver")),
+        }
+    }
+    Ok(match flags.log_driver.as_deref() {
+        Some("none") => spec.no_log(),
+        _ if flags.log_opt.is_empty() => spec,
+        _ => spec.log(limits),
+    })
 }
 
 fn health(flags: &Health, spec: ContainerSpec) -> Result<ContainerSpec, Fail> {
@@ -220,7 +249,7 @@ fn signal(text: &str) -> Result<u8, String> {
     signal_number(text).ok_or_else(|| format!("invalid signal: {text}"))
 }
 
-fn restart(text: &str) -> Result<Restart, String> {
+pub(crate) fn restart(text: &str) -> Result<Restart, String> {
     let (name, most) = text.split_once(':').unwrap_or((text, ""));
     let most = match most {
         "" => 0,

@@ -1,11 +1,9 @@
 //! The flags of `run` and `create` that limit what a container uses.
 
-// The engine takes none of it yet; what is parsed is for the day when it does.
-#![cfg_attr(not(test), allow(dead_code))]
+use std::collections::BTreeMap;
 
-use coracle::ContainerSpec;
+use coracle::{ContainerSpec, Limits, Throttle};
 
-use super::not_yet;
 use crate::fail::Fail;
 use crate::quantity::{bytes, bytes_or_all, cpus, integer, short};
 
@@ -88,35 +86,114 @@ pub(crate) struct Flags {
 
 /// What they make of the spec.
 pub(super) fn apply(flags: &Flags, spec: ContainerSpec) -> Result<ContainerSpec, Fail> {
-    not_yet(&[
-        ("--blkio-weight", flags.blkio_weight.is_some()),
-        ("--blkio-weight-device", !flags.blkio_weight_device.is_empty()),
-        ("--cpu-period", flags.cpu_period.is_some()),
-        ("--cpu-quota", flags.cpu_quota.is_some()),
-        ("--cpu-rt-period", flags.cpu_rt_period.is_some()),
-        ("--cpu-rt-runtime", flags.cpu_rt_runtime.is_some()),
-        ("--cpu-shares", flags.cpu_shares.is_some()),
-        ("--cpus", flags.cpus.is_some()),
-        ("--cpuset-cpus", flags.cpuset_cpus.is_some()),
-        ("--cpuset-mems", flags.cpuset_mems.is_some()),
-        ("--device-read-bps", !flags.device_read_bps.is_empty()),
-        ("--device-read-iops", !flags.device_read_iops.is_empty()),
-        ("--device-write-bps", !flags.device_write_bps.is_empty()),
-        ("--device-write-iops", !flags.device_write_iops.is_empty()),
-        ("--memory", flags.memory.is_some()),
-        ("--memory-reservation", flags.memory_reservation.is_some()),
-        ("--memory-swap", flags.memory_swap.is_some()),
-        ("--memory-swappiness", flags.memory_swappiness.is_some()),
-        ("--oom-kill-disable", flags.oom_kill_disable),
-        ("--oom-score-adj", flags.oom_score_adj.is_some()),
-        ("--pids-limit", flags.pids_limit.is_some()),
-        ("--shm-size", flags.shm_size.is_some()),
-        ("--ulimit", !flags.ulimit.is_empty()),
-    ])?;
     if flags.kernel_memory.is_some() {
         return Err(Fail::new(125, "run --kernel-memory: kernels have no such limit any more"));
     }
-    Ok(spec)
+    let mut spec = spec.limits(flags.limits()?);
+    if let Some(bytes) = flags.shm_size {
+        spec = spec.shm_size(bytes);
+    }
+    if let Some(score) = flags.oom_score_adj {
+        spec = spec.oom_score_adj(i32::try_from(score).unwrap_or_default());
+    }
+    // Of one name the last one counts.
+    let limits: BTreeMap<&str, &Ulimit> = flags.ulimit.iter().map(|limit| (&*limit.name, limit)).collect();
+    let none = |number: i64| u64::try_from(number).unwrap_or(u64::MAX);
+    Ok(limits.values().fold(spec, |spec, limit| spec.rlimit(&limit.name, none(limit.soft), none(limit.hard))))
+}
+
+impl Flags {
+    /// What a container that is there may use at most from now on.
+    pub(crate) fn for_update(&self) -> Result<Limits, Fail> {
+        let others = [
+            ("--shm-size", self.shm_size.is_some()),
+            ("--oom-score-adj", self.oom_score_adj.is_some()),
+            ("--oom-kill-disable", self.oom_kill_disable),
+            ("--ulimit", !self.ulimit.is_empty()),
+        ];
+        match others.iter().find(|(_, given)| *given) {
+            Some((flag, _)) => Err(Fail::new(125, format!("unknown flag: {flag}"))),
+            None => self.limits(),
+        }
+    }
+
+    /// What it may use at most.
+    fn limits(&self) -> Result<Limits, Fail> {
+        let mut limits = Limits::new();
+        let set = |limits: Limits, number: Option<u64>, set: fn(Limits, u64) -> Limits| match number {
+            Some(number) if number != 0 => set(limits, number),
+            _ => limits,
+        };
+        limits = set(limits, self.memory, Limits::memory);
+        limits = set(limits, self.memory_reservation, Limits::memory_reservation);
+        match self.memory_swap {
+            None | Some(0) => {}
+            Some(_) if self.memory.is_none() => {
+                return Err(Fail::new(
+                    125,
+                    "You should always set the Memory limit when using Memoryswap limit, see usage",
+                ));
+            }
+            Some(bytes) => {
+                let bytes = u64::try_from(bytes).ok();
+                if bytes.zip(self.memory).is_some_and(|(both, memory)| both < memory) {
+                    let text = "Minimum memoryswap limit should be larger than memory limit, see usage";
+                    return Err(Fail::new(125, text));
+                }
+                limits = limits.memory_swap(bytes);
+            }
+        }
+        if let Some(percent) = self.memory_swappiness.and_then(|percent| u64::try_from(percent).ok()) {
+            limits = limits.memory_swappiness(percent);
+        }
+        if self.oom_kill_disable {
+            limits = limits.oom_kill_disable();
+        }
+        if let Some(nano) = self.cpus.filter(|nano| *nano != 0) {
+            if self.cpu_quota.is_some() || self.cpu_period.is_some() {
+                let flag = if self.cpu_quota.is_some() { "CPU CFS quota" } else { "CPU CFS period" };
+                let text = format!("Conflicting options: Nano CPUs and {flag} cannot both be set");
+                return Err(Fail::new(125, text));
+            }
+            limits = limits.cpus(nano as f64 / 1e9);
+        }
+        let number = |number: Option<i64>| number.filter(|number| *number != 0);
+        let unsigned = |given| number(given).map(|number| u64::try_from(number).unwrap_or_default());
+        limits = set(limits, unsigned(self.cpu_shares), Limits::cpu_shares);
+        limits = set(limits, unsigned(self.cpu_period), Limits::cpu_period);
+        if let Some(quota) = number(self.cpu_quota) {
+            limits = limits.cpu_quota(quota);
+        }
+        limits = limits.cpu_realtime(number(self.cpu_rt_runtime), unsigned(self.cpu_rt_period));
+        if let Some(list) = self.cpuset_cpus.as_ref().filter(|list| !list.is_empty()) {
+            limits = limits.cpuset_cpus(list);
+        }
+        if let Some(list) = self.cpuset_mems.as_ref().filter(|list| !list.is_empty()) {
+            limits = limits.cpuset_mems(list);
+        }
+        if let Some(most) = number(self.pids_limit) {
+            limits = limits.pids(most);
+        }
+        if let Some(weight) = self.blkio_weight.filter(|weight| *weight != 0) {
+            if !(10..=1000).contains(&weight) {
+                return Err(Fail::new(125, "Range of blkio weight is from 10 to 1000"));
+            }
+            limits = limits.blkio_weight(weight);
+        }
+        for one in &self.blkio_weight_device {
+            limits = limits.blkio_weight_of(&one.device, one.weight);
+        }
+        let rates = [
+            (Throttle::ReadBytes, &self.device_read_bps),
+            (Throttle::WriteBytes, &self.device_write_bps),
+            (Throttle::Reads, &self.device_read_iops),
+            (Throttle::Writes, &self.device_write_iops),
+        ];
+        for (what, rates) in rates {
+            limits = rates.iter().fold(limits, |limits, one| limits.throttle(what, &one.device, one.rate));
+        }
+        Ok(limits)
+    }
 }
 
 fn swappiness(text: &str) -> Result<i64, String> {

@@ -3,7 +3,7 @@
 // Of some of it the engine takes nothing yet; what is parsed is for the day when it does.
 #![cfg_attr(not(test), allow(dead_code))]
 
-use coracle::ContainerSpec;
+use coracle::{ContainerSpec, Seccomp};
 
 use super::not_yet;
 use crate::fail::Fail;
@@ -62,15 +62,10 @@ pub(crate) struct Flags {
 pub(super) fn apply(flags: &Flags, spec: ContainerSpec) -> Result<ContainerSpec, Fail> {
     let asked = |space: &Option<Space>| space.as_ref().is_some_and(|space| *space != Space::Own);
     not_yet(&[
-        ("--cgroup-parent", flags.cgroup_parent.as_ref().is_some_and(|parent| !parent.is_empty())),
         ("--cgroupns", asked(&flags.cgroupns)),
-        ("--device", !flags.device.is_empty()),
-        ("--device-cgroup-rule", !flags.device_cgroup_rule.is_empty()),
         ("--group-add", !flags.group_add.is_empty()),
         ("--ipc", asked(&flags.ipc)),
         ("--pid", asked(&flags.pid)),
-        ("--privileged", flags.privileged),
-        ("--sysctl", !flags.sysctl.is_empty()),
         ("--userns", asked(&flags.userns)),
         ("--uts", asked(&flags.uts)),
     ])?;
@@ -80,10 +75,40 @@ pub(super) fn apply(flags: &Flags, spec: ContainerSpec) -> Result<ContainerSpec,
         spec = match option {
             Security::NoNewPrivileges(true) => spec.no_new_privileges(),
             Security::NoNewPrivileges(false) => spec,
+            Security::Seccomp(profile) => spec.seccomp(seccomp(profile)?),
+            // What happens anyway, where the host has neither.
+            Security::AppArmor(profile) if profile == "unconfined" => spec,
+            Security::Label(label) if label == "disable" => spec,
             other => return Err(Fail::new(125, format!("run --security-opt {other}: not supported yet"))),
         };
     }
+    if let Some(parent) = flags.cgroup_parent.as_ref().filter(|parent| !parent.is_empty()) {
+        spec = spec.cgroup_parent(parent);
+    }
+    for device in &flags.device {
+        spec = spec.device(&device.host, &device.at, &device.access);
+    }
+    spec = flags.device_cgroup_rule.iter().fold(spec, ContainerSpec::device_rule);
+    spec = flags.sysctl.iter().fold(spec, |spec, (name, value)| spec.sysctl(name, value));
+    if flags.privileged {
+        spec = spec.privileged();
+    }
     Ok(if flags.read_only { spec.read_only() } else { spec })
+}
+
+/// docker's words for a profile, or a file of one.
+fn seccomp(profile: &str) -> Result<Seccomp, Fail> {
+    match profile {
+        "unconfined" => Ok(Seccomp::Unconfined),
+        "builtin" => Ok(Seccomp::Default),
+        path => {
+            let text = std::fs::read_to_string(path);
+            let text = text.map_err(|error| {
+                Fail::new(125, format!("opening seccomp profile ({path}) failed: {error}"))
+            })?;
+            Ok(Seccomp::Profile(text))
+        }
+    }
 }
 
 /// Whose namespace it gets.
