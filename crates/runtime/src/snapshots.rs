@@ -206,6 +206,20 @@ fn a_filter_and_the_capability_that_it_takes() {
     let tail: Vec<&str> = lines[lines.len() - 4..].iter().map(String::as_str).collect();
     let end = ["go on in sealed memory", &seccomp, "keep 14 capabilities", "exec redis-server --save"];
     assert_eq!(tail, end);
+    // An init has no more rights than its child, whatever was said first.
+    let (mut first, mut second) = (before.clone(), with.clone());
+    first.init();
+    first.filter(&program).unwrap();
+    second.init();
+    assert_eq!(first, second);
+    let lines: Vec<String> = first.steps().iter().map(ToString::to_string).collect();
+    assert_eq!(lines[lines.len() - 3..], ["keep 14 capabilities", "stay as init, go on in a child", end[3]]);
+    first.hold();
+    second = before.clone();
+    second.hold();
+    second.filter(&program).unwrap();
+    second.init();
+    assert_eq!(first, second);
     // Where exec never gives more rights it takes none.
     let mut strict = spec();
     strict.process_mut().as_mut().unwrap().set_no_new_privileges(Some(true));

@@ -202,7 +202,11 @@ impl Plan {
             let text = "linux.seccomp: SCMP_ACT_NOTIFY and listenerPath are not supported yet";
             return Err(Error::problems(vec![Problem::unsupported(text)]));
         }
-        let mut before = self.steps.len().saturating_sub(1); // the program
+        if let Some(at) = self.steps.iter().position(|step| matches!(step, Step::LetGo { .. })) {
+            self.steps.insert(at, Step::Filter(program.clone())); // one more
+            return Ok(());
+        }
+        let mut before = self.end();
         if !self.steps.contains(&Step::NoNewPrivs) {
             before += self.carry();
         }
@@ -247,8 +251,8 @@ impl Plan {
             *set |= admin;
         }
         self.steps.insert(at, Step::Carry { held });
-        let program = self.steps.len() - 1;
-        self.steps.insert(program, last);
+        let end = self.end();
+        self.steps.insert(end, last);
         1
     }
 
@@ -261,7 +265,16 @@ impl Plan {
     /// Has a small program as the first process, which hands on signals and reaps orphans; the container's own program is
     /// its child.
     pub fn init(&mut self) {
-        self.steps.insert(self.steps.len().saturating_sub(1), Step::Init);
+        if !self.steps.contains(&Step::Init) {
+            let end = self.end();
+            self.steps.insert(end, Step::Init);
+        }
+    }
+
+    /// Where what is left is the program; and what stays as its parent, which has no more rights than it.
+    fn end(&self) -> usize {
+        let last = |step: &Step| matches!(step, Step::Init | Step::Exec { .. });
+        self.steps.iter().position(last).unwrap_or(self.steps.len())
     }
 
     /// What the process will lack of what its spec asks for, and why, in words: capabilities that the starting program

@@ -261,8 +261,9 @@ fn keys_stay_outside() {
 #[test]
 fn an_init_reaps_and_hands_on_signals() {
     run(|host| {
+        let plan_of = |text: &str| plan(&script(text));
         let start = |text: &str| {
-            let mut plan = plan(&script(text));
+            let mut plan = plan_of(text);
             plan.init();
             plan.start(Bundle { stdio: PIPES(), ..bundle(host.dir()) }).unwrap()
         };
@@ -281,8 +282,19 @@ fn an_init_reaps_and_hands_on_signals() {
         assert!(running.pidfd.signal(10).unwrap());
         let output = watch(running);
         assert_eq!((output.exit, output.stdout.as_str()), (Exit::Code(3), "heard\n"));
+        // It has no more rights than the program, and the same filters.
+        let mut plan = plan_of(
+            "grep -hE '^(CapPrm|CapEff|CapAmb|CapInh|Seccomp|Seccomp_filters):' /proc/1/status /proc/self/status",
+        );
+        plan.init();
+        plan.filter(&docker()).unwrap();
+        plan.filter(&docker()).unwrap();
+        let shown = watch(plan.start(Bundle { stdio: PIPES(), ..bundle(host.dir()) }).unwrap()).ok();
+        let lines: Vec<&str> = shown.lines().collect();
+        assert_eq!(lines[..6], lines[6..], "{shown}");
+        assert_eq!((field(&shown, "CapEff"), field(&shown, "Seccomp_filters")), ("00000000a80425fb", "2"));
         // What can't be executed is a failure of the start.
-        let mut plan = plan(&command(&["/none"]));
+        let mut plan = crate::support::plan(&command(&["/none"]));
         plan.init();
         let error = plan.start(bundle(host.dir())).unwrap_err();
         assert_eq!(error.command_status(), Some(127), "{error}");
