@@ -265,3 +265,28 @@ fn many_at_once() {
         end(running);
     });
 }
+
+/// Copying the page tables of half a gigabyte would take some 20 ms, ten times of all the rest.
+#[test]
+fn what_it_costs_does_not_depend_on_the_size_of_the_starter() {
+    run(|host| {
+        let running = idle(host.dir(), |_| {});
+        let plan = exec(&command(&["/bin/true"]));
+        let least = || {
+            let each = (0..20).map(|_| {
+                let begin = std::time::Instant::now();
+                watch(plan.start_in(&running.pidfd, PIPES()).unwrap()).ok();
+                begin.elapsed()
+            });
+            each.min().unwrap()
+        };
+        let small = least();
+        let mut bytes = vec![0u8; 512 << 20];
+        bytes.iter_mut().step_by(4096).for_each(|byte| *byte = 1);
+        let large = least();
+        std::hint::black_box(&bytes);
+        assert!(large < small * 3, "{small:?} in a small program, {large:?} in a large one");
+        println!("exec of true: {small:?}, with 512 MB {large:?}");
+        end(running);
+    });
+}
