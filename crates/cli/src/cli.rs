@@ -6,8 +6,8 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::fail::{Done, Fail};
 use crate::{
-    attach, build, builder, commit, cp, dialect, diff, events, exec, export, images, inspect, kill, logs,
-    network, pause, port, ps, refuse, rename, rm, run, start, stats, top, update, version, volume,
+    attach, build, builder, commit, cp, create, dialect, diff, events, exec, export, images, inspect, kill,
+    logs, network, pause, port, ps, refuse, rename, rm, run, start, stats, top, update, version, volume,
 };
 
 /// A container engine without a daemon, with docker's command line.
@@ -21,6 +21,7 @@ pub(crate) struct Cli {
 #[derive(Subcommand)]
 pub(crate) enum Command {
     Run(Box<run::Args>),
+    Create(Box<create::Args>),
     Exec(exec::Args),
     Inspect(inspect::Args),
     Port(port::Args),
@@ -103,6 +104,7 @@ pub(crate) fn parse(arguments: &[OsString]) -> Result<Command, Fail> {
 pub(crate) fn dispatch(command: Command) -> Done {
     match command {
         Command::Run(args) => run::run(&args),
+        Command::Create(args) => create::run(&args),
         Command::Exec(args) => exec::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Port(args) => port::run(&args),

@@ -16,6 +16,7 @@ mod builder;
 mod cli;
 mod commit;
 mod cp;
+mod create;
 mod dialect;
 mod diff;
 mod each;

@@ -53,7 +53,7 @@ const FLAGS: &[(&str, &str)] = &[
 const VERBS: &[(&str, &str)] = &[
     (
         "",
-        "checkpoint compose config container context create info login logout manifest node \
+        "checkpoint compose config container context info login logout manifest node \
          plugin pull push search \
          secret service stack swarm system trust",
     ),

@@ -6,14 +6,16 @@ pub(crate) mod limits;
 mod network;
 mod rights;
 
+use std::io::IsTerminal;
 use std::sync::Arc;
 
-use coracle::{ContainerSpec, Engine};
+use coracle::{Container, ContainerSpec, Engine};
 
 use crate::dialect::switch;
 use crate::env::{self, Lookup};
 use crate::fail::{Done, Fail};
 use crate::signals::Forwarding;
+use crate::streams::{self, Keys, Session};
 
 pub(crate) use flags::Flags;
 pub(crate) use life::restart;
@@ -26,8 +28,8 @@ pub(crate) struct Args {
     #[arg(short, long)]
     pub(crate) detach: bool,
     /// Override the key sequence for detaching a container
-    #[arg(long, value_name = "KEYS")]
-    detach_keys: Option<String>,
+    #[arg(long, value_name = "KEYS", value_parser = streams::keys)]
+    detach_keys: Option<Keys>,
     #[command(flatten)]
     pub(crate) flags: Flags,
     /// Proxy received signals to the process
@@ -43,16 +45,38 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Done {
     let spec = spec(args, &env::own)?;
     let id_file = args.flags.id_file()?;
-    let forwarding = (!args.detach && args.sig_proxy).then(Forwarding::begin);
-    let engine = Engine::open_default().map_err(|error| Fail::starting(&error))?;
-    let container = engine.start(&spec).map_err(|error| Fail::starting(&error))?;
-    if let Some(file) = id_file {
-        file.write(container.id())?;
+    let input = args.flags.interactive && args.flags.attaches("stdin");
+    if args.flags.tty && input && !args.detach && !std::io::stdin().is_terminal() {
+        return Err(Fail::new(1, "the input device is not a TTY"));
     }
+    let named = |container: &Container| id_file.map_or(Ok(()), |file| file.write(container.id()));
     if args.detach {
+        let container = open()?.start(&spec).map_err(|error| Fail::starting(&error))?;
+        named(&container)?;
         crate::out::line(container.id())?;
         return Ok(0);
     }
+    if args.is_direct() {
+        return direct(&spec, args.sig_proxy, named);
+    }
+    let session = Session::begin(args.sig_proxy);
+    let started = open()?.start_attached(&spec);
+    let (container, mut streams) = started.map_err(|error| Fail::starting(&error))?;
+    named(&container)?;
+    streams.stdout = streams.stdout.filter(|_| args.flags.attaches("stdout"));
+    streams.stderr = streams.stderr.filter(|_| args.flags.attaches("stderr"));
+    session.run(container, streams, input, &args.detach_keys()?)
+}
+
+fn open() -> Result<Engine, Fail> {
+    Engine::open_default().map_err(|error| Fail::starting(&error))
+}
+
+/// It has this program's own streams, and goes with it.
+fn direct(spec: &ContainerSpec, sig_proxy: bool, named: impl FnOnce(&Container) -> Result<(), Fail>) -> Done {
+    let forwarding = sig_proxy.then(Forwarding::begin);
+    let container = open()?.start(spec).map_err(|error| Fail::starting(&error))?;
+    named(&container)?;
     let container = Arc::new(container);
     if let Some(forwarding) = &forwarding {
         forwarding.to(&container);
@@ -61,9 +85,30 @@ pub(crate) fn run(args: &Args) -> Done {
     if let Some(forwarding) = &forwarding {
         forwarding.end();
     }
-    // With --rm this removes it.
+    // This removes it.
     drop(container);
     Ok(exit.code())
+}
+
+impl Args {
+    /// Whether it can have this program's own streams: one that stays must be startable again by others, and a terminal
+    /// or a choice of streams has to be copied.
+    fn is_direct(&self) -> bool {
+        self.flags.rm && !self.flags.tty && !self.detach && !self.flags.chooses_streams()
+    }
+
+    /// One that goes with its end goes with this program, too: it can't be left alone.
+    fn detach_keys(&self) -> Result<Keys, Fail> {
+        match (&self.detach_keys, self.flags.rm) {
+            (Some(_), true) => {
+                let text = "run --detach-keys: a container with --rm ends together with this program; run it with -d";
+                Err(Fail::new(125, text))
+            }
+            (None, true) => streams::keys("").map_err(|why| Fail::new(125, why)),
+            (Some(keys), false) => Ok(keys.clone()),
+            (None, false) => streams::keys(streams::DETACH).map_err(|why| Fail::new(125, why)),
+        }
+    }
 }
 
 /// The flags as a spec.
@@ -72,17 +117,40 @@ fn spec(args: &Args, lookup: Lookup<'_>) -> Result<ContainerSpec, Fail> {
         return Err(Fail::new(1, "'coracle run' requires at least 1 argument"));
     };
     let (flags, detach) = (&args.flags, args.detach);
-    if detach && flags.interactive {
-        return Err(Fail::new(125, "run -i: not supported together with -d yet"));
+    if detach && flags.chooses_streams() {
+        return Err(Fail::new(125, "conflicting options: cannot specify both --attach and --detach"));
     }
-    not_yet(&[("--detach-keys", args.detach_keys.is_some())])?;
+    args.detach_keys()?;
     let spec = flags.spec(image, command, lookup)?;
     let when = |spec, yes: bool, set: fn(ContainerSpec) -> ContainerSpec| if yes { set(spec) } else { spec };
-    let spec = when(spec, flags.interactive, ContainerSpec::interactive);
-    let spec = when(spec, detach, ContainerSpec::keep);
-    let spec = when(spec, detach && flags.rm, ContainerSpec::remove_when_ended);
-    let spec = when(spec, !detach, ContainerSpec::attach);
-    Ok(when(spec, !detach && !flags.rm, ContainerSpec::retain))
+    if args.is_direct() {
+        return Ok(when(spec, flags.interactive, ContainerSpec::interactive).attach());
+    }
+    let spec = when(spec, flags.tty, ContainerSpec::terminal);
+    let spec = when(spec, flags.interactive && !detach, ContainerSpec::open_stdin);
+    let spec = when(spec, flags.interactive && detach, ContainerSpec::open_stdin_always);
+    let spec = when(spec, detach || !flags.rm, ContainerSpec::keep);
+    Ok(when(spec, detach && flags.rm, ContainerSpec::remove_when_ended))
+}
+
+/// A container that these flags ask for, not started.
+pub(crate) fn created(
+    flags: &Flags,
+    image: &str,
+    command: &[String],
+    lookup: Lookup<'_>,
+) -> Result<Container, Fail> {
+    let when = |spec, yes: bool, set: fn(ContainerSpec) -> ContainerSpec| if yes { set(spec) } else { spec };
+    let spec = flags.spec(image, command, lookup)?;
+    let spec = when(spec, flags.tty, ContainerSpec::terminal);
+    let spec = when(spec, flags.interactive, ContainerSpec::open_stdin);
+    let spec = when(spec.keep(), flags.rm, ContainerSpec::remove_when_ended);
+    let id_file = flags.id_file()?;
+    let container = open()?.create(&spec).map_err(|error| Fail::starting(&error))?;
+    if let Some(file) = id_file {
+        file.write(container.id())?;
+    }
+    Ok(container)
 }
 
 /// Refuses the first of these flags that was given: docker has them, and the engine not yet.
@@ -127,8 +195,13 @@ mod tests {
     fn a_command_line_is_a_spec() {
         let new = || ContainerSpec::new("i");
         let table = [
-            ("run i", new().attach().retain()),
+            ("run i", new().keep()),
             ("run --rm i", new().attach()),
+            ("run -i i", new().open_stdin().keep()),
+            ("run -it i", new().terminal().open_stdin().keep()),
+            ("run --rm -it i", new().terminal().open_stdin()),
+            ("run --rm -a stdout i", new()),
+            ("run -dit i", new().terminal().open_stdin_always().keep()),
             ("run -d i", new().keep()),
             ("run -d --rm i", new().keep().remove_when_ended()),
             ("run --rm -i i cat -n", new().command(["cat", "-n"]).interactive().attach()),
@@ -182,7 +255,7 @@ mod tests {
         let new = || ContainerSpec::new("i").attach();
         let check = || HealthCheck::shell("test -f /ok").every(Duration::from_millis(200)).retries(2);
         let table = [
-            ("--restart on-failure:3", new().restart(Restart::OnFailure { max: 3 }).retain()),
+            ("--restart on-failure:3", ContainerSpec::new("i").restart(Restart::OnFailure { max: 3 }).keep()),
             ("--rm --restart no", new()),
             (
                 "--rm --stop-signal SIGUSR1 --stop-timeout 5",
@@ -267,6 +340,7 @@ mod tests {
                 "invalid argument \"=x\" for \"-l, --label\" flag: invalid label '=x': empty name",
             ),
             ("--pid foo", "--pid: invalid PID mode"),
+            ("-d -a stdout", "conflicting options: cannot specify both --attach and --detach"),
             ("-a foo", "for \"-a, --attach\" flag: valid streams are STDIN, STDOUT and STDERR"),
             ("--pull foo", "invalid pull option: 'foo': must be one of \"always\", \"missing\" or \"never\""),
             (
@@ -292,8 +366,7 @@ mod tests {
     #[test]
     fn what_is_not_there_yet_is_refused_by_name() {
         let table = [
-            ("run -d -i i", "run -i: not supported together with -d"),
-            ("run -it i", "run -t, --tty: a terminal is not supported yet"),
+            ("run --rm --detach-keys ctrl-a -it i", "a container with --rm ends together with this program"),
             ("run -P i", "run -P, --publish-all: publishing all exposed ports is not supported yet"),
             ("run --network container:c i", "run --network container:c: another container's"),
             ("run --network host --network a i", "run --network host: it goes with no other"),
@@ -319,8 +392,6 @@ mod tests {
             "--uts host",
             "--userns host",
             "--cgroupns host",
-            "--attach stdin",
-            "--detach-keys ctrl-a",
             "--platform x",
             "--dns 1.1.1.1",
             "--dns-search a",

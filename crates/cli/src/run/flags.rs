@@ -71,10 +71,6 @@ impl Flags {
         command: &[String],
         lookup: Lookup<'_>,
     ) -> Result<ContainerSpec, Fail> {
-        if self.tty {
-            return Err(Fail::new(125, "run -t, --tty: a terminal is not supported yet"));
-        }
-        super::not_yet(&[("--attach", !self.attach.is_empty())])?;
         let mut spec = ContainerSpec::new(image);
         if !command.is_empty() {
             spec = spec.command(command);
@@ -103,6 +99,16 @@ impl Flags {
         spec = set(spec, &self.hostname, ContainerSpec::hostname);
         spec = set(spec, &self.user, ContainerSpec::user);
         Ok(set(spec, &self.workdir, ContainerSpec::workdir))
+    }
+
+    /// Whether `-a` says which streams are ours.
+    pub(super) fn chooses_streams(&self) -> bool {
+        !self.attach.is_empty()
+    }
+
+    /// Whether this stream is: all are, unless some are named.
+    pub(super) fn attaches(&self, stream: &str) -> bool {
+        self.attach.is_empty() || self.attach.iter().any(|one| one == stream)
     }
 
     /// The file for the container's id, where one is wanted.

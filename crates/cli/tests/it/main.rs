@@ -14,4 +14,5 @@ mod messages;
 mod network;
 mod ps;
 mod run;
+mod terminal;
 mod volume;
