@@ -14,7 +14,7 @@ use coracle::{BuildSpec, Engine};
 
 const FILES: usize = 10_000;
 const BYTES: usize = 20_971;
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 3;
 const TEXT: &str = "FROM scratch\nCOPY . /app/\nCMD [\"/app/run\"]\n";
 
 type Done = Result<(), Box<dyn Error>>;

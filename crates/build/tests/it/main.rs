@@ -6,5 +6,6 @@ mod copy;
 mod explain;
 mod image;
 mod language;
+mod reference;
 mod refuse;
 mod stages;
