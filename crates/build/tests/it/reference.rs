@@ -27,11 +27,11 @@ fn config(text: &str) -> RunConfig {
 
 /// The arguments of the last RUN.
 fn argv(plan: &Plan) -> Vec<String> {
-    let runs = last(plan).steps.iter().filter_map(|step| match &step.op {
+    let mut runs = last(plan).steps.iter().filter_map(|step| match &step.op {
         Op::Run(command) => Some(command.argv.clone()),
         _ => None,
     });
-    runs.last().unwrap()
+    runs.next_back().unwrap()
 }
 
 fn shell(line: &str) -> Vec<String> {
