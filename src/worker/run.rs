@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use coracle_build::{Cancel, Command, HostAddress, Network, Stream};
 use coracle_host::{Exit, PidFd, Root};
+use coracle_runtime::seccomp::{Profile, Program, Target};
 use coracle_runtime::{Bundle, Facts, Plan, Pump, Service, Stdio, docker_spec, supervise};
 use oci_spec::runtime::{Capability, LinuxNamespaceType, Spec};
 use rustix::event::PollFlags;
@@ -50,6 +51,9 @@ impl Builder<'_> {
             set_user(process, &command.user, &root)?;
         }
         let mut plan = Plan::container(&spec, &Facts::of_this_host())?;
+        if !command.insecure {
+            plan.filter(&filter(&spec)?)?;
+        }
         let mut stack = match &mode {
             Mode::Host => None,
             Mode::None => Some(Stack::open(self.engine, &id, &[], &[], &[])?),
@@ -113,7 +117,7 @@ fn spec(command: &Command, mode: &Mode) -> Spec {
             linux.set_namespaces(Some(namespaces));
         }
         if command.insecure {
-            linux.set_masked_paths(None).set_readonly_paths(None).set_seccomp(None);
+            linux.set_masked_paths(None).set_readonly_paths(None);
         }
     }
     if let Some(process) = spec.process_mut() {
@@ -136,6 +140,13 @@ fn spec(command: &Command, mode: &Mode) -> Spec {
         }
     }
     spec
+}
+
+/// Docker's default filter, for the capabilities that a step has.
+fn filter(spec: &Spec) -> Result<Program> {
+    let sets = spec.process().as_ref().and_then(|process| process.capabilities().as_ref());
+    let bounding = sets.and_then(|sets| sets.bounding().clone()).unwrap_or_default();
+    Ok(Profile::docker().compile(&Target::of_this_host(bounding)?)?)
 }
 
 /// All that this program could give away.

@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 
 use coracle_runtime::cgroup::Cgroup;
-use coracle_runtime::seccomp::{Profile, Program, Target};
+use coracle_runtime::seccomp::Program;
 use coracle_runtime::{Facts, Join, Plan, Stdio};
 use oci_spec::runtime::{Process, User};
 
@@ -42,7 +42,7 @@ pub(crate) fn exec(home: &Home, options: &Exec) -> Result<u8> {
         true => [Stdio::Null, Stdio::Null, Stdio::Null],
         false => [Stdio::Inherit, Stdio::Inherit, Stdio::Inherit],
     };
-    if let Some(program) = filter(&found)? {
+    if let Some(program) = Program::of(&found.config()?)? {
         plan.filter(&program)?;
     }
     let group = cgroup::find(found.record()?)?;
@@ -62,16 +62,6 @@ pub(crate) fn exec(home: &Home, options: &Exec) -> Result<u8> {
         return Ok(0);
     }
     Ok(running.pidfd.reap()?.code())
-}
-
-/// The filter that the container's own processes have.
-fn filter(found: &Found) -> Result<Option<Program>> {
-    let config = found.config()?;
-    let seccomp = config.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
-    let Some(seccomp) = seccomp else { return Ok(None) };
-    let capabilities = config.process().as_ref().and_then(|process| process.capabilities().as_ref());
-    let bounding = capabilities.and_then(|sets| sets.bounding().clone()).unwrap_or_default();
-    Ok(Some(Profile::from_oci(seccomp)?.compile(&Target::of_this_host(bounding)?)?))
 }
 
 /// The process of the file, or the container's own with what the command line changes.

@@ -11,7 +11,7 @@ use rustix::thread::CapabilitySet;
 use crate::cgroup::Hierarchies;
 use crate::command::Sets;
 use crate::error::{Error, Problem, Result};
-use crate::seccomp::{Profile, Program, Target};
+use crate::seccomp::Program;
 use crate::{Facts, Size, check, command, device, limits, mounts, sysctl, tuning};
 
 mod held;
@@ -72,7 +72,7 @@ impl Plan {
             return Err(Error::problems(problems));
         };
         let own = tuning::of_process(process, false).map_err(Error::problems)?;
-        let filter = filter(spec)?;
+        let filter = Program::of(spec)?;
         let (mut namespaces, new_net, joins) = namespaces(spec);
         let mut steps = vec![Step::DieWithParent];
         let group = spec
@@ -373,14 +373,6 @@ fn privileges(process: &Process, facts: &Facts) -> Sets {
         sets.permitted |= sets.bounding;
     }
     sets
-}
-
-fn filter(spec: &Spec) -> Result<Option<Program>> {
-    let Some(seccomp) = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) else {
-        return Ok(None);
-    };
-    // The capabilities that a profile's rules may depend on were settled when it was written into the spec.
-    Profile::from_oci(seccomp)?.compile(&Target::of_this_host([])?).map(Some)
 }
 
 /// From a set-up container to what is left to do before its program.

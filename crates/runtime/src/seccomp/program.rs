@@ -4,7 +4,10 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::Instruction;
+use oci_spec::runtime::Spec;
+
+use super::{Instruction, Profile, Target};
+use crate::error::Result;
 
 /// A filter as the kernel takes it (seccomp(2), `SECCOMP_SET_MODE_FILTER`). Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -22,6 +25,18 @@ pub(crate) struct Inner {
 }
 
 impl Program {
+    /// The filter that a container's configuration asks for (`linux.seccomp`), on this machine. `None`: none.
+    ///
+    /// # Errors
+    /// As of [`Profile::from_oci`], [`Target::of_this_host`] and [`Profile::compile`].
+    pub fn of(spec: &Spec) -> Result<Option<Program>> {
+        let Some(seccomp) = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) else {
+            return Ok(None);
+        };
+        // The capabilities that a profile's rules may depend on were settled when it was written into the spec.
+        Profile::from_oci(seccomp)?.compile(&Target::of_this_host([])?).map(Some)
+    }
+
     pub(crate) fn new(inner: Inner) -> Program {
         Program(Arc::new(inner))
     }
