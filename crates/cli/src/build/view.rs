@@ -222,7 +222,7 @@ mod tests {
             lines,
             [
                 "[+] Building 2.0s (1/1) FINISHED".chars().take(29).collect(),
-                " => step 0                0.2s".to_owned()
+                " => step 0               0.2s".to_owned()
             ]
         );
     }

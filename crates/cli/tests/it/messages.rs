@@ -15,8 +15,8 @@ fn help_and_version_go_to_standard_output() {
         assert_eq!(cli.ok(&["--version"]), format!("Coracle version {}\n", env!("CARGO_PKG_VERSION")));
         assert!(cli.ok(&["version"]).contains(env!("CARGO_PKG_VERSION")));
         assert!(
-            cli.fails(125, &["run", "--privileged", "base"])
-                .starts_with("coracle: run --privileged: not supported")
+            cli.fails(125, &["run", "--gpus", "all", "base"])
+                .starts_with("coracle: run --gpus: not supported")
         );
         assert!(cli.fails(1, &["swarm", "x"]).starts_with("coracle: `coracle swarm` is not supported yet"));
     });
