@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use coracle_build::ImageConfig;
-use coracle_layers::{Change, Reference};
+use coracle_layers::{ChainId, Change, Reference};
 use oci_spec::image::HistoryBuilder;
 
 use super::handle::Container;
@@ -109,8 +109,8 @@ impl Container {
     /// it.
     ///
     /// # Errors
-    /// `Invalid` for a bad name or change; `Unsupported` where it runs and would have to be paused; `InUse` where a file shrank
-    /// while it was read.
+    /// `Invalid` for a bad name or change; as of [`Container::pause`] where it runs; `InUse` where a file shrank while it was
+    /// read.
     pub fn commit(&self, spec: impl Into<CommitSpec>) -> Result<Image> {
         self.committed(&spec.into()).doing(|| format!("commit container `{}`", self.name()))
     }
@@ -122,19 +122,12 @@ impl Container {
         // As docker has it: what ran here, not what the changes make of it.
         let command = before.config.cmd.clone().unwrap_or_default().join(" ");
         let mut config = apply_changes(before, &spec.changes)?;
-        if spec.pause && self.state()? == State::Running {
-            let text =
-                "it runs, and pausing is not supported yet: stop it first, or commit it without a pause";
-            return Err(Error::new(Kind::Unsupported, text));
-        }
-        let upper = self.room.dir(UPPER)?;
-        let mut layers = record.layers.clone();
-        let mounted = mounted(record);
-        let store = &self.engine.0.store;
-        let changed = !store.changes(&layers, &upper, &mounted)?.is_empty();
-        if changed {
-            layers.push(store.copy_layer_from_upper(layers.last(), &upper, &mounted)?.chain_id());
-        }
+        let paused = spec.pause && self.state()? == State::Running && self.pause_while_it_runs()?;
+        let taken = self.take_changes();
+        // Of two failures the first one counts. What ended meanwhile is not to be woken.
+        let woken = if paused && self.state().is_ok_and(State::is_alive) { self.unpause() } else { Ok(()) };
+        let layers = taken.and_then(|layers| woken.map(|()| layers))?;
+        let changed = layers.len() > record.layers.len();
         let now = jiff::Timestamp::now().to_string();
         let mut step = HistoryBuilder::default().created(now.clone()).created_by(command);
         if let Some(author) = &spec.author {
@@ -152,6 +145,27 @@ impl Container {
         config.created = Some(now);
         config.author = spec.author.clone();
         self.engine.commit_image(&config, &layers, name.as_ref())
+    }
+
+    /// Whether it is paused now, and was not before: it may have ended meanwhile.
+    fn pause_while_it_runs(&self) -> Result<bool> {
+        match self.pause() {
+            Ok(()) => Ok(true),
+            Err(_) if self.state()? != State::Running => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The layers of its image, and one of what it changed, if anything.
+    fn take_changes(&self) -> Result<Vec<ChainId>> {
+        let upper = self.room.dir(UPPER)?;
+        let mut layers = self.record.layers.clone();
+        let mounted = mounted(&self.record);
+        let store = &self.engine.0.store;
+        if !store.changes(&layers, &upper, &mounted)?.is_empty() {
+            layers.push(store.copy_layer_from_upper(layers.last(), &upper, &mounted)?.chain_id());
+        }
+        Ok(layers)
     }
 
     /// The configuration of its image, which may have been removed since.

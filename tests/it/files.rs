@@ -264,6 +264,35 @@ fn a_container_is_compared_committed_and_exported() {
 }
 
 #[test]
+fn what_runs_is_paused_while_it_is_committed() {
+    host(|host| {
+        let engine = engine(host.dir());
+        tools(&engine);
+        // Two files that are equal, but for the moment between one and the other.
+        let text = "i=0; while :; do i=$((i+1)); echo $i > /one; echo $i > /two; echo $i; done";
+        let running = engine.start(&script(text)).unwrap();
+        wrote(&running, "1");
+        let far = || running.output().unwrap().stdout.len();
+        let before = far();
+        let image = running.commit(CommitSpec::new().change("CMD cat /one /two")).unwrap();
+        assert_eq!(running.state().unwrap(), coracle::State::Running);
+        crate::support::within_a_second("it moves again", || far() > before);
+        let both = says(&engine, &ContainerSpec::new(&image).no_network());
+        let numbers: Vec<u64> = both.lines().map(|line| line.parse().unwrap()).collect();
+        assert!(
+            matches!(numbers[..], [one, two] if one == two || one == two + 1) || numbers.len() == 1,
+            "{both}"
+        );
+        // One that is paused already stays so.
+        running.pause().unwrap();
+        running.commit("paused").unwrap();
+        assert!(running.is_paused().unwrap());
+        running.unpause().unwrap();
+        running.commit(CommitSpec::new().without_pause()).unwrap();
+    })
+}
+
+#[test]
 fn images_in_use_stay() {
     host(|host| {
         let engine = engine(host.dir());
