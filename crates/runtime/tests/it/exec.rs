@@ -286,7 +286,6 @@ fn what_it_costs_does_not_depend_on_the_size_of_the_starter() {
         let large = least();
         std::hint::black_box(&bytes);
         assert!(large < small * 3, "{small:?} in a small program, {large:?} in a large one");
-        println!("exec of true: {small:?}, with 512 MB {large:?}");
         end(running);
     });
 }
