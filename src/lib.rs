@@ -77,7 +77,7 @@ pub use coracle_build::{
 };
 pub use coracle_host::{Exit, Kind};
 pub use coracle_layers::{Capture, Change, ChangeKind};
-pub use coracle_net::{Attached, NetworkSpec};
+pub use coracle_net::{Attached, Mac, NetworkSpec, Pool, Subnet};
 pub use coracle_volume::{Filter as VolumeFilter, Usage as VolumeUsage, VolumeSpec};
 pub use engine::Engine;
 pub use error::{Error, Result};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::SystemTime;
 
-use coracle_net::{Attached, NetworkSpec};
+use coracle_net::{Attached, NetworkSpec, Pool};
 
 use crate::error::{Error, Result};
 use crate::stack::DEFAULT_NETWORK;
@@ -78,7 +78,22 @@ impl Network {
         self.0.driver()
     }
 
-    /// Its subnet in CIDR notation.
+    /// Its subnets, each with gateway, range and reserved addresses; those of IPv4 first.
+    pub fn pools(&self) -> &[Pool] {
+        self.0.pools()
+    }
+
+    /// Whether it has IPv6 beside IPv4.
+    pub fn has_ipv6(&self) -> bool {
+        self.0.has_ipv6()
+    }
+
+    /// The driver options that it was made with, by key.
+    pub fn options(&self) -> &BTreeMap<String, String> {
+        self.0.options()
+    }
+
+    /// Its first subnet in CIDR notation.
     pub fn subnet(&self) -> String {
         self.0.subnet().to_string()
     }

@@ -1,6 +1,6 @@
 //! `coracle network`.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use coracle::{Engine, NetworkSpec};
 
@@ -47,9 +47,21 @@ pub(crate) struct CreateArgs {
     /// Driver to manage the Network
     #[arg(short, long, default_value = "bridge")]
     driver: String,
-    /// IPv4 Gateway for the subnet
+    /// Auxiliary IPv4 or IPv6 addresses used by Network driver
+    #[arg(long, value_name = "NAME=ADDRESS")]
+    aux_address: Vec<String>,
+    /// IPv4 or IPv6 Gateway for the subnet
     #[arg(long, value_name = "ADDRESS")]
-    gateway: Option<Ipv4Addr>,
+    gateway: Vec<IpAddr>,
+    /// Allocate container ip from a sub-range
+    #[arg(long, value_name = "CIDR")]
+    ip_range: Vec<String>,
+    /// Enable IPv6 address assignment
+    #[arg(long)]
+    ipv6: bool,
+    /// Set driver specific options
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    opt: Vec<String>,
     /// Restrict external access to the network
     #[arg(long)]
     internal: bool,
@@ -104,18 +116,22 @@ pub(crate) fn run(command: &Command) -> Done {
 }
 
 fn create(args: &CreateArgs) -> Done {
-    if args.driver != "bridge" {
-        let text = format!("network create --driver {}: only bridge is supported yet", args.driver);
-        return Err(Fail::new(1, text));
+    let mut spec = NetworkSpec::new(&args.network).driver(&args.driver);
+    spec = spec.internal(args.internal).ipv6(args.ipv6);
+    spec = args.subnet.iter().fold(spec, NetworkSpec::subnet);
+    spec = args.ip_range.iter().fold(spec, NetworkSpec::range);
+    spec = args.gateway.iter().fold(spec, |spec, gateway| spec.gateway(*gateway));
+    for text in &args.aux_address {
+        let read =
+            text.split_once('=').and_then(|(name, address)| Some((name, address.parse::<IpAddr>().ok()?)));
+        let Some((name, address)) = read else {
+            let text = format!("network create --aux-address {text}: it must be name=address");
+            return Err(Fail::new(1, text));
+        };
+        spec = spec.reserve(name, address);
     }
-    let mut spec = NetworkSpec::new(&args.network).internal(args.internal);
-    match &args.subnet[..] {
-        [] => {}
-        [subnet] => spec = spec.subnet(subnet),
-        _ => return Err(Fail::new(1, "network create --subnet: more than one is not supported yet")),
-    }
-    if let Some(gateway) = args.gateway {
-        spec = spec.gateway(gateway);
+    for (key, value) in args.opt.iter().map(|text| env::label(text)) {
+        spec = spec.option(key, value);
     }
     for (key, value) in args.label.iter().map(|text| env::label(text)) {
         spec = spec.label(key, value);
@@ -158,7 +174,7 @@ fn row(network: &Found, whole: bool) -> Value {
         ("Driver", network.driver().into()),
         ("Scope", "local".into()),
         ("IPv4", text(real)),
-        ("IPv6", text(false)),
+        ("IPv6", text(network.has_ipv6())),
         ("Internal", text(network.is_internal())),
         ("CreatedAt", network.created().map_or_else(String::new, units::date).into()),
     ];

@@ -10,11 +10,8 @@ use crate::dialect;
 use crate::fail::Fail;
 
 /// Flags that docker has, this program has not yet, and there is more to say about than that.
-const REASONS: &[(&str, &str, &str)] = &[(
-    "network create",
-    "-o --opt --attachable --ipv6 --ip-range --aux-address",
-    "networks have no such option yet",
-)];
+const REASONS: &[(&str, &str, &str)] =
+    &[("network create", "--attachable", "networks have no such option yet")];
 
 /// All other flags that docker has and this program has not yet: a user has not mistyped them.
 const FLAGS: &[(&str, &str)] = &[

@@ -1,6 +1,7 @@
 //! Networks as docker's JSON.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use coracle::{Engine, Network, NetworkSpec};
 use jiff::Timestamp;
@@ -66,6 +67,14 @@ impl Found {
         }
     }
 
+    /// Whether it has IPv6.
+    pub(crate) fn has_ipv6(&self) -> bool {
+        match self {
+            Found::Own(network) => network.has_ipv6(),
+            Found::Always { .. } => false,
+        }
+    }
+
     /// Whether a container is on it now.
     pub(crate) fn is_used(&self) -> Result<bool, Fail> {
         match self {
@@ -108,9 +117,9 @@ pub(crate) fn find(engine: &Engine, wanted: &str) -> Result<Option<Found>, Fail>
 /// What docker tells of a network, as far as there is such a thing here.
 pub(crate) fn describe(found: &Found) -> Result<Value, Fail> {
     let no = || Value::Bool(false);
-    let (config, containers) = match found {
-        Found::Own(network) => (addresses(network), containers(network)?),
-        Found::Always { .. } => (Value::NoList, Value::map::<&str, Value>([])),
+    let (config, containers, options) = match found {
+        Found::Own(network) => (addresses(network), containers(network)?, network.options().into()),
+        Found::Always { .. } => (Value::NoList, Value::map::<&str, Value>([]), Value::map::<&str, Value>([])),
     };
     let created = found.created().map_or_else(|| "0001-01-01T00:00:00Z".to_owned(), |time| time.to_string());
     Ok(Value::fields([
@@ -120,7 +129,7 @@ pub(crate) fn describe(found: &Found) -> Result<Value, Fail> {
         ("Scope", "local".into()),
         ("Driver", found.driver().into()),
         ("EnableIPv4", true.into()),
-        ("EnableIPv6", no()),
+        ("EnableIPv6", found.has_ipv6().into()),
         (
             "IPAM",
             Value::fields([
@@ -135,25 +144,38 @@ pub(crate) fn describe(found: &Found) -> Result<Value, Fail> {
         ("ConfigFrom", Value::fields([("Network", "".into())])),
         ("ConfigOnly", no()),
         ("Containers", containers),
-        ("Options", Value::map::<&str, Value>([])),
+        ("Options", options),
         ("Labels", found.labels().into()),
     ]))
 }
 
 fn addresses(network: &Network) -> Value {
-    Value::list([Value::fields([
-        ("Subnet", network.subnet().into()),
-        ("Gateway", network.gateway().to_string().into()),
-    ])])
+    Value::list(network.pools().iter().map(|pool| {
+        let mut fields = vec![("Subnet", Value::from(pool.subnet.to_string()))];
+        fields.extend(pool.range.map(|range| ("IPRange", range.to_string().into())));
+        fields.push(("Gateway", pool.gateway.to_string().into()));
+        if !pool.reserved.is_empty() {
+            let reserved = pool.reserved.iter().map(|(name, address)| (name.clone(), address.to_string()));
+            fields.push(("AuxiliaryAddresses", Value::map(reserved)));
+        }
+        Value::fields(fields)
+    }))
 }
 
 fn containers(network: &Network) -> Result<Value, Fail> {
-    let subnet = network.subnet();
-    let bits = subnet.split_once('/').map_or("32", |(_, bits)| bits);
+    let whole = |address: IpAddr| {
+        let pool = network.pools().iter().find(|pool| pool.subnet.contains(address));
+        pool.map(|pool| format!("{address}/{}", pool.subnet.prefix_len())).unwrap_or_default()
+    };
     let attached = network.attached()?.into_iter().map(|one| {
         let name = one.names.first().cloned().unwrap_or_default();
-        let address = format!("{}/{bits}", one.address);
-        (one.container, Value::fields([("Name", name.into()), ("IPv4Address", address.into())]))
+        let fields = [
+            ("Name", name.into()),
+            ("MacAddress", one.mac.to_string().into()),
+            ("IPv4Address", whole(one.address.into()).into()),
+            ("IPv6Address", one.ipv6.map(|ipv6| whole(ipv6.into())).unwrap_or_default().into()),
+        ];
+        (one.container, Value::fields(fields))
     });
     Ok(Value::map(attached))
 }
