@@ -10,9 +10,10 @@ use coracle_runtime::{Plan, Service};
 use rustix::event::PollFlags;
 use serde::{Deserialize, Serialize};
 
+use crate::Kind;
 use crate::Publish;
 use crate::engine::Inner;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// The network that containers are on where nothing else is said, made when first needed.
 pub(crate) const DEFAULT_NETWORK: &str = "bridge";
@@ -73,25 +74,50 @@ impl Stack {
         coracle_net::loopback_up(namespace.as_fd())?;
         let mut endpoints = Vec::new();
         for (index, attachment) in networks.iter().enumerate() {
-            let network = engine.network(&attachment.network)?;
-            let mut join = Join::new(namespace.as_fd(), id)
-                .names(names.iter().chain(&attachment.aliases).cloned())
-                .interface(format!("eth{index}"))
-                .default_route(index == 0);
-            if let Some(address) = attachment.address {
-                join = join.address(address);
-            }
-            if index == 0 {
-                join = publish.iter().fold(join, |join, publish| join.publish(publish.0.clone()));
-            }
-            endpoints.push(network.join(&join)?);
+            let publish = if index == 0 { publish } else { &[] };
+            endpoints.push(join(engine, &namespace, id, names, attachment, index, publish)?);
         }
-        let zones =
-            endpoints.iter().map(|endpoint| Arc::new(endpoint.network().zone()) as Arc<dyn dns::Names>);
-        let responder = dns::Responder::new(zones.collect());
         let upstream = dns::upstream(&host_resolv_conf());
-        let dns = dns::Server::open(namespace.as_fd(), responder, upstream)?;
+        let dns = dns::Server::open(namespace.as_fd(), responder(&endpoints), upstream)?;
         Ok(Stack { namespace, endpoints, dns })
+    }
+
+    /// Joins one more network while the container runs.
+    pub(crate) fn connect(
+        &mut self,
+        engine: &Inner,
+        id: &str,
+        names: &[String],
+        attachment: &Attachment,
+    ) -> Result<()> {
+        if self.endpoints.iter().any(|endpoint| endpoint.network().name() == attachment.network) {
+            let text = format!("it is already in the network {}", attachment.network);
+            return Err(Error::new(Kind::AlreadyExists, text));
+        }
+        let used = |number: &usize| {
+            let name = format!("eth{number}");
+            self.endpoints.iter().any(|endpoint| endpoint.interface() == name)
+        };
+        let number = (0..).find(|number| !used(number)).unwrap_or_default();
+        let endpoint = join(engine, &self.namespace, id, names, attachment, number, &[])?;
+        self.endpoints.push(endpoint);
+        self.dns.set_responder(responder(&self.endpoints));
+        Ok(())
+    }
+
+    /// Leaves a network while the container runs.
+    pub(crate) fn disconnect(&mut self, network: &str) -> Result<()> {
+        let index = self.endpoints.iter().position(|endpoint| endpoint.network().name() == network);
+        let index =
+            index.ok_or_else(|| Error::new(Kind::NotFound, format!("it is not in the network {network}")))?;
+        let endpoint = self.endpoints.remove(index);
+        self.dns.set_responder(responder(&self.endpoints));
+        Ok(endpoint.leave()?)
+    }
+
+    /// Writes the container's `/etc/hosts` anew: it shows its addresses of now.
+    pub(crate) fn write_hosts(&self, dir: &Dir, hostname: &str, extra: &[(String, IpAddr)]) -> Result<()> {
+        write(dir, FILES[0], &files::hosts(hostname, &self.addresses(), extra)).map(drop)
     }
 
     /// Another handle on the namespace.
@@ -114,6 +140,34 @@ impl Stack {
         }
         failure.map_or(Ok(()), |error| Err(error.into()))
     }
+}
+
+/// A place in a network for the namespace. The first interface has the way out.
+fn join(
+    engine: &Inner,
+    namespace: &Namespace,
+    id: &str,
+    names: &[String],
+    attachment: &Attachment,
+    number: usize,
+    publish: &[Publish],
+) -> Result<Endpoint> {
+    let network = engine.network(&attachment.network)?;
+    let mut join = Join::new(namespace.as_fd(), id)
+        .names(names.iter().chain(&attachment.aliases).cloned())
+        .interface(format!("eth{number}"))
+        .default_route(number == 0);
+    if let Some(address) = attachment.address {
+        join = join.address(address);
+    }
+    join = publish.iter().fold(join, |join, publish| join.publish(publish.0.clone()));
+    Ok(network.join(&join)?)
+}
+
+/// Answers with the names of all these networks.
+fn responder(endpoints: &[Endpoint]) -> dns::Responder {
+    let zones = endpoints.iter().map(|endpoint| Arc::new(endpoint.network().zone()) as Arc<dyn dns::Names>);
+    dns::Responder::new(zones.collect())
 }
 
 impl Service for Stack {

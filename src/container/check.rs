@@ -75,7 +75,7 @@ pub(crate) fn name_problem(name: &str) -> Option<String> {
 }
 
 /// docker's rule for names, which also makes them safe as file names and in `/etc/hosts`.
-fn is_name(name: &str, longest: usize) -> bool {
+pub(crate) fn is_name(name: &str, longest: usize) -> bool {
     let mut bytes = name.bytes();
     bytes.next().is_some_and(|first| first.is_ascii_alphanumeric())
         && bytes.all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))

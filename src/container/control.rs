@@ -10,6 +10,7 @@ use super::health::Health;
 use super::record::{CONTROL, json};
 use crate::Kind;
 use crate::error::{Error, Result};
+use crate::stack::Attachment;
 
 /// A question.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -26,6 +27,10 @@ pub(crate) enum Question {
     },
     /// It is to be ended: don't start it again.
     Hold,
+    /// Join this network.
+    Connect(Attachment),
+    /// Leave the network of this name.
+    Disconnect(String),
     /// Run this in it, and wait for it.
     Exec(Box<ExecSpec>),
     /// Its record has changed: the new one counts from the next start on.

@@ -11,12 +11,14 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::control::{Question, Report};
 use super::exec::{self, ExecSpec};
+use super::launch::names;
 use super::prober::Prober;
 use super::record::{self, CONTROL, Record};
 use super::supervisor::Live;
 use crate::Kind;
 use crate::engine::Inner;
 use crate::error::{Error, Result};
+use crate::stack::Stack;
 
 pub(crate) struct Desk {
     /// `None`: nobody can ask yet. Who asks expects an answer soon, and a launch may take its time.
@@ -31,6 +33,8 @@ pub(crate) struct Served {
     pub(crate) live: Option<Live>,
     pub(crate) pump: Option<Pump<'static>>,
     pub(crate) prober: Option<Prober>,
+    /// Its places on networks.
+    pub(crate) stack: Option<Stack>,
     /// Our end of its standard input.
     pub(crate) input: Option<OwnedFd>,
     /// The first one who asks for the input gets it for good, and ends it by closing it.
@@ -90,6 +94,18 @@ impl Served {
                     report.stdin = true;
                 }
             }
+            Ok(Question::Connect(attachment)) => {
+                if let Err(error) = self.rewire(|engine, record, stack| {
+                    stack.connect(engine, &record.id, &names(record), &attachment)
+                }) {
+                    report.failure = Some((&error).into());
+                }
+            }
+            Ok(Question::Disconnect(network)) => {
+                if let Err(error) = self.rewire(|_, _, stack| stack.disconnect(&network)) {
+                    report.failure = Some((&error).into());
+                }
+            }
             Ok(Question::Exec(spec)) => {
                 if let Err(error) = self.exec(&spec) {
                     report.failure = Some((&error).into());
@@ -110,6 +126,22 @@ impl Served {
         let running = exec::begin(engine, spec, record, &live.pidfd, &live.root, Default::default())?;
         self.execs.push(running.pidfd);
         Ok(())
+    }
+
+    /// Changes its places on networks, and what its `/etc/hosts` says of them.
+    fn rewire(&mut self, act: impl FnOnce(&Inner, &Record, &mut Stack) -> Result<()>) -> Result<()> {
+        let Some((engine, record)) = &self.record else {
+            return Err(Error::new(Kind::InUse, "it is not running"));
+        };
+        let Some(stack) = &mut self.stack else {
+            return Err(Error::new(
+                Kind::Invalid,
+                "it has no network of its own that others could be joined beside",
+            ));
+        };
+        act(engine, record, stack)?;
+        let room = engine.state.containers.dir(&record.id)?;
+        stack.write_hosts(&room, &record.hostname, &record.hosts)
     }
 
     /// New pipes with its output; which of the two streams are there.
@@ -144,6 +176,7 @@ impl Service for Desk {
         let mut all: Vec<_> =
             self.socket.iter().flat_map(Handoff::interests).map(|fd| (fd, PollFlags::IN)).collect();
         all.extend(self.served.pump.iter().flat_map(Pump::interests));
+        all.extend(self.served.stack.iter().flat_map(Stack::interests));
         all.extend(self.served.execs.iter().map(|pidfd| (pidfd.as_fd(), PollFlags::IN)));
         all.extend(self.served.prober.iter().flat_map(Prober::interests));
         all
@@ -157,6 +190,9 @@ impl Service for Desk {
         if let Some(socket) = &mut self.socket {
             // Out of descriptors: the client times out and says so.
             let _ = socket.serve(|question| self.served.answer(question));
+        }
+        if let Some(stack) = &mut self.served.stack {
+            stack.ready();
         }
         if let Some(pump) = &mut self.served.pump {
             pump.ready();

@@ -1,6 +1,7 @@
 //! A record is acted on: mounts are made, networks joined, and the process started.
 
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use coracle_host::{Call, Dir, Lock, Namespace, Root};
 use coracle_runtime::cgroup::Cgroup;
@@ -14,6 +15,9 @@ use crate::engine::Inner;
 use crate::error::{Doing, Error, Result};
 use crate::stack::{self, Mode, Stack};
 use crate::{Kind, Publish};
+
+/// Where a container sees its control group.
+const GROUPS: &str = "/sys/fs/cgroup";
 
 /// Called with the index of each launch operation.
 pub(crate) type Stepper = Box<dyn FnMut(usize) + Send>;
@@ -104,6 +108,17 @@ pub(crate) fn launch(
     };
     stack::plan_files(&mut plan)?;
     let mut mounts = stack::files(room, &record.hostname, stack.as_ref(), &record.network, &record.hosts)?;
+    for (below, mount) in group
+        .iter()
+        .map(|group| group.view(!record.privileged))
+        .collect::<Result<Vec<_>, _>>()?
+        .into_iter()
+        .flatten()
+    {
+        let at: std::path::PathBuf = Path::new(GROUPS).join(&below).components().collect();
+        plan.attach(format!("control group {}", below.display()).trim_end(), at)?;
+        mounts.push(mount);
+    }
     let mut borrowed = Borrowed::default();
     for mount in places::in_order(record) {
         plan.attach_as(mount.to_string(), &mount.at, lend::propagation(mount))?;
@@ -169,7 +184,7 @@ pub(crate) fn set_user(process: &mut oci_spec::runtime::Process, name: &str, roo
 }
 
 /// What it is found by on its networks.
-fn names(record: &Record) -> Vec<String> {
+pub(crate) fn names(record: &Record) -> Vec<String> {
     let mut names = Vec::new();
     for name in [record.display_name(), &record.id[..12], record.hostname.as_str()] {
         if !name.is_empty() && !names.iter().any(|known| known == name) {

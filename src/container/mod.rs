@@ -4,6 +4,7 @@ mod about;
 mod attach;
 mod check;
 mod commit;
+mod connect;
 mod control;
 mod copy;
 mod desk;
@@ -38,6 +39,7 @@ mod usage;
 
 pub use attach::Streams;
 pub use commit::CommitSpec;
+pub use connect::ConnectSpec;
 pub use copy::CopyOptions;
 pub use coracle_runtime::{LogEntry, LogLimits, Stream};
 pub use exec::{Exec, ExecSpec};

@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use coracle_host::{Call, Dir, Exit, PidFd};
-use coracle_runtime::{Log, Pump, Service, Stream, idle, supervise};
+use coracle_runtime::{Log, Pump, Stream, idle, supervise};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::attach::{self, Streams};
@@ -17,6 +17,7 @@ use super::record::{self, Ended, LOG, Record};
 use super::restart::BackOff;
 use crate::engine::Inner;
 use crate::error::{Error, Result};
+use crate::stack::Stack;
 
 /// How long a container that is to be watched from its first byte on waits for who wants to watch.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -129,6 +130,7 @@ impl Supervisor<'_> {
             self.forwarder = Some(forwarder(&mut pump, &live)?);
         }
         served.pump = Some(pump);
+        served.stack = launched.stack.take();
         let terminal = launched.running.terminal.take().map(OwnedFd::from);
         served.input = launched.running.stdin.take().or(terminal);
         served.prober = match &self.record.health {
@@ -167,6 +169,7 @@ impl Supervisor<'_> {
                 self.record.tell(&self.engine.state.dir, "oom", &[]);
             }
             // What could not be taken down here is named and locked by nobody any more: the next open reclaims it.
+            let _ = self.desk.served.stack.take().map(Stack::leave);
             let _ = launched.release();
             self.write_exit(exit, None, oom_killed);
             self.record.tell(&self.engine.state.dir, "die", &[("exitCode", &exit.code().to_string())]);
@@ -212,13 +215,7 @@ impl Supervisor<'_> {
                 record.tell(&state, &format!("health_status: {status}"), &[]);
             });
         }
-        let exit = {
-            let mut services: Vec<&mut dyn Service> = vec![&mut self.desk];
-            if let Some(stack) = &mut launched.stack {
-                services.push(stack);
-            }
-            supervise(&launched.running.pidfd, &mut services)
-        };
+        let exit = { supervise(&launched.running.pidfd, &mut [&mut self.desk]) };
         let exit = exit.unwrap_or_else(|_| {
             // Without poll there is no serving; then the container must not outlive its supervisor.
             let _ = launched.running.pidfd.signal(9);

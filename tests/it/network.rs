@@ -157,3 +157,37 @@ fn hosts_and_addresses_as_asked_for() {
         nothing_but_engines(host.dir());
     });
 }
+
+#[test]
+fn networks_are_joined_and_left_while_it_runs() {
+    host(|host| {
+        let engine = engine(host.dir());
+        tools(&engine);
+        let (sea, land) = (NetworkSpec::new("sea"), NetworkSpec::new("land"));
+        engine.network(&sea).unwrap();
+        engine.network(&land).unwrap();
+        let peer = engine
+            .start(&ContainerSpec::new("tools").command(["sleep", "100"]).network("land").name("peer"))
+            .unwrap();
+        let mut container = engine
+            .start(&ContainerSpec::new("tools").command(["sleep", "100"]).network("sea").name("mover"))
+            .unwrap();
+        let looks_up = |container: &coracle::Container, name: &str| {
+            container.exec(&coracle::ExecSpec::new(["getent", "hosts", name])).unwrap().0.success()
+        };
+        assert!(!looks_up(&container, "peer"));
+        container.connect(&coracle::ConnectSpec::new("land").alias("also")).unwrap();
+        assert!(looks_up(&container, "peer") && looks_up(&peer, "also") && looks_up(&peer, "mover"));
+        let hosts = container.exec(&coracle::ExecSpec::new(["cat", "/etc/hosts"])).unwrap().1.stdout;
+        assert_eq!(hosts.lines().filter(|line| line.contains(container.hostname())).count(), 2, "{hosts}");
+        crate::support::fails(
+            container.connect(&coracle::ConnectSpec::new("land")),
+            coracle::Kind::AlreadyExists,
+            &["land"],
+        );
+        container.disconnect("land").unwrap();
+        assert!(!looks_up(&container, "peer") && !looks_up(&peer, "also"));
+        crate::support::fails(container.disconnect("land"), coracle::Kind::NotFound, &["land"]);
+        assert_eq!(engine.find("mover").unwrap().unwrap().network_names(), ["sea"]);
+    });
+}

@@ -212,7 +212,6 @@ pub(crate) mod tests {
                 125,
                 "invalid argument \"driver\" for \"-f, --filter\" flag: bad format of filter (expected name=value)",
             ),
-            ("network connect x y", 1, "`coracle network connect` is not supported yet"),
         ];
         for (line, status, text) in table {
             let Err(fail) = parsed(line) else { panic!("{line}: accepted") };

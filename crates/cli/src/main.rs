@@ -15,6 +15,7 @@ mod build;
 mod builder;
 mod cli;
 mod commit;
+mod connect;
 mod cp;
 mod create;
 mod dialect;

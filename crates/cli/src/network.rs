@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use coracle::{Engine, NetworkSpec};
 
+use crate::connect::{self, ConnectArgs, DisconnectArgs};
 use crate::each::each;
 use crate::fail::{Done, Fail};
 use crate::filter::{self, Filters};
@@ -39,6 +40,8 @@ pub(crate) enum Command {
     #[command(visible_alias = "remove")]
     Rm(RemoveArgs),
     Inspect(InspectArgs),
+    Connect(ConnectArgs),
+    Disconnect(DisconnectArgs),
 }
 
 /// Create a network
@@ -112,6 +115,8 @@ pub(crate) fn run(command: &Command) -> Done {
         Command::Ls(args) => list(args),
         Command::Rm(args) => remove(args),
         Command::Inspect(args) => inspect(args),
+        Command::Connect(args) => connect::connect(args),
+        Command::Disconnect(args) => connect::disconnect(args),
     }
 }
 

@@ -33,6 +33,7 @@ const FLAGS: &[(&str, &str)] = &[
     ("import", "--platform"),
     ("network create", "--config-from --config-only --ingress --ipam-driver --ipam-opt --ipv4 --scope"),
     ("network inspect", "-v --verbose"),
+    ("network connect", "--driver-opt --gw-priority --ip6 --link --link-local-ip"),
     ("volume create", "--availability --group --scope --sharing --type"),
     ("volume ls", "--cluster"),
     ("history", "--platform"),
@@ -55,7 +56,7 @@ const VERBS: &[(&str, &str)] = &[
          secret service stack swarm system trust",
     ),
     ("buildx", "bake create dial-stdio history imagetools inspect install ls rm stop uninstall use version"),
-    ("network", "connect disconnect prune"),
+    ("network", "prune"),
     ("volume", "update"),
     ("image", "build pull push"),
 ];
