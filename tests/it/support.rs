@@ -77,8 +77,10 @@ pub fn wrote(container: &Container, line: &str) {
 pub fn listing(dir: &Path) -> BTreeMap<PathBuf, String> {
     let mut found = BTreeMap::new();
     walk(dir, dir, &mut found);
-    // What is told of happenings grows with every one.
-    found.retain(|path, _| !path.ends_with("events") && !path.ends_with("events.1"));
+    // What is told of happenings grows with every one, and what is remembered of a step's cost with every build.
+    found.retain(|path, _| {
+        !path.ends_with("events") && !path.ends_with("events.1") && !path.starts_with("cache")
+    });
     found
 }
 
