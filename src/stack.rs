@@ -26,6 +26,8 @@ pub(crate) enum Mode {
     Host,
     /// Loopback only.
     None,
+    /// That of the container with this id.
+    Container(String),
     /// These, the first one with the default route.
     Networks(Vec<Attachment>),
 }
@@ -204,7 +206,7 @@ pub(crate) fn files(
     let own = stack.map(Stack::addresses).unwrap_or_default();
     let resolv_conf = match mode {
         Mode::Networks(_) => files::resolv_conf(&host),
-        Mode::Host | Mode::None => host,
+        Mode::Host | Mode::None | Mode::Container(_) => host,
     };
     let mut mounts = Vec::new();
     let texts = [files::hosts(hostname, &own, extra), files::hostname(hostname), resolv_conf];
@@ -213,6 +215,15 @@ pub(crate) fn files(
         mounts.push(Mount::bind(&file, false, name)?.private()?);
     }
     Ok(mounts)
+}
+
+/// The same mounts of another container's files, which it then shares.
+pub(crate) fn files_of(dir: &Dir) -> Result<Vec<Mount>> {
+    let open = |name: &str| -> Result<Mount> {
+        let file = std::fs::File::from(dir.file(name, rustix::fs::OFlags::RDONLY, 0)?);
+        Ok(Mount::bind(&file, false, name)?.private()?)
+    };
+    FILES.into_iter().map(open).collect()
 }
 
 fn write(dir: &Dir, name: &str, text: &str) -> Result<std::fs::File> {

@@ -78,11 +78,13 @@ impl Container {
         &self.record.publish
     }
 
-    /// The networks that it asks for, by name; `host` for the host's own, `none` for loopback only.
+    /// The networks that it asks for, by name; `host` for the host's own, `none` for loopback only, and the id of the
+    /// container whose network it shares.
     pub fn network_names(&self) -> Vec<&str> {
         match &self.record.network {
             Mode::Host => vec!["host"],
             Mode::None => vec!["none"],
+            Mode::Container(id) => vec![id],
             Mode::Networks(networks) => networks.iter().map(|one| one.network.as_str()).collect(),
         }
     }

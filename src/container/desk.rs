@@ -81,7 +81,7 @@ impl Served {
                 // Out of descriptors: one that can't be reached now.
                 if let Some(Ok(live)) = self.live.as_ref().map(Live::try_clone) {
                     report.running = true;
-                    report.pid = live.pidfd.number().ok().flatten().unwrap_or_default();
+                    report.pid = live.pidfd.pid().unwrap_or_default();
                     fds.extend([live.pidfd.into(), live.root]);
                 }
             }

@@ -10,6 +10,7 @@ use rustix::fs::OFlags;
 
 use super::group::{self, Made};
 use super::record::{Record, UPPER, WORK};
+use super::shared::Shared;
 use super::{lend, places};
 use crate::engine::Inner;
 use crate::error::{Doing, Error, Result};
@@ -104,10 +105,17 @@ pub(crate) fn launch(
             let publish: Result<Vec<_>> = record.publish.iter().map(|text| Publish::parse(text)).collect();
             Some(Stack::open(engine, &record.id, &names(record), networks, &publish?.concat())?)
         }
-        Mode::None | Mode::Host => None,
+        Mode::None | Mode::Host | Mode::Container(_) => None,
+    };
+    let shared = match &record.network {
+        Mode::Container(other) => Some(Shared::of(engine, other)?),
+        _ => None,
     };
     stack::plan_files(&mut plan)?;
-    let mut mounts = stack::files(room, &record.hostname, stack.as_ref(), &record.network, &record.hosts)?;
+    let mut mounts = match &shared {
+        Some(shared) => stack::files_of(&shared.room)?,
+        None => stack::files(room, &record.hostname, stack.as_ref(), &record.network, &record.hosts)?,
+    };
     for (below, mount) in group
         .iter()
         .map(|group| group.view(!record.privileged))
@@ -126,7 +134,10 @@ pub(crate) fn launch(
         mounts.push(made);
         borrowed.0.extend(locks);
     }
-    let namespace: Option<Namespace> = stack.as_ref().map(Stack::namespace).transpose()?;
+    let namespace: Option<Namespace> = match shared {
+        Some(shared) => Some(shared.namespace),
+        None => stack.as_ref().map(Stack::namespace).transpose()?,
+    };
     let stdin = match record {
         Record { interactive: true, .. } => Stdio::Inherit,
         Record { open_stdin: true, .. } => Stdio::Pipe,

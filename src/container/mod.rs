@@ -31,6 +31,7 @@ mod restart;
 mod rights;
 mod room;
 mod settings;
+mod shared;
 mod spec;
 mod start;
 mod supervisor;

@@ -7,7 +7,7 @@ use oci_spec::runtime::Root;
 use super::health::HealthCheck;
 use super::record::Record;
 use super::spec::{ContainerSpec, Stdin};
-use super::{check, device, places, rights, room, settings};
+use super::{check, device, places, rights, room, settings, shared};
 use crate::Kind;
 use crate::engine::Inner;
 use crate::error::{Error, Result};
@@ -62,6 +62,16 @@ pub(crate) fn record(engine: &Inner, spec: &ContainerSpec) -> Result<Record> {
     let (wrong, mut missing) = places::problems(engine, spec)?;
     problems.extend(wrong);
     missing.extend(check::missing_networks(engine, &mode)?);
+    let mode = match mode {
+        Mode::Container(name) => match shared::id(engine, &name)? {
+            Some(id) => Mode::Container(id),
+            None => {
+                missing.push(format!("no such container: {name}"));
+                Mode::Container(name)
+            }
+        },
+        mode => mode,
+    };
     let Some(image) = image.as_ref().filter(|_| problems.is_empty() && missing.is_empty()) else {
         // Only where nothing else is wrong with it the spec itself may be right.
         let kind = if problems.is_empty() { Kind::NotFound } else { Kind::Invalid };
@@ -73,6 +83,7 @@ pub(crate) fn record(engine: &Inner, spec: &ContainerSpec) -> Result<Record> {
     let id = room::new_id()?;
     let hostname = spec.hostname.clone().unwrap_or_else(|| match mode {
         Mode::Host => host_name(),
+        Mode::Container(ref other) => shared::hostname(engine, other).unwrap_or_else(|| id[..12].to_owned()),
         _ => id[..12].to_owned(),
     });
     let mut oci = docker_spec();

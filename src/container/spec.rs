@@ -212,6 +212,14 @@ impl ContainerSpec {
         self
     }
 
+    /// The network of this container, by name or id: its interfaces, ports and loopback. That one must run when this one is
+    /// started.
+    #[must_use]
+    pub fn network_of(mut self, container: impl Into<String>) -> ContainerSpec {
+        self.mode = Some(Mode::Container(container.into()));
+        self
+    }
+
     /// The host's own network, with all its interfaces.
     #[must_use]
     pub fn host_network(mut self) -> ContainerSpec {

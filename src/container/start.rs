@@ -217,7 +217,7 @@ impl Engine {
         }
         let networks = match &record.network {
             Mode::Networks(networks) => networks.iter().map(|one| one.network.clone()).collect(),
-            Mode::None | Mode::Host => Vec::new(),
+            Mode::None | Mode::Host | Mode::Container(_) => Vec::new(),
         };
         Ok(StartPlan { layers: record.layers.len(), networks, publish: record.publish, plan })
     }

@@ -55,7 +55,8 @@ impl Builder<'_> {
             plan.filter(&filter(&spec)?)?;
         }
         let mut stack = match &mode {
-            Mode::Host => None,
+            // A step has no other container beside it.
+            Mode::Host | Mode::Container(_) => None,
             Mode::None => Some(Stack::open(self.engine, &id, &[], &[], &[])?),
             Mode::Networks(networks) => {
                 Some(Stack::open(self.engine, &id, std::slice::from_ref(&hostname), networks, &[])?)

@@ -196,3 +196,30 @@ fn networks_are_joined_and_left_while_it_runs() {
         assert_eq!(engine.find("mover").unwrap().unwrap().network_names(), ["sea"]);
     });
 }
+
+#[test]
+fn a_network_is_shared() {
+    host(|host| {
+        let engine = engine(host.dir());
+        tools(&engine);
+        engine.network(&NetworkSpec::new("sea")).unwrap();
+        let boat = sleeper(&engine, "boat", "sea");
+        let guest = ContainerSpec::new("tools").network_of("boat").command([
+            "sh",
+            "-c",
+            "readlink /proc/self/ns/net; cat /etc/hosts; getent hosts boat",
+        ]);
+        let text = says(&engine, &guest);
+        let own = boat.exec(&ExecSpec::new(["readlink", "/proc/self/ns/net"])).unwrap().1.stdout;
+        assert!(text.starts_with(&own), "{text}");
+        let address = boat.address().unwrap().unwrap().to_string();
+        assert!(text.matches(&address).count() >= 2, "its files and its names: {text}");
+        fails(engine.start(&script("id").network_of("ship")), Kind::NotFound, &["no such container: ship"]);
+        boat.kill().unwrap();
+        fails(
+            engine.start(&script("id").network_of("boat")),
+            Kind::InUse,
+            &["share the network", "not running"],
+        );
+    });
+}

@@ -240,6 +240,7 @@ mod tests {
             ),
             ("run --rm --network=none i", new().no_network().attach()),
             ("run --rm --network host i", new().host_network().attach()),
+            ("run --rm --network container:c i", new().network_of("c").attach()),
             (
                 "run --rm --read-only --cap-add SYS_TIME --cap-drop ALL --security-opt no-new-privileges i",
                 new().no_new_privileges().cap_add("SYS_TIME").cap_drop("ALL").read_only().attach(),
@@ -368,7 +369,7 @@ mod tests {
         let table = [
             ("run --rm --detach-keys ctrl-a -it i", "a container with --rm ends together with this program"),
             ("run -P i", "run -P, --publish-all: publishing all exposed ports is not supported yet"),
-            ("run --network container:c i", "run --network container:c: another container's"),
+            ("run --network container:c --network a i", "run --network container:c: it goes with no other"),
             ("run --network host --network a i", "run --network host: it goes with no other"),
             ("run --network name=a,alias=b i", "options are not supported"),
             ("run --add-host h:host-gateway i", "host-gateway is not supported"),

@@ -88,15 +88,15 @@ impl Session {
         if let Some(forwarding) = self.forwarding.as_ref().filter(|_| !terminal) {
             forwarding.to(&container);
         }
+        // From now on: one that is removed at its end is gone when all of its output has been seen.
+        let waiter = {
+            let container = container.clone();
+            thread::spawn(move || container.wait())
+        };
         if !self.copy(streams, terminal, input, keys)? {
             return Ok(0);
         }
-        let exit = match container.wait() {
-            Ok(exit) => exit,
-            // Removed at its end.
-            Err(error) if error.kind() == coracle::Kind::NotFound => return Ok(0),
-            Err(error) => return Err(error.into()),
-        };
+        let exit = waiter.join().map_err(|_| Fail::new(125, "waiting for the container failed"))??;
         if let Some(forwarding) = &self.forwarding {
             forwarding.end();
         }

@@ -171,18 +171,6 @@ impl PidFd {
         }
     }
 
-    /// Its number in this program's pid namespace, for people and for `/proc`. `None`: it was reaped, or is not in that
-    /// namespace. It may be another process's by the time that it is used.
-    ///
-    /// # Errors
-    /// As of reading `/proc/self/fdinfo`.
-    pub fn number(&self) -> Result<Option<u32>> {
-        let path = format!("/proc/self/fdinfo/{}", self.fd.as_raw_fd());
-        let text = std::fs::read_to_string(&path).call(|| format!("read({path:?})"))?;
-        let pid = text.lines().find_map(|line| line.strip_prefix("Pid:"));
-        Ok(pid.and_then(|pid| pid.trim().parse().ok()).filter(|pid| *pid != 0))
-    }
-
     /// How a process that is not (or no longer) ours to wait for has ended, as far as the kernel keeps it:
     /// `PIDFD_GET_INFO` with `PIDFD_INFO_EXIT`, Linux 6.15.
     pub fn exit_kept(&self) -> Exit {

@@ -105,10 +105,11 @@ fn networks(spec: ContainerSpec, wanted: &[Attachment]) -> Result<ContainerSpec,
             "host" => spec.host_network(),
             "none" => spec.no_network(),
             "default" => spec.network("bridge"),
-            _ if name.starts_with("container:") => {
-                return refuse(name, "another container's network is not supported yet");
-            }
-            _ => spec.network(name),
+            _ => match name.strip_prefix("container:") {
+                Some(_) if !alone => return refuse(name, "it goes with no other network"),
+                Some(container) => spec.network_of(container),
+                None => spec.network(name),
+            },
         };
     }
     Ok(spec)
