@@ -5,11 +5,11 @@ use std::time::Duration;
 use coracle_runtime::cgroup::{Cgroup, Extent, Hierarchies, Place, Plan};
 use oci_spec::runtime::LinuxResources;
 
-use super::limits::{all_devices, device_rules};
+use super::limits::{Limits, all_devices, device_rules};
 use super::record::Record;
 use crate::Kind;
 use crate::engine::Inner;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// How long killed processes may take to be gone.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -37,10 +37,24 @@ pub(crate) fn make(engine: &Inner, record: &Record) -> Result<Option<Made>> {
         left.kill()?;
         left.remove_within(PATIENCE)?;
     }
-    let (plan, resources) = plan(&place, record, host)?;
+    let (plan, resources) = match plan(&place, record, host) {
+        Ok(planned) => planned,
+        Err(error) if is_missing(&error) && !asks(record) => return Ok(None),
+        Err(error) => return Err(error),
+    };
     let group = plan.make()?;
     let is_any = group.directories().next().is_some();
     Ok(is_any.then_some(Made { group, resources }))
+}
+
+/// Whether this host lacks something of control groups, or does not let us have it.
+fn is_missing(error: &Error) -> bool {
+    matches!(error.kind(), Kind::Unsupported | Kind::Denied)
+}
+
+/// Whether anything was asked of them.
+fn asks(record: &Record) -> bool {
+    record.limits != Limits::default() || !record.device_rules.is_empty() || record.cgroup_parent.is_some()
 }
 
 fn plan(place: &Place, record: &Record, host: &Hierarchies) -> Result<(Plan, LinuxResources)> {
@@ -50,11 +64,9 @@ fn plan(place: &Place, record: &Record, host: &Hierarchies) -> Result<(Plan, Lin
         true => vec![all_devices()],
         false => device_rules(&record.device_rules),
     }));
-    match Plan::new(place, &walled, host, Extent::Standard) {
+    match Plan::new(place, &walled, host, Extent::Standard).map_err(Error::from) {
         // Nobody has asked for that: without it the file systems of the container have no devices at all.
-        Err(error)
-            if matches!(error.kind(), Kind::Unsupported | Kind::Denied) && record.device_rules.is_empty() =>
-        {
+        Err(error) if is_missing(&error) && record.device_rules.is_empty() => {
             Ok((Plan::new(place, &resources, host, Extent::Standard)?, resources))
         }
         plan => Ok((plan?, walled)),

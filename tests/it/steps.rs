@@ -180,7 +180,11 @@ fn an_agent_answers_through_its_socket() {
             Ok(_) => assert_eq!(step(&engine, spec), "answer:ping\n"),
             Err(_) => {
                 // Without a program that speaks to sockets the other end is ours.
-                std::os::unix::net::UnixStream::connect(&socket).unwrap().write_all(b"ping").unwrap();
+                let mut stream = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+                stream.write_all(b"ping").unwrap();
+                let mut answer = String::new();
+                stream.read_to_string(&mut answer).unwrap();
+                assert_eq!(answer, "answer:ping");
             }
         }
         answering.join().unwrap();
