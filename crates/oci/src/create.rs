@@ -168,8 +168,7 @@ fn finish(
     options: &Create,
     console: Option<UnixStream>,
 ) -> Result<()> {
-    let pid =
-        running.pidfd.number()?.ok_or_else(|| Error::new("the container's process has no number here"))?;
+    let pid = running.pidfd.pid()?;
     there(pid, &commands)?;
     if let (Some(terminal), Some(console)) = (&running.terminal, &console) {
         terminal.send(console.as_fd())?;

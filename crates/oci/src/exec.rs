@@ -55,7 +55,7 @@ pub(crate) fn exec(home: &Home, options: &Exec) -> Result<u8> {
         terminal.send(console.as_fd())?;
     }
     if let Some(path) = &options.pid_file {
-        let pid = running.pidfd.number()?.unwrap_or_default();
+        let pid = running.pidfd.pid().unwrap_or_default();
         record::replace(path, pid.to_string().as_bytes())?;
     }
     if options.detach {
