@@ -26,7 +26,7 @@ fn a_held_process_is_ready_but_for_its_program() {
         let (path, go) = fifo(host.dir());
         let bundle = Bundle { stdio: PIPES(), go: Some(go), ..bundle(host.dir()) };
         let running = plan.start(bundle).unwrap();
-        let pid = running.pidfd.number().unwrap().unwrap();
+        let pid = running.pidfd.pid().unwrap();
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
         assert!(status.contains("CapBnd:\t00000000a80425fb"), "{status}");
         let program = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap();
@@ -65,7 +65,7 @@ fn owner(role: &mut Role) {
     let (input, _ours) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
     let stdio = [coracle_runtime::Stdio::Fd(input), Default::default(), Default::default()];
     let running = plan.start(Bundle { stdio, ..bundle(role.dir()) }).unwrap();
-    role.say(&running.pidfd.number().unwrap().unwrap().to_string());
+    role.say(&running.pidfd.pid().unwrap().to_string());
     role.hear();
 }
 
