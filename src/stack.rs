@@ -132,11 +132,21 @@ impl Stack {
         self.endpoints.iter().flat_map(Endpoint::addresses).collect()
     }
 
-    /// Leaves all networks.
+    /// Leaves all networks. The links are gone when this returns: that takes the kernel some 30 ms.
     pub(crate) fn leave(self) -> Result<()> {
+        self.leave_by(Endpoint::leave)
+    }
+
+    /// Leaves all networks for a namespace that is about to end, with which the kernel takes the links down in its own
+    /// time.
+    pub(crate) fn leave_behind(self) -> Result<()> {
+        self.leave_by(Endpoint::leave_behind)
+    }
+
+    fn leave_by(self, leave: fn(Endpoint) -> coracle_net::Result<()>) -> Result<()> {
         let mut failure = None;
         for endpoint in self.endpoints {
-            if let Err(error) = endpoint.leave_behind() {
+            if let Err(error) = leave(endpoint) {
                 failure.get_or_insert(error);
             }
         }

@@ -65,7 +65,7 @@ impl Launched {
     pub(crate) fn release(self) -> Result<()> {
         let Launched { root, stack, group, held, .. } = self;
         drop((root, held));
-        let left = stack.map_or(Ok(()), Stack::leave);
+        let left = stack.map_or(Ok(()), Stack::leave_behind);
         group.map_or(Ok(()), Cgroup::remove)?;
         left
     }

@@ -168,8 +168,10 @@ impl Supervisor<'_> {
             if oom_killed {
                 self.record.tell(&self.engine.state.dir, "oom", &[]);
             }
+            // Who looks at the host's links after the end of a kept one finds them as they were before it.
+            let leave = if self.record.keep { Stack::leave } else { Stack::leave_behind };
             // What could not be taken down here is named and locked by nobody any more: the next open reclaims it.
-            let _ = self.desk.served.stack.take().map(Stack::leave);
+            let _ = self.desk.served.stack.take().map(leave);
             let _ = launched.release();
             self.write_exit(exit, None, oom_killed);
             self.record.tell(&self.engine.state.dir, "die", &[("exitCode", &exit.code().to_string())]);

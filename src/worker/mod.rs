@@ -190,8 +190,9 @@ impl<'a> Builder<'a> {
     }
 
     fn leave(&self, stack: Stack) -> Result<()> {
-        let thread =
-            std::thread::Builder::new().name("coracle-leave".into()).spawn(move || drop(stack.leave()));
+        let thread = std::thread::Builder::new()
+            .name("coracle-leave".into())
+            .spawn(move || drop(stack.leave_behind()));
         let thread =
             thread.map_err(|error| crate::Error::new(Kind::Exhausted, format!("clone(thread): {error}")))?;
         self.leaving.lock().unwrap_or_else(PoisonError::into_inner).push(thread);

@@ -28,23 +28,31 @@ struct Corner {
     _lock: Lock,
 }
 
+/// How often a corner is made anew before one believes that something else is wrong.
+const ATTEMPTS: u32 = 1000;
+
 impl Staging {
     /// Makes a corner in `tmp`, which must be on the file system of everything published from it.
     ///
     /// # Errors
     /// As of mkdirat(2), openat(2) and fcntl(2).
     pub fn open(tmp: &Dir) -> Result<Staging> {
+        let mut left = ATTEMPTS;
         loop {
+            left -= 1;
             let name = random_hex(8)?;
-            let dir = tmp.make_new(&name, 0o700)?;
-            // Somebody's reclaim may take the fresh directory before we lock it: then another one.
+            // Somebody's reclaim may take the fresh directory before we open or lock it: then another one.
+            let dir = match tmp.make_new(&name, 0o700) {
+                Err(error) if error.errno() == Some(Errno::NOENT) && left > 0 => continue,
+                made => made?,
+            };
             match Lock::try_exclusive(&dir, LOCK) {
                 Ok(Some(lock)) => {
                     let next = AtomicU64::new(0);
                     return Ok(Staging(Arc::new(Corner { tmp: tmp.clone(), name, dir, next, _lock: lock })));
                 }
                 Ok(None) => {}
-                Err(error) if error.errno() == Some(Errno::NOENT) => {}
+                Err(error) if error.errno() == Some(Errno::NOENT) && left > 0 => {}
                 Err(error) => return Err(error),
             }
         }

@@ -77,7 +77,7 @@ fn what_is_wrong_is_said() {
         let create = |words: &[&str]| cli.fails(1, &[&["network", "create"][..], words].concat());
         assert!(create(&["a"]).contains("there is a network of that name"));
         assert!(create(&["b", "--subnet", "10.213.0.0/25"]).contains("overlaps"));
-        assert!(create(&["b", "-d", "overlay"]).contains("--driver overlay"));
+        assert!(create(&["b", "-d", "overlay"]).contains("driver `overlay` is unknown"));
         assert!(create(&["host"]).contains("`host`"));
         let ended = cli.run(&["network", "rm", "bridge", "none", "nosuch", "a"]);
         assert_eq!((ended.status, ended.out.as_str()), (1, "a\n"), "{ended:?}");
