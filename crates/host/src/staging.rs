@@ -39,7 +39,7 @@ impl Staging {
     pub fn open(tmp: &Dir) -> Result<Staging> {
         let mut left = ATTEMPTS;
         loop {
-            left -= 1;
+            left = left.saturating_sub(1);
             let name = random_hex(8)?;
             // Somebody's reclaim may take the fresh directory before we open or lock it: then another one.
             let dir = match tmp.make_new(&name, 0o700) {
