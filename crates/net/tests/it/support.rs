@@ -81,8 +81,10 @@ pub fn picture() -> String {
     links.sort();
     for link in links {
         let link = link.to_str().unwrap();
-        let switch = |name| fs::read_to_string(format!("{conf}/{link}/{name}")).unwrap();
-        picture.push_str(&format!("{link} {} {}", switch("forwarding").trim(), switch("rp_filter")));
+        let switch = |name| fs::read_to_string(format!("{conf}/{link}/{name}"));
+        // One whose namespace has just ended is on its way out.
+        let (Ok(forwarding), Ok(filter)) = (switch("forwarding"), switch("rp_filter")) else { continue };
+        picture.push_str(&format!("{link} {} {filter}", forwarding.trim()));
         let switch =
             |name| fs::read_to_string(format!("/proc/sys/net/ipv6/conf/{link}/{name}")).unwrap_or_default();
         let six = ["forwarding", "force_forwarding", "accept_ra"].map(switch).concat().replace('\n', " ");
