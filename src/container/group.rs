@@ -42,7 +42,14 @@ pub(crate) fn make(engine: &Inner, record: &Record) -> Result<Option<Made>> {
         Err(error) if is_missing(&error) && !asks(record) => return Ok(None),
         Err(error) => return Err(error),
     };
-    let group = plan.make()?;
+    let group = match plan.make().map_err(Error::from) {
+        Ok(group) => group,
+        // Version 2 gives nothing on below a group with processes in it, as that of a program in a container is.
+        Err(error) if (is_missing(&error) || error.kind() == Kind::InUse) && !asks(record) => {
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
     let is_any = group.directories().next().is_some();
     Ok(is_any.then_some(Made { group, resources }))
 }

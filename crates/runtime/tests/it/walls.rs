@@ -424,8 +424,8 @@ fn mounts_that_come_from_the_host() {
 #[test]
 fn control_groups_that_it_sees() {
     run(|host| {
-        use coracle_runtime::cgroup::{self, Extent, Hierarchies, Place};
-        let hierarchies = Hierarchies::of_this_host().unwrap();
+        use coracle_runtime::cgroup::{self, Extent, Place};
+        let (hierarchies, _room) = crate::cgroup::machine();
         let resources = serde_json::from_str(r#"{"pids": {"limit": 33}}"#).unwrap();
         let place = Place::new("seen").unwrap();
         let group =
