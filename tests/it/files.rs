@@ -36,19 +36,19 @@ fn files_go_in_and_out_of_running_and_ended_containers() {
         std::os::unix::fs::chown(at("src/sub/file"), Some(12), Some(34)).unwrap();
         symlink("sub/file", at("src/link")).unwrap();
 
-        let running = engine.start(&script("mkdir /work /else && echo up && sleep 1000")).unwrap();
+        let running = engine.start(&script("mkdir /desk /else && echo up && sleep 1000")).unwrap();
         wrote(&running, "up");
-        let stopped = ended(&engine, "stopped", "mkdir /work /else");
+        let stopped = ended(&engine, "stopped", "mkdir /desk /else");
         for container in [&running, &stopped] {
             // Into a directory; as a new one; what is in it; as a file of another name; over a file.
-            container.copy_in(at("src"), "/work", &PLAIN()).unwrap();
-            container.copy_in(at("src"), "/work/new", &PLAIN()).unwrap();
+            container.copy_in(at("src"), "/desk", &PLAIN()).unwrap();
+            container.copy_in(at("src"), "/desk/new", &PLAIN()).unwrap();
             container.copy_in(at("src/."), "else", &PLAIN()).unwrap();
             container.copy_in(at("src/sub/file"), "/else/named", &PLAIN()).unwrap();
             container.copy_in(at("src/link"), "/else/sub/", &PLAIN()).unwrap();
             container.copy_in(at("src/link"), "/else/followed", &PLAIN().follow_link()).unwrap();
             for place in
-                ["/work/src/sub/file", "/work/new/sub/file", "/else/sub/file", "/else/named", "/else/link"]
+                ["/desk/src/sub/file", "/desk/new/sub/file", "/else/sub/file", "/else/named", "/else/link"]
             {
                 let to = at("out");
                 container.copy_out(place, &to, &PLAIN().follow_link()).unwrap();
@@ -60,20 +60,20 @@ fn files_go_in_and_out_of_running_and_ended_containers() {
             container.copy_out("/else/sub/link", at("link"), &PLAIN()).unwrap();
             assert_eq!(fs::read_link(at("link")).unwrap().to_str(), Some("sub/file"));
             fs::remove_file(at("link")).unwrap();
-            container.copy_out("/work", at("tree"), &PLAIN()).unwrap();
+            container.copy_out("/desk", at("tree"), &PLAIN()).unwrap();
             assert!(at("tree/src/sub/file").exists() && at("tree/new/link").is_symlink());
             fs::create_dir(at("dir")).unwrap();
-            container.copy_out("/work/.", at("dir"), &PLAIN()).unwrap();
-            container.copy_out("/work", at("dir"), &PLAIN()).unwrap();
-            assert!(at("dir/src/sub/file").exists() && at("dir/work/src").exists());
+            container.copy_out("/desk/.", at("dir"), &PLAIN()).unwrap();
+            container.copy_out("/desk", at("dir"), &PLAIN()).unwrap();
+            assert!(at("dir/src/sub/file").exists() && at("dir/desk/src").exists());
             fs::remove_dir_all(at("tree")).unwrap();
             fs::remove_dir_all(at("dir")).unwrap();
 
             let mut tar = Vec::new();
             container.pack("/else/named", &mut tar, &PLAIN()).unwrap();
             assert_eq!(members(&tar), ["named"]);
-            container.unpack(tar.as_slice(), "/work", &PLAIN()).unwrap();
-            container.copy_out("/work/named", at("out"), &PLAIN()).unwrap();
+            container.unpack(tar.as_slice(), "/desk", &PLAIN()).unwrap();
+            container.copy_out("/desk/named", at("out"), &PLAIN()).unwrap();
             fs::remove_file(at("out")).unwrap();
         }
         // What is in there is as it came.

@@ -6,38 +6,12 @@ use jiff::Timestamp;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 
-/// Go's form of a duration: `1h2m3.5s`, `100ms`.
+use crate::quantity;
+
+/// [`quantity::duration`] of what can't lie below zero.
 pub(crate) fn duration(text: &str) -> Result<Duration, String> {
-    let bad = || format!("invalid duration \"{text}\"");
-    let mut rest = text.strip_prefix('+').unwrap_or(text);
-    if rest == "0" {
-        return Ok(Duration::ZERO);
-    }
-    if rest.is_empty() {
-        return Err(bad());
-    }
-    let mut total = 0f64;
-    while !rest.is_empty() {
-        let digits = rest
-            .find(|c: char| !c.is_ascii_digit() && c != '.')
-            .ok_or_else(|| format!("missing unit in duration \"{text}\""))?;
-        let (number, tail) = rest.split_at(digits);
-        let number: f64 = number.parse().map_err(|_| bad())?;
-        let end = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
-        let (unit, tail) = tail.split_at(end);
-        total += number
-            * match unit {
-                "ns" => 1e-9,
-                "us" | "µs" | "μs" => 1e-6,
-                "ms" => 1e-3,
-                "s" => 1.0,
-                "m" => 60.0,
-                "h" => 3600.0,
-                _ => return Err(format!("unknown unit \"{unit}\" in duration \"{text}\"")),
-            };
-        rest = tail;
-    }
-    Duration::try_from_secs_f64(total).map_err(|_| bad())
+    let nanoseconds = u64::try_from(quantity::duration(text)?);
+    nanoseconds.map(Duration::from_nanos).map_err(|_| format!("invalid duration \"{text}\""))
 }
 
 /// A point in time: RFC 3339 (the zone, the time or its parts may be missing), seconds since 1970 with a fraction, or so
