@@ -32,6 +32,8 @@ pub struct Diagnostic {
     file: String,
     span: Span,
     line_text: String,
+    /// Characters that `line_text` lacks at its beginning.
+    cut: usize,
     message: String,
     help: Option<String>,
 }
@@ -45,7 +47,8 @@ impl Diagnostic {
         message: String,
         help: Option<String>,
     ) -> Diagnostic {
-        Diagnostic { kind, file: file.to_owned(), span, line_text: line_text.to_owned(), message, help }
+        let (line_text, cut) = window(line_text, span);
+        Diagnostic { kind, file: file.to_owned(), span, line_text, cut, message, help }
     }
 
     /// `Invalid`, `Unsupported` for what the language has but this version does not, or what a failed step says.
@@ -74,15 +77,34 @@ impl Diagnostic {
     }
 }
 
+/// The longest line, in characters, that is shown whole; of a longer one what is around the place.
+const WHOLE: usize = 400;
+
+/// What is shown of a line, and how many characters are missing before it.
+fn window(line: &str, span: Span) -> (String, usize) {
+    if line.len() <= WHOLE {
+        return (line.to_owned(), 0);
+    }
+    let start = span.column.saturating_sub(WHOLE / 4);
+    let mut chars = line.chars().skip(start);
+    let shown: String = chars.by_ref().take(WHOLE).collect();
+    let end = if chars.next().is_some() { "…" } else { "" };
+    match start {
+        0 => (format!("{shown}{end}"), 0),
+        _ => (format!("…{shown}{end}"), start - 1),
+    }
+}
+
 impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Span { line, column, width } = self.span;
         let number = line.to_string();
         let gutter = " ".repeat(number.len());
         // Tabs stay tabs below themselves, so that the caret stands where it should in any terminal.
+        let before = (column - 1).saturating_sub(self.cut);
         let pad: String =
-            self.line_text.chars().take(column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
-        let carets = "^".repeat(width.min(self.line_text.chars().count().saturating_sub(column - 1)).max(1));
+            self.line_text.chars().take(before).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+        let carets = "^".repeat(width.min(self.line_text.chars().count().saturating_sub(before)).max(1));
         writeln!(f, "{}:{line}:{column}: {}", self.file, self.message)?;
         writeln!(f, "{gutter} |")?;
         writeln!(f, "{number} | {}", self.line_text)?;

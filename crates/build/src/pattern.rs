@@ -37,6 +37,11 @@ impl Pattern {
         Ok(Pattern { segments })
     }
 
+    /// At most how many steps it takes to look for it in `value`.
+    pub(crate) fn steps(&self, value: &str) -> usize {
+        self.segments.iter().map(|segment| segment.len() + 1).sum::<usize>().saturating_mul(value.len() + 1)
+    }
+
     /// `${x#p}`, with `longest` `${x##p}`.
     pub(crate) fn without_prefix<'v>(&self, value: &'v str, longest: bool) -> &'v str {
         let chars: Vec<char> = value.chars().collect();

@@ -1,5 +1,6 @@
 //! `--name=value` after an instruction's name.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use coracle_host::Kind;
@@ -92,7 +93,8 @@ impl Flags {
         problems: &mut Problems<'_>,
     ) -> bool {
         let mut good = true;
-        for (i, flag) in self.found.iter().enumerate() {
+        let mut met = HashSet::new();
+        for flag in &self.found {
             let name = flag.name.as_str();
             let span = line.span(flag.at.clone());
             if later.contains(&name) {
@@ -115,7 +117,7 @@ impl Flags {
                 problems.invalid(span, format!("`--{name}` is `true` or `false`"));
             } else if value.is_none_or(str::is_empty) {
                 problems.invalid(span, format!("`--{name}` takes a value: --{name}=…"));
-            } else if *takes == Takes::Value && self.found[..i].iter().any(|f| f.name == name) {
+            } else if *takes == Takes::Value && !met.insert(name) {
                 problems.invalid(span, format!("`--{name}` is there twice"));
             } else {
                 continue;

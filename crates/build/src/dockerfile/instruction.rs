@@ -1,13 +1,15 @@
 //! One logical line becomes one instruction. Everything that isn't known is an error, never ignored.
 
+use std::collections::HashMap;
 use std::ops::Range;
 
 use super::ast::{CommandLine, Copy, CopySource, From, Instruction, Run, Verb, Word};
 use super::flags::{Flags, Takes};
-use super::lines::Line;
+use super::lines::{Heredoc, Line};
 use super::source::Problems;
 use super::words::{self, Json};
 use super::{health, mount};
+use crate::error::Span;
 use crate::suggest::nearest;
 
 const KNOWN: [&str; 18] = [
@@ -247,8 +249,10 @@ impl Parser<'_, '_> {
             return self.invalid(format!("`{}` {}", self.verb, usage("COPY")));
         };
         let mut sources = Vec::new();
+        let heredocs: HashMap<Span, &Heredoc> =
+            self.line.heredocs.iter().map(|h| (self.line.span(h.mark.clone()), h)).collect();
         for word in found {
-            let heredoc = self.line.heredocs.iter().find(|h| self.line.span(h.mark.clone()) == word.span);
+            let heredoc = heredocs.get(&word.span).copied();
             sources.push(match heredoc {
                 Some(heredoc) if from.is_some() => {
                     let what = format!("the here-document `{}` can't come from another stage", heredoc.name);

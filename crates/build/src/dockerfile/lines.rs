@@ -11,9 +11,27 @@ use crate::error::Span;
 pub(crate) struct Line {
     pub(crate) text: String,
     pieces: Vec<Piece>,
+    /// How many characters begin before each [`MARK`]th byte of the text: places on a long line are found at once.
+    marks: Vec<usize>,
     pub(crate) heredocs: Vec<Heredoc>,
     /// Physical lines (from 0) in its middle that are empty.
     pub(crate) gaps: Vec<usize>,
+}
+
+/// Bytes between two marks.
+const MARK: usize = 128;
+
+fn marks(text: &str) -> Vec<usize> {
+    let mut all = vec![0];
+    for block in text.as_bytes().chunks(MARK) {
+        all.push(all.last().unwrap_or(&0) + beginnings(block));
+    }
+    all
+}
+
+/// How many characters begin in these bytes.
+fn beginnings(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|byte| **byte & 0xc0 != 0x80).count()
 }
 
 /// From offset `at` of the text on, it is physical line `line` (from 0) from byte `column` on.
@@ -45,18 +63,25 @@ impl Line {
         let piece_end = self.pieces.get(index + 1).map_or(self.text.len(), |p| p.at);
         let start = range.start.clamp(piece.at, self.text.len());
         let end = range.end.min(piece_end).max(start);
-        let count = |r: Range<usize>| self.text.get(r).map_or(0, |s| s.chars().count());
         Span {
             line: piece.line + 1,
-            column: piece.column + count(piece.at..start) + 1,
-            width: count(start..end).max(1),
+            column: piece.column + self.characters(piece.at..start) + 1,
+            width: self.characters(start..end).max(1),
         }
+    }
+
+    fn characters(&self, range: Range<usize>) -> usize {
+        let before = |at: usize| {
+            let mark = (at / MARK).min(self.marks.len() - 1);
+            self.marks[mark] + beginnings(&self.text.as_bytes()[mark * MARK..at])
+        };
+        before(range.end) - before(range.start)
     }
 
     /// The line from byte `at` of its text on, as a line of its own: what stands after ONBUILD.
     pub(crate) fn after(&self, at: usize) -> Line {
         let first = self.pieces.partition_point(|p| p.at <= at).saturating_sub(1);
-        let count = self.text.get(self.pieces[first].at..at).map_or(0, |s| s.chars().count());
+        let count = self.characters(self.pieces[first].at..at);
         let pieces = self.pieces[first..].iter().map(|piece| Piece {
             at: piece.at.saturating_sub(at),
             line: piece.line,
@@ -68,6 +93,7 @@ impl Line {
         });
         Line {
             text: self.text[at..].to_owned(),
+            marks: marks(&self.text[at..]),
             pieces: pieces.collect(),
             heredocs: heredocs.collect(),
             gaps: Vec::new(),
@@ -100,6 +126,7 @@ pub(crate) fn logical_lines(
         let mut line = Line {
             text: String::new(),
             pieces: vec![Piece { at: 0, line: next, column: indent }],
+            marks: Vec::new(),
             heredocs: Vec::new(),
             gaps: Vec::new(),
         };
@@ -117,6 +144,7 @@ pub(crate) fn logical_lines(
             next += 1;
         }
         line.text.truncate(line.text.trim_end().len());
+        line.marks = marks(&line.text);
         next = heredocs(source, &mut line, next, escape, problems);
         lines.push(line);
     }

@@ -1,5 +1,7 @@
 //! RUN's `--mount`: options between commas. What they mean is for the planner to say, which knows the variables.
 
+use std::ops::Range;
+
 use super::ast::{Mount, Word};
 use crate::error::Span;
 
@@ -8,6 +10,8 @@ pub(super) fn parse(word: &Word) -> Mount {
     let text = word.text.as_str();
     let mut options = Vec::new();
     let mut start = 0;
+    // Characters before `start`.
+    let mut skipped = 0;
     let mut quoted = false;
     for (at, c) in text.char_indices().chain(std::iter::once((text.len(), ','))) {
         if c == '"' {
@@ -15,30 +19,33 @@ pub(super) fn parse(word: &Word) -> Mount {
         }
         if (c == ',' && !quoted) || at == text.len() {
             if at > start {
-                options.push(option(word, start, at));
+                options.push(option(word, start..at, skipped));
             }
+            let end = text.len().min(at + 1);
+            skipped += text.get(start..end).map_or(0, |s| s.chars().count());
             start = at + 1;
         }
     }
     Mount { span: word.span, options }
 }
 
-fn option(word: &Word, start: usize, end: usize) -> (Word, Option<Word>) {
-    let text = &word.text[start..end];
-    let (start, text) = match text.strip_prefix('"').and_then(|t| t.strip_suffix('"')) {
-        Some(inner) => (start + 1, inner),
-        None => (start, text),
+/// `skipped` characters are before it.
+fn option(word: &Word, range: Range<usize>, skipped: usize) -> (Word, Option<Word>) {
+    let text = &word.text[range];
+    let (skipped, text) = match text.strip_prefix('"').and_then(|t| t.strip_suffix('"')) {
+        Some(inner) => (skipped + 1, inner),
+        None => (skipped, text),
     };
     match text.split_once('=') {
         Some((key, value)) => {
-            (part(word, start, &key.to_ascii_lowercase()), Some(part(word, start + key.len() + 1, value)))
+            let after = skipped + key.chars().count() + 1;
+            (part(word, skipped, &key.to_ascii_lowercase()), Some(part(word, after, value)))
         }
-        None => (part(word, start, &text.to_ascii_lowercase()), None),
+        None => (part(word, skipped, &text.to_ascii_lowercase()), None),
     }
 }
 
-fn part(word: &Word, start: usize, text: &str) -> Word {
-    let skipped = word.text.get(..start).map_or(0, |s| s.chars().count());
+fn part(word: &Word, skipped: usize, text: &str) -> Word {
     let Span { line, column, .. } = word.span;
     Word {
         text: text.to_owned(),

@@ -3,6 +3,7 @@
 use coracle_host::Kind;
 
 use crate::error::{Diagnostic, Error, Span};
+use crate::expand::Budget;
 
 /// A Dockerfile as lines without their ends; a byte order mark and carriage returns are gone.
 #[derive(Debug)]
@@ -36,17 +37,24 @@ impl Source {
     }
 }
 
+/// How many problems of a file are told of.
+const MOST: usize = 200;
+
 /// Collects all problems of a file, so that one run shows them all.
 pub(crate) struct Problems<'a> {
     source: &'a Source,
     found: Vec<Diagnostic>,
+    /// How many more there were than are kept.
+    more: usize,
+    /// What expansion may still do for this file.
+    pub(crate) budget: Budget,
     /// Where everything is put while what is read has no place in this file: what the place means by it.
     pinned: Option<(Span, String)>,
 }
 
 impl<'a> Problems<'a> {
     pub(crate) fn new(source: &'a Source) -> Problems<'a> {
-        Problems { source, found: Vec::new(), pinned: None }
+        Problems { source, found: Vec::new(), more: 0, budget: Budget::default(), pinned: None }
     }
 
     /// Until it is unpinned by `None`, every problem is put there.
@@ -63,6 +71,10 @@ impl<'a> Problems<'a> {
             Some((pinned, what)) => (*pinned, format!("{what}: {}", message.into())),
             None => (span, message.into()),
         };
+        if self.found.len() == MOST {
+            self.more += 1;
+            return;
+        }
         self.found.push(self.source.diagnostic(kind, span, message, help));
     }
 
@@ -76,6 +88,11 @@ impl<'a> Problems<'a> {
             return Ok(());
         }
         self.found.sort_by_key(|d| (d.span().line, d.span().column));
+        if let (1.., Some(last)) = (self.more, self.found.last()) {
+            let (kind, span) = (last.kind(), last.span());
+            let what = format!("{} more problems are not shown", self.more);
+            self.found.push(self.source.diagnostic(kind, span, what, None));
+        }
         Err(Error::diagnosed(self.found))
     }
 }

@@ -77,7 +77,12 @@ impl Planner<'_, '_> {
                     created_by.push_str(&format!(" <<{}", heredoc.name));
                     let mut text = heredoc.text.clone();
                     if heredoc.expand {
-                        match expand::expand_text(&text, self.escape, &self.state.vars) {
+                        match expand::expand_text(
+                            &text,
+                            self.escape,
+                            &self.state.vars,
+                            &mut self.problems.budget,
+                        ) {
                             Ok(expanded) => text = expanded,
                             Err(fault) => {
                                 let what = format!("here-document `{}`: {}", heredoc.name, fault.message);

@@ -1,14 +1,14 @@
 //! The stages of a Dockerfile, what each starts from and copies from, and which of them the target needs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use coracle_host::Kind;
 
 use super::Origin;
 use super::vars::{Vars, platform_args};
-use crate::dockerfile::Dockerfile;
 use crate::dockerfile::ast::{Verb, Word};
 use crate::dockerfile::source::Problems;
+use crate::dockerfile::{Dockerfile, StageText};
 use crate::error::{Diagnostic, Error, Result, Span};
 use crate::expand::{self, Lookup};
 use crate::image::{ImageConfig, host_arch};
@@ -78,16 +78,27 @@ impl Graph {
         let mut problems = Problems::new(&file.source);
         let globals = globals(file, spec, &mut problems);
         let mut nodes: Vec<Node> = Vec::new();
-        for index in 0..file.stages.len() {
+        let name_of = |stage: &'_ StageText| stage.from.name.as_ref().map(|name| name.text.clone());
+        let mut first = HashMap::new();
+        for (index, stage) in file.stages.iter().enumerate() {
+            if let Some(name) = name_of(stage) {
+                first.entry(name).or_insert(index);
+            }
+        }
+        let mut earlier = HashMap::new();
+        for (index, stage) in file.stages.iter().enumerate() {
             let node = Resolver {
                 file,
                 globals: &globals,
                 contexts: &spec.contexts,
                 index,
+                earlier: &earlier,
+                first: &first,
                 problems: &mut problems,
             }
             .node();
             nodes.push(node);
+            earlier.extend(name_of(stage).map(|name| (name, index)));
         }
         problems.into_result()?;
         let target = target(file, spec.target.as_deref())?;
@@ -95,11 +106,12 @@ impl Graph {
         need(&nodes, target, &mut needed);
         let needed: Vec<usize> = needed.into_iter().collect();
         let mut images: Vec<String> = Vec::new();
+        let mut met = HashSet::new();
         for origin in
             needed.iter().flat_map(|s| std::iter::once(&nodes[*s].from).chain(nodes[*s].copies.values()))
         {
             if let Origin::Image(name) = origin
-                && !images.contains(name)
+                && met.insert(name)
             {
                 images.push(name.clone());
             }
@@ -218,7 +230,9 @@ pub(super) fn expanded(
     vars: &dyn Lookup,
     problems: &mut Problems<'_>,
 ) -> Option<String> {
-    expand::expand(&word.text, escape, vars).map_err(|fault| report(word, &fault, problems)).ok()
+    expand::expand(&word.text, escape, vars, &mut problems.budget)
+        .map_err(|fault| report(word, &fault, problems))
+        .ok()
 }
 
 pub(super) fn report(word: &Word, fault: &expand::Fault, problems: &mut Problems<'_>) {
@@ -273,6 +287,10 @@ struct Resolver<'a, 'p> {
     globals: &'a Vars,
     contexts: &'a BTreeMap<String, Named>,
     index: usize,
+    /// The latest stage of each name among those before.
+    earlier: &'a HashMap<String, usize>,
+    /// The first stage of each name in the file.
+    first: &'a HashMap<String, usize>,
     problems: &'a mut Problems<'p>,
 }
 
@@ -302,10 +320,7 @@ impl Resolver<'_, '_> {
     }
 
     fn earlier(&self, name: &str) -> Option<usize> {
-        let lower = name.to_lowercase();
-        self.file.stages[..self.index]
-            .iter()
-            .rposition(|s| s.from.name.as_ref().is_some_and(|n| n.text == lower))
+        self.earlier.get(&name.to_lowercase()).copied()
     }
 
     fn from(&mut self, word: &Word) -> Origin {
@@ -349,11 +364,10 @@ impl Resolver<'_, '_> {
             return Origin::Stage(stage);
         }
         let stages = &self.file.stages;
-        let lower = name.to_lowercase();
-        let named =
-            stages[self.index..].iter().position(|s| s.from.name.as_ref().is_some_and(|n| n.text == lower));
+        // None of that name is before this one.
+        let named = self.first.get(&name.to_lowercase()).copied();
         let numbered = name.parse::<usize>().ok();
-        match named.map(|i| i + self.index).or(numbered) {
+        match named.or(numbered) {
             None => Origin::Image(name.to_owned()),
             Some(stage) if stage < self.index => Origin::Stage(stage),
             Some(stage) => {

@@ -1,7 +1,9 @@
 //! RUN: the command, what is mounted for it, and its network.
 
+use coracle_host::Kind;
+
 use super::graph::is_proxy;
-use super::stage::Planner;
+use super::stage::{Planner, TOO_MUCH};
 use super::values;
 use super::{Op, Origin};
 use crate::dockerfile::ast::{self, CommandLine, Word};
@@ -49,14 +51,18 @@ impl Planner<'_, '_> {
             }
         };
         let argv = self.argv(&line);
+        if !self.problems.budget.take(self.state.vars.bytes()) {
+            self.problems.add(Kind::Exhausted, span, TOO_MUCH, None);
+            return None;
+        }
         let mut env = self.state.vars.to_pairs();
         if self.state.vars.get("PATH").is_none() {
             env.push(("PATH".to_owned(), DEFAULT_PATH.to_owned()));
         }
         let mut created_by = "RUN".to_owned();
-        if !self.state.args.is_empty() {
-            created_by.push_str(&format!(" |{}", self.state.args.len()));
-            for name in &self.state.args {
+        if self.state.args.names().next().is_some() {
+            created_by.push_str(&format!(" |{}", self.state.args.names().count()));
+            for name in self.state.args.names() {
                 created_by.push_str(&format!(" {name}={}", self.state.vars.get(name).unwrap_or("")));
             }
         }
@@ -74,7 +80,7 @@ impl Planner<'_, '_> {
 
     fn refuse(&mut self, at: Span, what: &str, entitlement: &str) {
         let what = format!("{what} has to be allowed: `--allow {entitlement}`");
-        self.problems.add(coracle_host::Kind::Denied, at, what, None);
+        self.problems.add(Kind::Denied, at, what, None);
     }
 
     fn network(&mut self, word: Option<&Word>) -> Option<Network> {
@@ -119,7 +125,7 @@ impl Planner<'_, '_> {
             other => {
                 let help = nearest(other, KINDS).map(|near| format!("did you mean `{near}`?"));
                 let what = format!("there are no mounts of the type `{other}`");
-                self.problems.add(coracle_host::Kind::Invalid, span, what, help);
+                self.problems.add(Kind::Invalid, span, what, help);
                 return None;
             }
         };
@@ -144,9 +150,10 @@ impl Planner<'_, '_> {
             if !known.contains(&name) {
                 let help = nearest(name, known.iter().copied()).map(|near| format!("did you mean `{near}`?"));
                 let what = format!("a mount of the type `{kind}` has no option `{name}`");
-                self.problems.add(coracle_host::Kind::Invalid, key.span, what, help);
+                self.problems.add(Kind::Invalid, key.span, what, help);
                 return None;
             }
+            let span = value.as_ref().map_or(key.span, |word| word.span);
             let value = match value {
                 None if ["ro", "rw", "required"].contains(&name) => "true".to_owned(),
                 None => {
@@ -164,12 +171,6 @@ impl Planner<'_, '_> {
                 }
                 Some(word) => self.expand(word)?,
             };
-            let span = mount
-                .options
-                .iter()
-                .find(|(k, _)| k == key)
-                .and_then(|(_, v)| v.as_ref())
-                .map_or(key.span, |v| v.span);
             options.found.push((name.to_owned(), value, span));
         }
         Some(options)

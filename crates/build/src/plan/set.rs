@@ -15,14 +15,14 @@ impl Planner<'_, '_> {
         match verb {
             Verb::Env(pairs) => {
                 let pairs = self.pairs(pairs)?;
-                let mut env = Vars::from_env(&self.state.config.config.env);
+                let state = &mut self.state;
+                let env = state.env.get_or_insert_with(|| Vars::from_env(&state.config.config.env));
                 let mut created_by = "ENV".to_owned();
                 for (name, value) in pairs {
                     created_by.push_str(&format!(" {name}={value}"));
-                    self.state.vars.set(&name, value.clone());
+                    state.vars.set(&name, value.clone());
                     env.set(&name, value);
                 }
-                self.state.config.config.env = env.to_env();
                 Some(created_by)
             }
             Verb::Label(pairs) => {
@@ -117,9 +117,7 @@ impl Planner<'_, '_> {
                 created_by.push_str(&format!("={value}"));
                 self.state.vars.set(name, value);
             }
-            if !self.state.args.iter().any(|own| own == name) {
-                self.state.args.push(name.to_owned());
-            }
+            self.state.args.set(name, String::new());
         }
         Some(created_by)
     }
@@ -127,9 +125,10 @@ impl Planner<'_, '_> {
     fn expose(&mut self, words: &[Word]) -> Option<String> {
         let mut ports = Vec::new();
         for word in words {
-            let parts = expand::expand_words(&word.text, self.escape, &self.state.vars)
-                .map_err(|fault| report(word, &fault, self.problems))
-                .ok()?;
+            let parts =
+                expand::expand_words(&word.text, self.escape, &self.state.vars, &mut self.problems.budget)
+                    .map_err(|fault| report(word, &fault, self.problems))
+                    .ok()?;
             for part in parts {
                 match values::ports(&part) {
                     Ok(some) => ports.extend(some),

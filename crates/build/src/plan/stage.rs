@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use coracle_host::Kind;
+
 use super::graph::{Graph, expanded};
 use super::vars::Vars;
 use super::{Op, Origin, Plan, Stage, Step};
@@ -18,8 +20,10 @@ pub(super) struct State {
     pub(super) config: ImageConfig,
     /// What expansion sees and RUN gets.
     pub(super) vars: Vars,
+    /// What becomes the configuration's environment at the stage's end, where ENV has changed it.
+    pub(super) env: Option<Vars>,
     /// Arguments that were asked for, for RUN's history.
-    pub(super) args: Vec<String>,
+    pub(super) args: Vars,
 }
 
 pub(super) fn plan(graph: &Graph, bases: &BTreeMap<String, ImageConfig>) -> Result<Plan> {
@@ -46,7 +50,15 @@ pub(super) fn plan(graph: &Graph, bases: &BTreeMap<String, ImageConfig>) -> Resu
         let mut steps = planner.triggers(&from, text.from.image.span);
         let own = text.instructions.iter().enumerate();
         steps.extend(own.filter_map(|(i, one)| planner.step(Some(i), one)));
-        let state = planner.state;
+        let mut state = planner.state;
+        if let Some(env) = state.env.take() {
+            state.config.config.env = env.to_env();
+        }
+        // Later stages begin with a copy of it.
+        if !problems.budget.take(state.vars.bytes()) {
+            problems.add(Kind::Exhausted, text.span, TOO_MUCH, None);
+            break;
+        }
         stages.push(Stage {
             index,
             name: text.from.name.as_ref().map(|n| n.text.clone()),
@@ -65,6 +77,12 @@ pub(super) fn plan(graph: &Graph, bases: &BTreeMap<String, ImageConfig>) -> Resu
     Ok(Plan { stages, file: graph.file.clone() })
 }
 
+/// Said where the environment of steps and stages outgrows what a file may ask for.
+pub(super) const TOO_MUCH: &str = "the steps of this file have too much environment between them";
+
+/// limits.h: no path is longer, its end included.
+const PATH_MAX: usize = 4096;
+
 fn squeeze(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
@@ -74,7 +92,7 @@ fn start(mut config: ImageConfig) -> State {
     if !config.config.env.iter().any(|pair| pair.starts_with("PATH=")) {
         config.config.env.push(format!("PATH={DEFAULT_PATH}"));
     }
-    State { vars: Vars::from_env(&config.config.env), config, args: Vec::new() }
+    State { vars: Vars::from_env(&config.config.env), env: None, config, args: Vars::default() }
 }
 
 pub(super) struct Planner<'a, 'p> {
@@ -119,6 +137,12 @@ impl Planner<'_, '_> {
             Verb::Workdir(word) => {
                 let path = self.path(word, "WORKDIR")?;
                 let path = paths::join(self.cwd(), &path);
+                if path.len() >= PATH_MAX {
+                    let what =
+                        format!("`WORKDIR` comes to a path of {} bytes, more than {PATH_MAX}", path.len());
+                    self.problems.invalid(word.span, what);
+                    return None;
+                }
                 self.state.config.config.working_dir.clone_from(&path);
                 let created_by = format!("WORKDIR {path}");
                 let user = self.state.config.config.user.clone();

@@ -1,11 +1,16 @@
 //! The variables of a stage: what its image, ENV and ARG have set, in the order of setting.
 
+use std::collections::HashMap;
+
 use crate::expand::Lookup;
 use crate::image::host_arch;
 
 /// Names and values; a later value takes the place of the earlier one.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Vars(Vec<(String, String)>);
+pub(crate) struct Vars {
+    pairs: Vec<(String, String)>,
+    places: HashMap<String, usize>,
+}
 
 impl Vars {
     /// From `NAME=value`, as images have it.
@@ -19,24 +24,36 @@ impl Vars {
     }
 
     pub(crate) fn set(&mut self, name: &str, value: String) {
-        match self.0.iter_mut().find(|(own, _)| own == name) {
-            Some((_, old)) => *old = value,
-            None => self.0.push((name.to_owned(), value)),
+        match self.places.get(name) {
+            Some(at) => self.pairs[*at].1 = value,
+            None => {
+                self.places.insert(name.to_owned(), self.pairs.len());
+                self.pairs.push((name.to_owned(), value));
+            }
         }
     }
 
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.pairs.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// Bytes of all of it.
+    pub(crate) fn bytes(&self) -> usize {
+        self.pairs.iter().map(|(name, value)| name.len() + value.len()).sum()
+    }
+
     pub(crate) fn to_pairs(&self) -> Vec<(String, String)> {
-        self.0.clone()
+        self.pairs.clone()
     }
 
     pub(crate) fn to_env(&self) -> Vec<String> {
-        self.0.iter().map(|(name, value)| format!("{name}={value}")).collect()
+        self.pairs.iter().map(|(name, value)| format!("{name}={value}")).collect()
     }
 }
 
 impl Lookup for Vars {
     fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
+        self.places.get(name).map(|at| self.pairs[*at].1.as_str())
     }
 }
 

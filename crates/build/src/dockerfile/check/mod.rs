@@ -4,7 +4,7 @@ mod stages;
 mod values;
 mod words;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use coracle_host::Kind;
 
@@ -127,6 +127,9 @@ fn names(value: &str) -> Result<Vec<String>, String> {
         .collect()
 }
 
+/// How many times in a row a rule is told of at one line.
+const PER_LINE: usize = 20;
+
 impl Dockerfile {
     /// What could be better, in the order of the lines, as far as the text alone tells. The rules are those of
     /// BuildKit's linter (docker documentation, "Build checks"); what `# check=skip=…` names is left out.
@@ -143,7 +146,8 @@ impl Dockerfile {
     /// [`Dockerfile::check`] with more than the text: `UndefinedVar` wants the images' configurations, `CopyIgnoredFile`
     /// the ignore file.
     pub fn check_with(&self, facts: &CheckFacts) -> Vec<Lint> {
-        let mut checker = Checker { file: self, facts, found: Vec::new() };
+        let mut checker =
+            Checker { file: self, facts, found: Vec::new(), names: HashSet::new(), left: HashMap::new() };
         checker.casing();
         checker.gaps();
         checker.global();
@@ -217,10 +221,20 @@ pub(super) struct Checker<'a> {
     file: &'a Dockerfile,
     facts: &'a CheckFacts,
     found: Vec<Lint>,
+    /// Of the stages so far.
+    names: HashSet<&'a str>,
+    /// What the stages so far leave set, by their names; `None` where their image is not known.
+    left: HashMap<&'a str, Option<BTreeSet<String>>>,
 }
 
-impl Checker<'_> {
+impl<'a> Checker<'a> {
     fn add(&mut self, rule: &'static str, span: Span, message: String) {
+        // One line can have more of them than anybody reads.
+        let line = |lint: &Lint| (lint.rule, lint.diagnostic.span().line);
+        let last = self.found.iter().rev().take(PER_LINE);
+        if last.filter(|lint| line(lint) == (rule, span.line)).count() == PER_LINE {
+            return;
+        }
         let diagnostic = self.file.source.diagnostic(Kind::Invalid, span, message, None);
         self.found.push(Lint { rule, diagnostic });
     }
@@ -242,9 +256,7 @@ impl Checker<'_> {
         if ["scratch", "context"].contains(&name.text.as_str()) {
             self.add("ReservedStageName", name.span, format!("`{}` has a meaning of its own", name.text));
         }
-        let earlier = self.file.stages[..index].iter();
-        let twice = earlier.filter_map(|s| s.from.name.as_ref()).any(|other| other.text == name.text);
-        if twice {
+        if !self.names.insert(&name.text) {
             self.add("DuplicateStageName", name.span, format!("there are two stages `{}`", name.text));
         }
     }

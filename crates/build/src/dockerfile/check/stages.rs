@@ -1,11 +1,13 @@
 //! FROM: platforms, and arguments that it uses.
 
+use std::collections::{HashMap, HashSet};
+
 use super::super::StageText;
 use super::super::ast::Verb;
 use super::Checker;
 use super::values::{Use, uses};
 use crate::error::Span;
-use crate::expand::{self, Lookup};
+use crate::expand::{self, Budget, Lookup};
 
 /// Arguments that every build has before its first FROM.
 const PLATFORM: [&str; 8] = [
@@ -20,11 +22,11 @@ const PLATFORM: [&str; 8] = [
 ];
 
 /// The arguments before the first FROM, as far as the file itself gives them values.
-struct Defaults(Vec<(String, String)>);
+struct Defaults(HashMap<String, String>);
 
 impl Lookup for Defaults {
     fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().rev().find(|(own, _)| own == name).map(|(_, value)| value.as_str())
+        self.0.get(name).map(String::as_str)
     }
 }
 
@@ -44,16 +46,19 @@ impl Checker<'_> {
     /// Arguments in FROM: defined at all, and good for an image where no build gives them.
     pub(super) fn global(&mut self) {
         let file = self.file;
-        let mut defaults = Defaults(Vec::new());
-        let mut known: Vec<&str> = PLATFORM.to_vec();
+        let mut budget = Budget::default();
+        let mut defaults = Defaults(HashMap::new());
+        let mut known: HashSet<&str> = PLATFORM.into();
         for name in PLATFORM {
-            defaults.0.push((name.to_owned(), "linux".to_owned()));
+            defaults.0.insert(name.to_owned(), "linux".to_owned());
         }
         for instruction in file.globals.iter() {
             let Verb::Arg(args) = &instruction.verb else { continue };
             for (name, value) in args {
-                known.push(&name.text);
-                let value = value.as_ref().and_then(|v| expand::expand(&v.text, file.escape, &defaults).ok());
+                known.insert(&name.text);
+                let value = value
+                    .as_ref()
+                    .and_then(|v| expand::expand(&v.text, file.escape, &defaults, &mut budget).ok());
                 defaults.0.extend(value.map(|value| (name.text.clone(), value)));
             }
         }
@@ -61,7 +66,7 @@ impl Checker<'_> {
             let words = [Some(&stage.from.image), stage.from.platform.as_ref()];
             for word in words.into_iter().flatten() {
                 for Use { name, at, width } in uses(&word.text, file.escape) {
-                    if !known.contains(&name.as_str()) {
+                    if !known.contains(name.as_str()) {
                         let what = format!("no `ARG` before the first `FROM` defines `{name}`");
                         let span = Span { column: word.span.column + at, width, ..word.span };
                         self.add("UndefinedArgInFrom", span, what);
@@ -72,7 +77,7 @@ impl Checker<'_> {
             if !image.text.contains('$') {
                 continue;
             }
-            let value = expand::expand(&image.text, file.escape, &defaults);
+            let value = expand::expand(&image.text, file.escape, &defaults, &mut budget);
             if value.is_ok_and(|value| !is_name(&value)) {
                 let what = format!("`{}` names no image where the build gives no arguments", image.text);
                 self.add("InvalidDefaultArgInFrom", image.span, what);

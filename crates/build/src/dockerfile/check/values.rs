@@ -20,6 +20,9 @@ pub(super) struct Use {
 /// Arguments that every build knows without ARG, see [`crate::plan`].
 const PROXIES: [&str; 5] = ["http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy"];
 
+/// For how many variables of a stage the nearest known one is looked for.
+const GUESSES: usize = 50;
+
 impl Checker<'_> {
     pub(super) fn port(&mut self, port: &Word) {
         if port.text.contains('$') {
@@ -54,8 +57,18 @@ impl Checker<'_> {
 
     /// Variables that nothing sets: neither the stage, nor what it starts from.
     pub(super) fn variables(&mut self, index: usize) {
-        let Some(mut known) = self.start(index) else { return };
         let file = self.file;
+        let stage = &file.stages[index];
+        let known = self.start(&stage.from.image.text).map(|known| self.uses(index, known));
+        if let Some(name) = &stage.from.name {
+            self.left.insert(&name.text, known);
+        }
+    }
+
+    /// Tells of those that are not `known`; what is known at the stage's end.
+    fn uses(&mut self, index: usize, mut known: BTreeSet<String>) -> BTreeSet<String> {
+        let file = self.file;
+        let mut told = 0;
         for instruction in &file.stages[index].instructions {
             for word in expanded(&instruction.verb) {
                 for Use { name, at, width } in uses(&word.text, file.escape) {
@@ -63,7 +76,10 @@ impl Checker<'_> {
                     if known.contains(name.as_str()) || proxy {
                         continue;
                     }
-                    let near = nearest(&name, known.iter().map(String::as_str));
+                    told += 1;
+                    let candidates =
+                        known.iter().map(String::as_str).take(if told > GUESSES { 0 } else { usize::MAX });
+                    let near = nearest(&name, candidates);
                     let near = near.map_or(String::new(), |near| format!("; did you mean `${near}`?"));
                     let span = Span { column: word.span.column + at, width, ..word.span };
                     self.add("UndefinedVar", span, format!("nothing sets `${name}`{near}"));
@@ -71,19 +87,13 @@ impl Checker<'_> {
             }
             sets(&instruction.verb, &mut known);
         }
+        known
     }
 
     /// The names that a stage starts with; `None` where its image is not known.
-    fn start(&self, index: usize) -> Option<BTreeSet<String>> {
-        let file = self.file;
-        let image = file.stages[index].from.image.text.as_str();
-        let earlier = file.stages[..index]
-            .iter()
-            .rposition(|s| s.from.name.as_ref().is_some_and(|n| n.text == image.to_lowercase()));
-        if let Some(earlier) = earlier {
-            let mut known = self.start(earlier)?;
-            file.stages[earlier].instructions.iter().for_each(|one| sets(&one.verb, &mut known));
-            return Some(known);
+    fn start(&self, image: &str) -> Option<BTreeSet<String>> {
+        if let Some(left) = self.left.get(image.to_lowercase().as_str()) {
+            return left.clone();
         }
         let mut known = BTreeSet::from(["PATH".to_owned()]);
         if image != "scratch" {
