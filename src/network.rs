@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use coracle_net::{Attached, NetworkSpec, Pool};
 
-use crate::error::{Error, Result};
+use crate::error::{Doing, Error, Result};
 use crate::stack::DEFAULT_NETWORK;
 use crate::{Engine, Kind};
 
@@ -59,6 +59,17 @@ impl Engine {
             ));
         }
         Ok(self.0.networks.remove(name)?)
+    }
+
+    /// Removes all networks that no container is on and that `wanted` says yes to, but the default one. Their names, in
+    /// order.
+    ///
+    /// # Errors
+    /// The first failure, after all networks were tried.
+    pub fn prune_networks(&self, mut wanted: impl FnMut(&Network) -> bool) -> Result<Vec<String>> {
+        let which =
+            |one: &coracle_net::Network| one.name() != DEFAULT_NETWORK && wanted(&Network(one.clone()));
+        self.0.networks.prune(which).doing(|| "prune networks")
     }
 }
 

@@ -5,10 +5,11 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use coracle_net::ports::{self, Protocol};
 
+use crate::Kind;
 use crate::error::{Error, Result};
 
 /// A port of a container: a number and a protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Port {
     number: u16,
     protocol: Protocol,
@@ -24,7 +25,30 @@ pub fn udp(number: u16) -> Port {
     Port { number, protocol: Protocol::Udp }
 }
 
+/// An SCTP port (1 to 65535).
+pub fn sctp(number: u16) -> Port {
+    Port { number, protocol: Protocol::Sctp }
+}
+
 impl Port {
+    /// What images and docker's `--expose` mean by this text: `80`, `53/udp`.
+    ///
+    /// # Errors
+    /// `Invalid` for what is none.
+    pub fn parse(text: &str) -> Result<Port> {
+        let wrong = || Error::new(Kind::Invalid, format!("port `{text}`: it must be like `80` or `53/udp`"));
+        let (number, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+        let protocol = match protocol.to_ascii_lowercase().as_str() {
+            "tcp" => Protocol::Tcp,
+            "udp" => Protocol::Udp,
+            "sctp" => Protocol::Sctp,
+            _ => return Err(wrong()),
+        };
+        let digits = number.bytes().all(|byte| byte.is_ascii_digit());
+        let number: u16 = number.parse().ok().filter(|number| digits && *number > 0).ok_or_else(wrong)?;
+        Ok(Port { number, protocol })
+    }
+
     /// Published at this address and port of the host: `tcp(80).on(([0, 0, 0, 0], 8080))`. Port 0 is any that is free.
     pub fn on(self, host: impl Into<SocketAddr>) -> Publish {
         let host = host.into();
@@ -35,6 +59,15 @@ impl Port {
     /// Its number.
     pub fn number(self) -> u16 {
         self.number
+    }
+
+    pub(crate) fn is_of(self, publish: &Publish) -> bool {
+        self.number == publish.0.container_port() && self.protocol == publish.0.protocol()
+    }
+
+    /// Published on any free port of all addresses of the host.
+    pub(crate) fn anywhere(self) -> Publish {
+        Publish(ports::Publish::new(self.number, self.protocol))
     }
 
     pub(crate) fn is(self, published: &Published) -> bool {
@@ -59,7 +92,7 @@ impl Publish {
     /// is every address of the host.
     ///
     /// # Errors
-    /// `Invalid` for what is none; `Unsupported` for other protocols than tcp and udp.
+    /// `Invalid` for what is none.
     pub fn parse(text: &str) -> Result<Vec<Publish>> {
         Ok(ports::parse(text).map_err(Error::from)?.into_iter().map(Publish).collect())
     }
@@ -114,5 +147,12 @@ mod tests {
             assert_eq!(Publish::parse(&publish.0.to_string()).unwrap(), [publish]);
         }
         assert!(Publish::parse("x").is_err());
+        assert_eq!(Port::parse("80").unwrap(), tcp(80));
+        assert_eq!(Port::parse("53/UDP").unwrap(), udp(53));
+        assert_eq!(Port::parse("9/sctp").unwrap(), sctp(9));
+        assert_eq!(sctp(9).anywhere(), Publish::parse("9/sctp").unwrap()[0]);
+        for text in ["", "0", "+1", "80/x", "65536", "1-2"] {
+            assert!(Port::parse(text).is_err(), "{text}");
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! A container's place in its networks: the namespace, the endpoints, the names.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
@@ -10,10 +10,11 @@ use coracle_runtime::{Plan, Service};
 use rustix::event::PollFlags;
 use serde::{Deserialize, Serialize};
 
-use crate::Kind;
-use crate::Publish;
+use crate::container::is_name;
 use crate::engine::Inner;
 use crate::error::{Error, Result};
+use crate::resolver::{self, HostAddress, Resolver};
+use crate::{Kind, Mac, Publish};
 
 /// The network that containers are on where nothing else is said, made when first needed.
 pub(crate) const DEFAULT_NETWORK: &str = "bridge";
@@ -41,18 +42,63 @@ impl Default for Mode {
 impl Attachment {
     /// A place in the default network.
     pub(crate) fn default_network() -> Attachment {
-        Attachment { network: DEFAULT_NETWORK.into(), aliases: Vec::new(), address: None }
+        Attachment::of(DEFAULT_NETWORK)
+    }
+
+    /// A place in a network, nothing said.
+    pub(crate) fn of(network: impl Into<String>) -> Attachment {
+        Attachment { network: network.into(), ..Attachment::default() }
+    }
+
+    /// Everything that is wrong with it.
+    pub(crate) fn problems(&self) -> Vec<String> {
+        let bad = |alias: &&String| !is_name(alias, 253);
+        let aliases = self.aliases.iter().filter(bad);
+        aliases
+            .map(|alias| format!("network alias `{alias}`: only [a-zA-Z0-9][a-zA-Z0-9_.-]* is allowed"))
+            .collect()
     }
 }
 
 /// A place in one network.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Attachment {
     pub(crate) network: String,
     #[serde(default)]
     pub(crate) aliases: Vec<String>,
     #[serde(default)]
     pub(crate) address: Option<Ipv4Addr>,
+    #[serde(default)]
+    pub(crate) ipv6: Option<Ipv6Addr>,
+    #[serde(default)]
+    pub(crate) mac: Option<Mac>,
+    /// The interface's name; one is found for it otherwise.
+    #[serde(default)]
+    pub(crate) interface: Option<String>,
+    /// The one with the highest has the way out.
+    #[serde(default)]
+    pub(crate) priority: i64,
+}
+
+/// What a container's network is made of.
+#[derive(Clone, Copy)]
+pub(crate) struct Wiring<'a> {
+    /// The container's.
+    pub(crate) id: &'a str,
+    /// What it is found by.
+    pub(crate) names: &'a [String],
+    pub(crate) networks: &'a [Attachment],
+    /// Ports of the host that lead to it.
+    pub(crate) publish: &'a [Publish],
+    pub(crate) resolver: &'a Resolver,
+}
+
+impl Wiring<'_> {
+    /// Which network has the way out.
+    fn way_out(&self) -> usize {
+        let highest = self.networks.iter().map(|one| one.priority).max();
+        self.networks.iter().position(|one| Some(one.priority) == highest).unwrap_or(0)
+    }
 }
 
 /// A namespace with its endpoints, held as long as its container runs.
@@ -60,28 +106,41 @@ pub(crate) struct Stack {
     namespace: Namespace,
     endpoints: Vec<Endpoint>,
     dns: dns::Server,
+    asks_the_host: bool,
+}
+
+/// What is decided about one interface.
+struct Place<'a> {
+    name: String,
+    way_out: bool,
+    publish: &'a [Publish],
 }
 
 impl Stack {
-    /// A new namespace that has joined the networks under these names. Ports are published on the first one, which has
-    /// the way out.
-    pub(crate) fn open(
-        engine: &Inner,
-        id: &str,
-        names: &[String],
-        networks: &[Attachment],
-        publish: &[Publish],
-    ) -> Result<Stack> {
+    /// A new namespace that has joined the networks. Ports are published on the one that has the way out.
+    pub(crate) fn open(engine: &Inner, wiring: &Wiring<'_>) -> Result<Stack> {
         let namespace = Namespace::new_net()?;
         coracle_net::loopback_up(namespace.as_fd())?;
-        let mut endpoints = Vec::new();
-        for (index, attachment) in networks.iter().enumerate() {
-            let publish = if index == 0 { publish } else { &[] };
-            endpoints.push(join(engine, &namespace, id, names, attachment, index, publish)?);
+        let mut endpoints: Vec<Endpoint> = Vec::new();
+        for (index, attachment) in wiring.networks.iter().enumerate() {
+            let first = index == wiring.way_out();
+            let publish = if first { wiring.publish } else { &[] };
+            let place = Place { name: interface(attachment, index, &endpoints), way_out: first, publish };
+            endpoints.push(join(engine, &namespace, (wiring.id, wiring.names), attachment, &place)?);
         }
-        let upstream = dns::upstream(&host_resolv_conf());
+        let upstream = wiring.resolver.upstream(&host_resolv_conf());
         let dns = dns::Server::open(namespace.as_fd(), responder(&endpoints), upstream)?;
-        Ok(Stack { namespace, endpoints, dns })
+        let mut stack = Stack { namespace, endpoints, dns, asks_the_host: wiring.resolver.asks_the_host() };
+        stack.tell_dns();
+        Ok(stack)
+    }
+
+    /// Names are those of its networks of now. The host's resolvers are asked only by who has a way out: what is asked
+    /// would be one (CVE-2024-29018). Servers of its own are asked from within, where there is a way or none.
+    fn tell_dns(&mut self) {
+        self.dns.set_responder(responder(&self.endpoints));
+        let out = self.endpoints.iter().any(|endpoint| !endpoint.network().is_internal());
+        self.dns.set_forwarding(out || !self.asks_the_host);
     }
 
     /// Joins one more network while the container runs.
@@ -96,14 +155,11 @@ impl Stack {
             let text = format!("it is already in the network {}", attachment.network);
             return Err(Error::new(Kind::AlreadyExists, text));
         }
-        let used = |number: &usize| {
-            let name = format!("eth{number}");
-            self.endpoints.iter().any(|endpoint| endpoint.interface() == name)
-        };
-        let number = (0..).find(|number| !used(number)).unwrap_or_default();
-        let endpoint = join(engine, &self.namespace, id, names, attachment, number, &[])?;
+        let name = interface(attachment, 0, &self.endpoints);
+        let place = Place { name, way_out: self.endpoints.is_empty(), publish: &[] };
+        let endpoint = join(engine, &self.namespace, (id, names), attachment, &place)?;
         self.endpoints.push(endpoint);
-        self.dns.set_responder(responder(&self.endpoints));
+        self.tell_dns();
         Ok(())
     }
 
@@ -113,13 +169,27 @@ impl Stack {
         let index =
             index.ok_or_else(|| Error::new(Kind::NotFound, format!("it is not in the network {network}")))?;
         let endpoint = self.endpoints.remove(index);
-        self.dns.set_responder(responder(&self.endpoints));
+        self.tell_dns();
         Ok(endpoint.leave()?)
     }
 
     /// Writes the container's `/etc/hosts` anew: it shows its addresses of now.
-    pub(crate) fn write_hosts(&self, dir: &Dir, hostname: &str, extra: &[(String, IpAddr)]) -> Result<()> {
-        write(dir, FILES[0], &files::hosts(hostname, &self.addresses(), extra)).map(drop)
+    pub(crate) fn write_hosts(
+        &self,
+        dir: &Dir,
+        hostname: &str,
+        extra: &[(String, HostAddress)],
+    ) -> Result<()> {
+        let extra = resolver::lines(extra, &self.host_addresses());
+        write(dir, FILES[0], &files::hosts(hostname, &self.addresses(), &extra)).map(drop)
+    }
+
+    /// The host's on the first network where it has some.
+    fn host_addresses(&self) -> Vec<IpAddr> {
+        let bridge = self.endpoints.iter().find(|endpoint| endpoint.network().driver() == "bridge");
+        let Some(bridge) = bridge else { return Vec::new() };
+        let both = [Some(IpAddr::V4(bridge.gateway())), bridge.ipv6_gateway().map(IpAddr::V6)];
+        both.into_iter().flatten().collect()
     }
 
     /// Another handle on the namespace.
@@ -154,25 +224,37 @@ impl Stack {
     }
 }
 
-/// A place in a network for the namespace. The first interface has the way out.
+/// The name of an interface: that which is asked for, or the first `eth…` from `number` on that is free.
+fn interface(attachment: &Attachment, number: usize, others: &[Endpoint]) -> String {
+    let used = |name: &String| others.iter().any(|endpoint| endpoint.interface() == name);
+    let own = attachment.interface.clone();
+    let mut free = (number..).map(|number| format!("eth{number}")).filter(|name| !used(name));
+    own.or_else(|| free.next()).unwrap_or_default()
+}
+
+/// A place in a network for the namespace.
 fn join(
     engine: &Inner,
     namespace: &Namespace,
-    id: &str,
-    names: &[String],
+    (id, names): (&str, &[String]),
     attachment: &Attachment,
-    number: usize,
-    publish: &[Publish],
+    place: &Place<'_>,
 ) -> Result<Endpoint> {
     let network = engine.network(&attachment.network)?;
     let mut join = Join::new(namespace.as_fd(), id)
         .names(names.iter().chain(&attachment.aliases).cloned())
-        .interface(format!("eth{number}"))
-        .default_route(number == 0);
+        .interface(&place.name)
+        .default_route(place.way_out);
     if let Some(address) = attachment.address {
         join = join.address(address);
     }
-    join = publish.iter().fold(join, |join, publish| join.publish(publish.0.clone()));
+    if let Some(address) = attachment.ipv6 {
+        join = join.ipv6(address);
+    }
+    if let Some(mac) = attachment.mac {
+        join = join.mac(mac);
+    }
+    join = place.publish.iter().fold(join, |join, publish| join.publish(publish.0.clone()));
     Ok(network.join(&join)?)
 }
 
@@ -204,22 +286,35 @@ pub(crate) fn plan_files(plan: &mut Plan) -> Result<()> {
     Ok(())
 }
 
+/// What is in these files, beside addresses.
+#[derive(Clone, Copy)]
+pub(crate) struct Told<'a> {
+    pub(crate) hostname: &'a str,
+    pub(crate) hosts: &'a [(String, HostAddress)],
+    pub(crate) resolver: &'a Resolver,
+}
+
 /// The mounts of [`plan_files`]: `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf`, written to `dir`.
-pub(crate) fn files(
-    dir: &Dir,
-    hostname: &str,
-    stack: Option<&Stack>,
-    mode: &Mode,
-    extra: &[(String, IpAddr)],
-) -> Result<Vec<Mount>> {
-    let host = host_resolv_conf();
+pub(crate) fn files(dir: &Dir, told: &Told<'_>, stack: Option<&Stack>, mode: &Mode) -> Result<Vec<Mount>> {
     let own = stack.map(Stack::addresses).unwrap_or_default();
-    let resolv_conf = match mode {
-        Mode::Networks(_) => files::resolv_conf(&host),
-        Mode::Host | Mode::None | Mode::Container(_) => host,
+    let gateways = match mode {
+        Mode::Networks(_) => stack.map(Stack::host_addresses).unwrap_or_default(),
+        Mode::Host | Mode::None | Mode::Container(_) => resolver::LOOPBACK.to_vec(),
     };
+    let lost =
+        |(_, address): &&(String, HostAddress)| *address == HostAddress::Gateway && gateways.is_empty();
+    if let Some((name, _)) = told.hosts.iter().find(lost) {
+        let text = format!("added host `{name}`: the host has no address on the container's networks");
+        return Err(Error::new(Kind::Unsupported, text));
+    }
+    let host = host_resolv_conf();
+    let resolv_conf = match mode {
+        Mode::Networks(_) => told.resolver.file(&host),
+        Mode::Host | Mode::None | Mode::Container(_) => told.resolver.plain_file(host),
+    };
+    let extra = resolver::lines(told.hosts, &gateways);
     let mut mounts = Vec::new();
-    let texts = [files::hosts(hostname, &own, extra), files::hostname(hostname), resolv_conf];
+    let texts = [files::hosts(told.hostname, &own, &extra), files::hostname(told.hostname), resolv_conf];
     for (name, text) in FILES.into_iter().zip(texts) {
         let file = write(dir, name, &text)?;
         mounts.push(Mount::bind(&file, false, name)?.private()?);

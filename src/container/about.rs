@@ -1,6 +1,7 @@
 //! What is known of a container besides what it is doing: what it was made of, and what it has.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::path::Path;
 
 use coracle_host::{Call, Dir};
@@ -13,7 +14,7 @@ use super::record::UPPER;
 use super::restart::Restart;
 use crate::error::{Doing, Result};
 use crate::stack::Mode;
-use crate::{Attached, Image, Kind, Network};
+use crate::{Attached, Image, Kind, Network, Port};
 
 impl Container {
     /// Whether it was made from this image, or from one that has all of its layers below its own.
@@ -76,6 +77,36 @@ impl Container {
     /// The ports that it wants published, in docker's `-p` form.
     pub fn publishes(&self) -> &[String] {
         &self.record.publish
+    }
+
+    /// The ports that it and its image say that they serve, in order.
+    pub fn exposed(&self) -> Vec<Port> {
+        self.record.exposed.iter().filter_map(|text| Port::parse(text).ok()).collect()
+    }
+
+    /// Whether all of these were to be published ([`ContainerSpec::publish_exposed`](crate::ContainerSpec::publish_exposed)).
+    pub fn publishes_exposed(&self) -> bool {
+        self.record.publish_exposed
+    }
+
+    /// The name servers that it asks for instead of the host's.
+    pub fn dns(&self) -> &[IpAddr] {
+        &self.record.resolver.servers
+    }
+
+    /// The search domains that it asks for instead of the host's.
+    pub fn dns_search(&self) -> &[String] {
+        &self.record.resolver.search
+    }
+
+    /// The options of resolv.conf(5) that it asks for instead of the host's.
+    pub fn dns_options(&self) -> &[String] {
+        &self.record.resolver.options
+    }
+
+    /// The lines that were added to its `/etc/hosts`: names, each with an address, or `host-gateway` for the host's.
+    pub fn added_hosts(&self) -> Vec<(&str, String)> {
+        self.record.hosts.iter().map(|(name, address)| (name.as_str(), String::from(*address))).collect()
     }
 
     /// The networks that it asks for, by name; `host` for the host's own, `none` for loopback only, and the id of the

@@ -4,7 +4,8 @@ use super::Ready;
 use super::spec::ContainerSpec;
 use crate::engine::Inner;
 use crate::error::Result;
-use crate::stack::{DEFAULT_NETWORK, Mode};
+use crate::resolver::HostAddress;
+use crate::stack::{Attachment, DEFAULT_NETWORK, Mode};
 
 /// A sentence for each problem.
 pub(crate) fn problems(spec: &ContainerSpec, mode: &Mode) -> Vec<String> {
@@ -16,10 +17,9 @@ pub(crate) fn problems(spec: &ContainerSpec, mode: &Mode) -> Vec<String> {
     {
         problems.push(format!("host name `{name}`: only [a-zA-Z0-9][a-zA-Z0-9_.-]* of 64 bytes is allowed"));
     }
-    for alias in spec.aliases.iter().filter(|alias| !is_name(alias, 253)) {
-        problems.push(format!("network alias `{alias}`: only [a-zA-Z0-9][a-zA-Z0-9_.-]* is allowed"));
-    }
-    for (name, _) in spec.hosts.iter().filter(|(name, _)| !is_name(name, 253)) {
+    problems.extend(spec.net.resolver.problems());
+    problems.extend(network_problems(spec, mode));
+    for (name, _) in spec.net.hosts.iter().filter(|(name, _)| !is_name(name, 253)) {
         problems.push(format!("added host `{name}`: only [a-zA-Z0-9][a-zA-Z0-9_.-]* is allowed"));
     }
     for (name, value) in &spec.env {
@@ -46,13 +46,36 @@ pub(crate) fn problems(spec: &ContainerSpec, mode: &Mode) -> Vec<String> {
     if spec.remove && !spec.keep {
         problems.push("remove_when_ended() is for kept containers; others go with their value".into());
     }
-    if !matches!(mode, Mode::Networks(_)) && (spec.address.is_some() || !spec.aliases.is_empty()) {
+    problems.extend(spec.ready.as_ref().and_then(Ready::problem));
+    problems
+}
+
+fn network_problems(spec: &ContainerSpec, mode: &Mode) -> Vec<String> {
+    let wish = &spec.net;
+    if let Mode::Networks(networks) = mode {
+        let mut problems: Vec<String> = networks.iter().flat_map(Attachment::problems).collect();
+        for (index, one) in networks.iter().enumerate() {
+            if networks[..index].iter().any(|other| other.network == one.network) {
+                problems.push(format!("network \"{}\" is specified multiple times", one.network));
+            }
+        }
+        return problems;
+    }
+    let mut problems = Vec::new();
+    if wish.wants_an_endpoint() {
         problems.push("an address or alias needs a network of its own".into());
     }
-    if !matches!(mode, Mode::Networks(_)) && !spec.publish.is_empty() {
+    if !wish.publish.is_empty() {
         problems.push("a published port needs a network of the container's own".into());
     }
-    problems.extend(spec.ready.as_ref().and_then(Ready::problem));
+    // The other one's files are its files.
+    if matches!(mode, Mode::Container(_)) && (wish.resolver.is_any() || !wish.hosts.is_empty()) {
+        problems
+            .push("name servers and added hosts are those of the container whose network it shares".into());
+    }
+    if *mode == Mode::None && wish.hosts.iter().any(|(_, address)| *address == HostAddress::Gateway) {
+        problems.push("an added host that leads to the host needs a network".into());
+    }
     problems
 }
 

@@ -1,23 +1,24 @@
 //! Networks that a container joins and leaves.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use super::control::{self, Question};
 use super::handle::Container;
 use super::record::Record;
-use crate::Kind;
 use crate::error::{Doing, Error, Result};
 use crate::stack::{Attachment, Mode};
+use crate::{Kind, Mac};
 
-/// A place in one more network, as a value.
+/// A place in a network, as a value: for [`ContainerSpec::connect`](crate::ContainerSpec::connect), and for one more network
+/// of a container that is there ([`Container::connect`]).
 #[derive(Clone, Debug)]
 pub struct ConnectSpec(Attachment);
 
 impl ConnectSpec {
     /// A place in this network (a [`Network`](crate::Network) or a name).
     pub fn new(network: impl Into<String>) -> ConnectSpec {
-        ConnectSpec(Attachment { network: network.into(), aliases: Vec::new(), address: None })
+        ConnectSpec(Attachment::of(network))
     }
 
     /// A further name there.
@@ -33,6 +34,41 @@ impl ConnectSpec {
         self.0.address = Some(address);
         self
     }
+
+    /// This IPv6 address.
+    #[must_use]
+    pub fn ip6(mut self, address: Ipv6Addr) -> ConnectSpec {
+        self.0.ipv6 = Some(address);
+        self
+    }
+
+    /// This hardware address.
+    #[must_use]
+    pub fn mac(mut self, mac: Mac) -> ConnectSpec {
+        self.0.mac = Some(mac);
+        self
+    }
+
+    /// The name of its interface, 1 to 15 bytes; `eth` and a number unless it is said.
+    #[must_use]
+    pub fn interface(mut self, name: impl Into<String>) -> ConnectSpec {
+        self.0.interface = Some(name.into());
+        self
+    }
+
+    /// How much it is to be the way out when the container is started, against its other networks; 0 unless it is said.
+    /// Of equals it is the first one. One that is joined later is not.
+    #[must_use]
+    pub fn priority(mut self, priority: i64) -> ConnectSpec {
+        self.0.priority = priority;
+        self
+    }
+}
+
+impl From<ConnectSpec> for Attachment {
+    fn from(spec: ConnectSpec) -> Attachment {
+        spec.0
+    }
 }
 
 impl Container {
@@ -45,9 +81,9 @@ impl Container {
         let attachment = spec.0.clone();
         let name = self.name().to_owned();
         let doing = || format!("connect container `{name}` to network {}", attachment.network);
-        if let Some(alias) = attachment.aliases.iter().find(|alias| !super::check::is_name(alias, 253)) {
-            let text = format!("alias `{alias}`: only [a-zA-Z0-9][a-zA-Z0-9_.-]* is allowed");
-            return Err(Error::new(Kind::Invalid, text)).doing(doing);
+        let problems = attachment.problems();
+        if !problems.is_empty() {
+            return Err(Error::new(Kind::Invalid, problems.join("; "))).doing(doing);
         }
         self.engine.0.network(&attachment.network).doing(doing)?;
         let mut record = Record::read(&self.room).doing(doing)?;

@@ -14,7 +14,7 @@ use super::shared::Shared;
 use super::{lend, places};
 use crate::engine::Inner;
 use crate::error::{Doing, Error, Result};
-use crate::stack::{self, Mode, Stack};
+use crate::stack::{self, Mode, Stack, Told, Wiring};
 use crate::{Kind, Publish};
 
 /// Where a container sees its control group.
@@ -103,7 +103,9 @@ pub(crate) fn launch(
     let stack = match &record.network {
         Mode::Networks(networks) => {
             let publish: Result<Vec<_>> = record.publish.iter().map(|text| Publish::parse(text)).collect();
-            Some(Stack::open(engine, &record.id, &names(record), networks, &publish?.concat())?)
+            let (names, publish) = (names(record), publish?.concat());
+            let (id, resolver) = (record.id.as_str(), &record.resolver);
+            Some(Stack::open(engine, &Wiring { id, names: &names, networks, publish: &publish, resolver })?)
         }
         Mode::None | Mode::Host | Mode::Container(_) => None,
     };
@@ -114,7 +116,11 @@ pub(crate) fn launch(
     stack::plan_files(&mut plan)?;
     let mut mounts = match &shared {
         Some(shared) => stack::files_of(&shared.room)?,
-        None => stack::files(room, &record.hostname, stack.as_ref(), &record.network, &record.hosts)?,
+        None => {
+            let (hosts, resolver) = (&record.hosts[..], &record.resolver);
+            let told = Told { hostname: &record.hostname, hosts, resolver };
+            stack::files(room, &told, stack.as_ref(), &record.network)?
+        }
     };
     for (below, mount) in group
         .iter()

@@ -21,6 +21,7 @@ mod life;
 mod limits;
 mod logs;
 mod mount;
+mod netspec;
 mod output;
 mod places;
 mod prober;
@@ -39,6 +40,7 @@ mod tmpfs;
 mod usage;
 
 pub use attach::Streams;
+pub(crate) use check::is_name;
 pub use commit::CommitSpec;
 pub use connect::ConnectSpec;
 pub use copy::CopyOptions;

@@ -1,7 +1,6 @@
 //! What is written of a container: everything its supervisor needs, and nothing that changes.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use coracle_host::{Call, Dir, Exit, Staging};
@@ -17,6 +16,7 @@ use super::limits::Limits;
 use super::mount::{Mount, Source};
 use super::restart::Restart;
 use crate::error::{Error, Result};
+use crate::resolver::{HostAddress, Resolver};
 use crate::stack::Mode;
 use crate::{Kind, events};
 
@@ -45,10 +45,18 @@ pub(crate) struct Record {
     pub(crate) hostname: String,
     pub(crate) mounts: Vec<Mount>,
     pub(crate) network: Mode,
-    pub(crate) hosts: Vec<(String, IpAddr)>,
+    pub(crate) hosts: Vec<(String, HostAddress)>,
+    #[serde(default)]
+    pub(crate) resolver: Resolver,
     /// In docker's `-p` form.
     #[serde(default)]
     pub(crate) publish: Vec<String>,
+    /// The ports that it says that it serves, as `80/tcp`.
+    #[serde(default)]
+    pub(crate) exposed: Vec<String>,
+    /// They were all to be published.
+    #[serde(default)]
+    pub(crate) publish_exposed: bool,
     pub(crate) labels: BTreeMap<String, String>,
     /// Its standard input is its starter's.
     pub(crate) interactive: bool,

@@ -8,11 +8,11 @@ use super::health::HealthCheck;
 use super::record::Record;
 use super::spec::{ContainerSpec, Stdin};
 use super::{check, device, places, rights, room, settings, shared};
-use crate::Kind;
 use crate::engine::Inner;
 use crate::error::{Error, Result};
 use crate::signal::signal_number;
 use crate::stack::Mode;
+use crate::{Kind, Port, Publish};
 
 /// The record of a new container.
 pub(crate) fn record(engine: &Inner, spec: &ContainerSpec) -> Result<Record> {
@@ -40,7 +40,7 @@ pub(crate) fn record(engine: &Inner, spec: &ContainerSpec) -> Result<Record> {
     if let Some(arg) = args.iter().find(|arg| arg.contains('\0')) {
         problems.push(format!("argument \"{}\" of the command has a NUL byte in it", arg.escape_default()));
     }
-    let mode = spec.mode();
+    let mode = spec.net.mode();
     problems.extend(check::problems(spec, &mode));
     let capabilities = rights::capabilities(spec, &mut problems);
     problems.extend(spec.seccomp.problem());
@@ -52,6 +52,7 @@ pub(crate) fn record(engine: &Inner, spec: &ContainerSpec) -> Result<Record> {
         problems.push(format!("working directory `{}`: not an absolute path", workdir.escape_default()));
     }
     let health = health(spec, config, &mut problems);
+    let exposed = exposed(spec, config, &mut problems);
     let stop_signal = Some(config.stop_signal.as_str()).filter(|name| !name.is_empty()).and_then(|name| {
         let number = signal_number(name);
         if number.is_none() {
@@ -130,8 +131,11 @@ pub(crate) fn record(engine: &Inner, spec: &ContainerSpec) -> Result<Record> {
         hostname,
         mounts,
         network: mode,
-        hosts: spec.hosts.clone(),
-        publish: spec.publish.iter().map(|publish| publish.0.to_string()).collect(),
+        hosts: spec.net.hosts.clone(),
+        resolver: spec.net.resolver.clone(),
+        publish: published(spec, &exposed).iter().map(|publish| publish.0.to_string()).collect(),
+        exposed: exposed.iter().map(Port::to_string).collect(),
+        publish_exposed: spec.net.publish_exposed,
         labels: spec.labels.iter().cloned().collect(),
         interactive: spec.interactive,
         open_stdin: spec.open_stdin.is_some(),
@@ -151,6 +155,31 @@ pub(crate) fn record(engine: &Inner, spec: &ContainerSpec) -> Result<Record> {
         keep: spec.keep,
         retain: (spec.keep && !spec.remove) || spec.retain,
     })
+}
+
+/// The ports that it and its image say that they serve, in order.
+fn exposed(spec: &ContainerSpec, config: &RunConfig, problems: &mut Vec<String>) -> Vec<Port> {
+    let mut ports = spec.net.expose.clone();
+    for text in config.exposed_ports.keys() {
+        match Port::parse(text) {
+            Ok(port) => ports.push(port),
+            Err(error) => problems.push(format!("the image exposes what is no port: {error}")),
+        }
+    }
+    ports.sort();
+    ports.dedup();
+    ports
+}
+
+/// The ports that are published: those that were named, and with them all others where that is asked for. Not where there
+/// is no network of its own, as docker has it.
+fn published(spec: &ContainerSpec, exposed: &[Port]) -> Vec<Publish> {
+    let mut publish = spec.net.publish.clone();
+    if spec.net.publish_exposed && matches!(spec.net.mode(), Mode::Networks(_)) {
+        let named = |port: &&Port| spec.net.publish.iter().any(|publish| port.is_of(publish));
+        publish.extend(exposed.iter().filter(|port| !named(port)).map(|port| port.anywhere()));
+    }
+    publish
 }
 
 /// Bytes of an image's configuration; those of real images have some kilobytes.

@@ -1,17 +1,15 @@
 //! What container is wanted.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::time::Duration;
 
 use super::mount::Mount;
+use super::netspec::NetWish;
 use super::places::From as VolumesFrom;
 use coracle_runtime::LogLimits;
 
 use super::device::Device;
 use super::{HealthCheck, Limits, Ready, Restart, Seccomp};
-use crate::Publish;
-use crate::stack::{Attachment, Mode};
 
 /// A container, as a value. Writing one never fails; [`Engine::start`](crate::Engine::start) and
 /// [`Engine::plan`](crate::Engine::plan) say everything that is wrong with it.
@@ -31,11 +29,7 @@ pub struct ContainerSpec {
     pub(crate) labels: Vec<(String, String)>,
     pub(crate) mounts: Vec<Mount>,
     pub(crate) volumes_from: Vec<VolumesFrom>,
-    pub(crate) mode: Option<Mode>,
-    pub(crate) aliases: Vec<String>,
-    pub(crate) address: Option<Ipv4Addr>,
-    pub(crate) hosts: Vec<(String, IpAddr)>,
-    pub(crate) publish: Vec<Publish>,
+    pub(crate) net: NetWish,
     pub(crate) read_only: bool,
     pub(crate) no_new_privileges: bool,
     pub(crate) cap_add: Vec<String>,
@@ -176,70 +170,6 @@ impl ContainerSpec {
     #[must_use]
     pub fn volumes_from_read_only(mut self, container: impl Into<String>) -> ContainerSpec {
         self.volumes_from.push(VolumesFrom { container: container.into(), read_only: true });
-        self
-    }
-
-    /// A place on this network (a [`Network`](crate::Network) or a name), instead of the default one. Said several
-    /// times: on all of them, the first one with the way out.
-    #[must_use]
-    pub fn network(mut self, network: impl Into<String>) -> ContainerSpec {
-        let attachment = Attachment { network: network.into(), aliases: Vec::new(), address: None };
-        match &mut self.mode {
-            Some(Mode::Networks(networks)) => networks.push(attachment),
-            mode => *mode = Some(Mode::Networks(vec![attachment])),
-        }
-        self
-    }
-
-    /// A further name on its networks.
-    #[must_use]
-    pub fn network_alias(mut self, alias: impl Into<String>) -> ContainerSpec {
-        self.aliases.push(alias.into());
-        self
-    }
-
-    /// This address on its (first) network.
-    #[must_use]
-    pub fn ip(mut self, address: Ipv4Addr) -> ContainerSpec {
-        self.address = Some(address);
-        self
-    }
-
-    /// No network but loopback.
-    #[must_use]
-    pub fn no_network(mut self) -> ContainerSpec {
-        self.mode = Some(Mode::None);
-        self
-    }
-
-    /// The network of this container, by name or id: its interfaces, ports and loopback. That one must run when this one is
-    /// started.
-    #[must_use]
-    pub fn network_of(mut self, container: impl Into<String>) -> ContainerSpec {
-        self.mode = Some(Mode::Container(container.into()));
-        self
-    }
-
-    /// The host's own network, with all its interfaces.
-    #[must_use]
-    pub fn host_network(mut self) -> ContainerSpec {
-        self.mode = Some(Mode::Host);
-        self
-    }
-
-    /// A line in its `/etc/hosts`.
-    #[must_use]
-    pub fn add_host(mut self, name: impl Into<String>, address: IpAddr) -> ContainerSpec {
-        self.hosts.push((name.into(), address));
-        self
-    }
-
-    /// A port of the host that leads to a port of the container. A [`Port`](crate::Port) alone is published on any free
-    /// port of 127.0.0.1, which [`Container::addr`](crate::Container::addr) tells; `tcp(80).on(([0, 0, 0, 0], 8080))` says
-    /// where. A port that is taken is an error before anything starts.
-    #[must_use]
-    pub fn publish(mut self, port: impl Into<Publish>) -> ContainerSpec {
-        self.publish.push(port.into());
         self
     }
 
@@ -485,20 +415,6 @@ impl ContainerSpec {
     pub fn ready(mut self, ready: Ready) -> ContainerSpec {
         self.ready = Some(ready);
         self
-    }
-
-    /// The networks it asks for, with the aliases and the address in place.
-    pub(crate) fn mode(&self) -> Mode {
-        let mut mode = self.mode.clone().unwrap_or_default();
-        if let Mode::Networks(networks) = &mut mode {
-            for network in networks.iter_mut() {
-                network.aliases.clone_from(&self.aliases);
-            }
-            if let Some(first) = networks.first_mut() {
-                first.address = self.address;
-            }
-        }
-        mode
     }
 }
 

@@ -15,7 +15,8 @@ use super::stubs::Stubs;
 use super::{Builder, Change, Snapshot, directory, mounts};
 use crate::container::{new_id, set_user};
 use crate::error::{Doing, Result};
-use crate::stack::{self, Attachment, DEFAULT_NETWORK, Mode, Stack};
+use crate::resolver::{self, Resolver};
+use crate::stack::{self, Attachment, DEFAULT_NETWORK, Mode, Stack, Told, Wiring};
 
 /// Where a container has mounts of its own in any case.
 const PLACES: [&str; 6] = ["/proc", "/sys", "/dev", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf"];
@@ -54,17 +55,19 @@ impl Builder<'_> {
         if !command.insecure {
             plan.filter(&filter(&spec)?)?;
         }
+        let resolver = Resolver::default();
+        let names = std::slice::from_ref(&hostname);
+        let bare = Wiring { id: &id, names: &[], networks: &[], publish: &[], resolver: &resolver };
         let mut stack = match &mode {
             // A step has no other container beside it.
             Mode::Host | Mode::Container(_) => None,
-            Mode::None => Some(Stack::open(self.engine, &id, &[], &[], &[])?),
-            Mode::Networks(networks) => {
-                Some(Stack::open(self.engine, &id, std::slice::from_ref(&hostname), networks, &[])?)
-            }
+            Mode::None => Some(Stack::open(self.engine, &bare)?),
+            Mode::Networks(networks) => Some(Stack::open(self.engine, &Wiring { names, networks, ..bare })?),
         };
         stack::plan_files(&mut plan)?;
         let hosts = self.hosts(command)?;
-        let mut given = stack::files(place.staged.dir(), &hostname, stack.as_ref(), &mode, &hosts)?;
+        let told = Told { hostname: &hostname, hosts: &hosts, resolver: &resolver };
+        let mut given = stack::files(place.staged.dir(), &told, stack.as_ref(), &mode)?;
         let mut held = mounts::open(self, place, command)?;
         for mount in std::mem::take(&mut held.mounts) {
             plan.attach(mount.what, mount.at)?;
@@ -98,14 +101,17 @@ impl Builder<'_> {
         Ok(exit)
     }
 
-    fn hosts(&self, command: &Command) -> Result<Vec<(String, IpAddr)>> {
+    fn hosts(&self, command: &Command) -> Result<Vec<(String, resolver::HostAddress)>> {
         let address = |address: &HostAddress| -> Result<IpAddr> {
             match address {
                 HostAddress::Ip(ip) => Ok(*ip),
                 HostAddress::Gateway => Ok(IpAddr::V4(self.engine.network(DEFAULT_NETWORK)?.gateway())),
             }
         };
-        command.hosts.iter().map(|(name, of)| Ok((name.clone(), address(of)?))).collect()
+        let line = |(name, of): &(String, HostAddress)| -> Result<_> {
+            Ok((name.clone(), resolver::HostAddress::Is(address(of)?)))
+        };
+        command.hosts.iter().map(line).collect()
     }
 }
 

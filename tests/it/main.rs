@@ -23,4 +23,5 @@ mod steps;
 mod story;
 mod tars;
 mod templates;
+mod upstream;
 mod usage;

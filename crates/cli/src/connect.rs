@@ -1,10 +1,11 @@
 //! `coracle network connect` and `disconnect`.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use coracle::{ConnectSpec, Engine, Kind};
 
 use crate::each::container;
+use crate::env;
 use crate::fail::{Done, Fail};
 
 /// Connect a container to a network
@@ -16,6 +17,12 @@ pub(crate) struct ConnectArgs {
     /// IPv4 address (e.g., "172.30.100.104")
     #[arg(long, value_name = "ADDRESS")]
     ip: Option<Ipv4Addr>,
+    /// IPv6 address (e.g., "2001:db8::33")
+    #[arg(long, value_name = "ADDRESS")]
+    ip6: Option<Ipv6Addr>,
+    /// driver options for the network
+    #[arg(long, value_name = "KEY=VALUE")]
+    driver_opt: Vec<String>,
     #[arg(value_name = "NETWORK")]
     network: String,
     #[arg(value_name = "CONTAINER")]
@@ -41,6 +48,11 @@ pub(crate) fn connect(args: &ConnectArgs) -> Done {
     if let Some(address) = args.ip {
         spec = spec.ip(address);
     }
+    if let Some(address) = args.ip6 {
+        spec = spec.ip6(address);
+    }
+    let options: Vec<_> = args.driver_opt.iter().map(|text| env::label(text)).collect();
+    spec = crate::run::options(spec, &options, "network connect --driver-opt")?;
     container(&engine, &args.container)?.connect(&spec)?;
     Ok(0)
 }

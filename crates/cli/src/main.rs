@@ -34,6 +34,7 @@ mod list;
 mod logs;
 mod mounts;
 mod network;
+mod network_prune;
 mod out;
 mod pause;
 mod port;

@@ -5,11 +5,13 @@ use std::net::IpAddr;
 use coracle::{Engine, NetworkSpec};
 
 use crate::connect::{self, ConnectArgs, DisconnectArgs};
+use crate::dialect::switch;
 use crate::each::each;
 use crate::fail::{Done, Fail};
 use crate::filter::{self, Filters};
 use crate::inspect::network::{ALWAYS, DEFAULT, Found};
 use crate::list::{self, Listing};
+use crate::network_prune::{self, PruneArgs};
 use crate::template::Value;
 use crate::{env, inspect, units};
 
@@ -42,6 +44,7 @@ pub(crate) enum Command {
     Inspect(InspectArgs),
     Connect(ConnectArgs),
     Disconnect(DisconnectArgs),
+    Prune(PruneArgs),
 }
 
 /// Create a network
@@ -54,11 +57,18 @@ pub(crate) struct CreateArgs {
     #[arg(long, value_name = "NAME=ADDRESS")]
     aux_address: Vec<String>,
     /// IPv4 or IPv6 Gateway for the subnet
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',')]
     gateway: Vec<IpAddr>,
     /// Allocate container ip from a sub-range
-    #[arg(long, value_name = "CIDR")]
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
     ip_range: Vec<String>,
+    /// IP Address Management Driver
+    #[arg(long, value_name = "DRIVER", default_value = "default")]
+    ipam_driver: String,
+    /// Enable IPv4 address assignment
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(default_value = "true", action = clap::ArgAction::Set, value_parser = switch)]
+    ipv4: bool,
     /// Enable IPv6 address assignment
     #[arg(long)]
     ipv6: bool,
@@ -71,8 +81,11 @@ pub(crate) struct CreateArgs {
     /// Set metadata on a network
     #[arg(long, value_name = "KEY[=VALUE]")]
     label: Vec<String>,
+    /// Control the network's scope
+    #[arg(long, value_name = "SCOPE", default_value = "local")]
+    scope: String,
     /// Subnet in CIDR format that represents a network segment
-    #[arg(long, value_name = "CIDR")]
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
     subnet: Vec<String>,
     network: String,
 }
@@ -107,6 +120,10 @@ pub(crate) struct InspectArgs {
     format: inspect::Format,
     #[arg(required = true, value_name = "NETWORK")]
     networks: Vec<String>,
+    /// Verbose output for diagnostics
+    // docker's word for what only swarms have.
+    #[arg(short, long)]
+    verbose: bool,
 }
 
 pub(crate) fn run(command: &Command) -> Done {
@@ -117,10 +134,20 @@ pub(crate) fn run(command: &Command) -> Done {
         Command::Inspect(args) => inspect(args),
         Command::Connect(args) => connect::connect(args),
         Command::Disconnect(args) => connect::disconnect(args),
+        Command::Prune(args) => network_prune::prune(args),
     }
 }
 
 fn create(args: &CreateArgs) -> Done {
+    let only = |flag: &str, value: &str, known: &str| match value == known {
+        true => Ok(()),
+        false => Err(Fail::new(1, format!("network create --{flag} {value}: only `{known}` is supported"))),
+    };
+    only("ipam-driver", &args.ipam_driver, "default")?;
+    only("scope", &args.scope, "local")?;
+    if !args.ipv4 {
+        return Err(Fail::new(1, "network create --ipv4=false: a network without IPv4 is not supported yet"));
+    }
     let mut spec = NetworkSpec::new(&args.network).driver(&args.driver);
     spec = spec.internal(args.internal).ipv6(args.ipv6);
     spec = args.subnet.iter().fold(spec, NetworkSpec::subnet);

@@ -31,9 +31,8 @@ const FLAGS: &[(&str, &str)] = &[
     ("rm", "-l --link"),
     ("rmi", "--platform"),
     ("import", "--platform"),
-    ("network create", "--config-from --config-only --ingress --ipam-driver --ipam-opt --ipv4 --scope"),
-    ("network inspect", "-v --verbose"),
-    ("network connect", "--driver-opt --gw-priority --ip6 --link --link-local-ip"),
+    ("network create", "--config-from --config-only --ingress --ipam-opt"),
+    ("network connect", "--gw-priority --link --link-local-ip"),
     ("volume create", "--availability --group --scope --sharing --type"),
     ("volume ls", "--cluster"),
     ("history", "--platform"),
@@ -56,7 +55,6 @@ const VERBS: &[(&str, &str)] = &[
          secret service stack swarm system trust",
     ),
     ("buildx", "bake create dial-stdio history imagetools inspect install ls rm stop uninstall use version"),
-    ("network", "prune"),
     ("volume", "update"),
     ("image", "build pull push"),
 ];
@@ -187,9 +185,8 @@ fn wrong_count(verb: &str) -> Fail {
         "volume clone" | "volume snapshot" | "volume import" => "1 or 2 arguments",
         "volume export" => "1 argument",
         "volume create" | "images" | "image ls" => "at most 1 argument",
-        "ps" | "network ls" | "volume ls" | "version" | "load" | "image load" | "image prune" => {
-            "no arguments"
-        }
+        "ps" | "network ls" | "network prune" | "volume ls" | "version" | "load" | "image load"
+        | "image prune" => "no arguments",
         _ => "at least 1 argument",
     };
     let does = if wants == "no arguments" { "accepts" } else { "requires" };

@@ -19,6 +19,7 @@ use crate::streams::{self, Keys, Session};
 
 pub(crate) use flags::Flags;
 pub(crate) use life::restart;
+pub(crate) use network::options;
 
 /// Create and run a new container from an image
 #[derive(clap::Args)]

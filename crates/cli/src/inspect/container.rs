@@ -2,6 +2,7 @@
 //! there: no `null` stands for a fact.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use coracle::{Attached, Container, Engine, Health, Network, Probe, Restart, State, Status};
 
@@ -107,12 +108,25 @@ fn host_config(container: &Container) -> Value {
         ("Binds", mounts::binds(container)),
         ("NetworkMode", mode.into()),
         ("PortBindings", bindings(container.publishes())),
+        ("PublishAllPorts", container.publishes_exposed().into()),
+        ("Dns", Value::list(container.dns().iter().map(ToString::to_string))),
+        ("DnsOptions", Value::list(container.dns_options())),
+        ("DnsSearch", Value::list(container.dns_search())),
+        ("ExtraHosts", extra_hosts(container)),
         ("RestartPolicy", restart),
         ("AutoRemove", container.goes_with_its_end().into()),
         ("ReadonlyRootfs", container.is_read_only().into()),
     ];
     fields.extend(mounts::tmpfs(container).map(|tmpfs| ("Tmpfs", tmpfs)));
     Value::fields(fields)
+}
+
+fn extra_hosts(container: &Container) -> Value {
+    let hosts = container.added_hosts();
+    if hosts.is_empty() {
+        return Value::NoList;
+    }
+    Value::list(hosts.iter().map(|(name, address)| format!("{name}:{address}")))
 }
 
 /// What is wanted of the host's ports.
@@ -132,8 +146,11 @@ fn bindings(publishes: &[String]) -> Value {
 
 /// docker's configuration: the entrypoint, whoever gave it, is part of the command here.
 fn config(container: &Container) -> Value {
+    let none = || Value::map::<&str, Value>([]);
+    let exposed = container.exposed().into_iter().map(|port| (port.to_string(), none()));
     Value::fields([
         ("Hostname", container.hostname().into()),
+        ("ExposedPorts", Value::map(exposed)),
         ("User", container.user().into()),
         ("Tty", container.has_terminal().into()),
         ("OpenStdin", container.has_stdin().into()),
@@ -157,6 +174,13 @@ fn network_settings(container: &Container) -> Result<Value, Fail> {
         ports.entry(published.container().to_string()).or_default().push(binding);
     }
     let endpoints = container.endpoints()?;
+    // docker has a null for what is served and not published.
+    let closed = container.exposed().into_iter().filter(|_| !endpoints.is_empty());
+    let closed: Vec<_> =
+        closed.map(|port| port.to_string()).filter(|port| !ports.contains_key(port)).collect();
+    let open = ports.into_iter().map(|(port, bindings)| (port, Value::List(bindings)));
+    let ports: BTreeMap<String, Value> =
+        open.chain(closed.into_iter().map(|port| (port, Value::NoList))).collect();
     let mut networks = BTreeMap::new();
     // Those that it has when it runs have their names before.
     for name in container.network_names() {
@@ -166,11 +190,14 @@ fn network_settings(container: &Container) -> Result<Value, Fail> {
     let first = networks.get("bridge").cloned().unwrap_or_else(|| endpoint(None));
     let of_first = |field: &str| first.entry(field).cloned().unwrap_or(Value::Nil);
     Ok(Value::fields([
-        ("Ports", Value::map(ports.into_iter().map(|(port, bindings)| (port, Value::List(bindings))))),
+        ("Ports", Value::Map(ports)),
         // What only the default network has up here.
         ("Gateway", of_first("Gateway")),
         ("IPAddress", of_first("IPAddress")),
         ("IPPrefixLen", of_first("IPPrefixLen")),
+        ("IPv6Gateway", of_first("IPv6Gateway")),
+        ("GlobalIPv6Address", of_first("GlobalIPv6Address")),
+        ("GlobalIPv6PrefixLen", of_first("GlobalIPv6PrefixLen")),
         ("MacAddress", of_first("MacAddress")),
         ("Networks", Value::Map(networks)),
     ]))
@@ -178,14 +205,25 @@ fn network_settings(container: &Container) -> Result<Value, Fail> {
 
 fn endpoint(found: Option<&(Network, Attached)>) -> Value {
     let text = |text: Option<String>| Value::from(text.unwrap_or_default());
-    let bits = found.and_then(|(network, _)| network.subnet().rsplit_once('/')?.1.parse::<i64>().ok());
+    let pool = |address: Option<IpAddr>| {
+        let (network, _) = found?;
+        network.pools().iter().find(|pool| address.is_some_and(|address| pool.subnet.contains(address)))
+    };
+    let ipv4 = found.map(|(_, attached)| IpAddr::V4(attached.address));
+    let ipv6 = found.and_then(|(_, attached)| attached.ipv6.map(IpAddr::V6));
+    let gateway = |address| text(pool(address).map(|pool| pool.gateway.to_string()));
+    let bits = |address| Value::from(pool(address).map_or(0, |pool| i64::from(pool.subnet.prefix_len())));
+    let shown = |address: Option<IpAddr>| text(address.map(|address| address.to_string()));
     Value::fields([
         ("Aliases", found.map_or(Value::NoList, |(_, attached)| Value::list(&attached.names))),
         ("MacAddress", text(found.map(|(_, attached)| attached.mac.to_string()))),
         ("NetworkID", text(found.map(|(network, _)| network.id().to_owned()))),
-        ("Gateway", text(found.map(|(network, _)| network.gateway().to_string()))),
-        ("IPAddress", text(found.map(|(_, attached)| attached.address.to_string()))),
-        ("IPPrefixLen", bits.unwrap_or(0).into()),
+        ("Gateway", gateway(ipv4)),
+        ("IPAddress", shown(ipv4)),
+        ("IPPrefixLen", bits(ipv4)),
+        ("IPv6Gateway", gateway(ipv6)),
+        ("GlobalIPv6Address", shown(ipv6)),
+        ("GlobalIPv6PrefixLen", bits(ipv6)),
         ("DNSNames", found.map_or(Value::NoList, |(_, attached)| Value::list(&attached.names))),
     ])
 }

@@ -125,8 +125,10 @@ fn row(
     let created: Option<jiff::Timestamp> = container.created().parse().ok();
     let created_at = created.and_then(|time| jiff::Timestamp::from_second(time.as_second()).ok());
     let size = if sizes { size(engine, container)? } else { String::new() };
-    let ports =
-        if status.state == State::Running { ports::shown(&container.published()?) } else { String::new() };
+    let ports = match status.state {
+        State::Running => ports::shown(&container.published()?, &exposed(container)),
+        _ => String::new(),
+    };
     let fields = [
         ("ID", units::id(container.id(), whole).into()),
         ("Names", container.name().into()),
@@ -166,6 +168,12 @@ fn mounts(container: &Container, whole: bool) -> String {
         Some(if whole { text } else { units::ellipsis(&text, MOUNT) })
     };
     container.mounts().iter().filter_map(source).collect::<Vec<_>>().join(",")
+}
+
+/// What it says that it serves, where that is on networks of its own.
+fn exposed(container: &Container) -> Vec<coracle::Port> {
+    let own = !matches!(container.network_names()[..], [] | ["host" | "none"]);
+    if own { container.exposed() } else { Vec::new() }
 }
 
 /// So many characters of a mount's source are shown.

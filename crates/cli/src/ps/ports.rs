@@ -2,34 +2,42 @@
 
 use std::net::IpAddr;
 
-use coracle::Published;
+use coracle::{Port, Published};
 
 /// `0.0.0.0:8080->80/tcp`; ports that are the same on both sides come in ranges, and before the others, as docker has it.
-pub(super) fn shown(ports: &[Published]) -> String {
-    let each = ports.iter().map(|port| {
-        let container = port.container().to_string();
-        let protocol = container.rsplit_once('/').map_or("tcp", |(_, protocol)| protocol);
-        One {
-            inside: port.container().number(),
-            host: port.host().ip(),
-            outside: port.host().port(),
-            protocol: protocol.to_owned(),
-        }
+/// Those that are only exposed have no address: `80/tcp`.
+pub(super) fn shown(ports: &[Published], exposed: &[Port]) -> String {
+    let each = ports.iter().map(|port| One {
+        inside: port.container().number(),
+        host: Some(port.host().ip()),
+        outside: port.host().port(),
+        protocol: protocol(port.container()),
     });
-    joined(each.collect())
+    let hidden = exposed.iter().filter(|port| !ports.iter().any(|published| published.container() == **port));
+    let hidden = hidden.map(|port| One {
+        inside: port.number(),
+        host: None,
+        outside: port.number(),
+        protocol: protocol(*port),
+    });
+    joined(each.chain(hidden).collect())
+}
+
+fn protocol(port: Port) -> String {
+    port.to_string().rsplit_once('/').map_or("tcp", |(_, protocol)| protocol).to_owned()
 }
 
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct One {
     inside: u16,
-    host: IpAddr,
+    host: Option<IpAddr>,
     outside: u16,
     protocol: String,
 }
 
 /// First and last port of a range at an address.
 struct Range {
-    host: IpAddr,
+    host: Option<IpAddr>,
     protocol: String,
     first: u16,
     last: u16,
@@ -39,7 +47,7 @@ fn joined(mut ports: Vec<One>) -> String {
     ports.sort();
     let (mut done, mut open, mut mapped): (Vec<String>, Vec<Range>, Vec<String>) = Default::default();
     for One { inside, host, outside, protocol } in ports {
-        if inside != outside {
+        if let Some(host) = host.filter(|_| inside != outside) {
             mapped.push(format!("{}->{inside}/{protocol}", std::net::SocketAddr::new(host, outside)));
             continue;
         }
@@ -60,7 +68,11 @@ fn joined(mut ports: Vec<One>) -> String {
 fn written(range: &Range) -> String {
     let Range { host, protocol, first, last } = range;
     let ports = if first == last { first.to_string() } else { format!("{first}-{last}") };
-    format!("{host}:{ports}->{ports}/{protocol}")
+    match host {
+        Some(IpAddr::V6(host)) => format!("[{host}]:{ports}->{ports}/{protocol}"),
+        Some(host) => format!("{host}:{ports}->{ports}/{protocol}"),
+        None => format!("{ports}/{protocol}"),
+    }
 }
 
 #[cfg(test)]
@@ -71,7 +83,7 @@ mod tests {
     fn ranges_are_dockers() {
         let one = |outside: u16, inside: u16, protocol: &str| One {
             inside,
-            host: IpAddr::from([0, 0, 0, 0]),
+            host: Some(IpAddr::from([0, 0, 0, 0])),
             outside,
             protocol: protocol.to_owned(),
         };
@@ -90,5 +102,11 @@ mod tests {
         for (ports, text) in table {
             assert_eq!(joined(ports), text);
         }
+        let at = |host: Option<&str>, inside| {
+            let host = host.map(|host| host.parse().unwrap());
+            One { inside, host, outside: inside, protocol: "tcp".into() }
+        };
+        assert_eq!(joined(vec![at(None, 80), at(None, 81), at(Some("::"), 7)]), "[::]:7->7/tcp, 80-81/tcp");
+        assert_eq!(shown(&[], &[coracle::tcp(80), coracle::udp(80)]), "80/tcp, 80/udp");
     }
 }

@@ -1,11 +1,8 @@
 //! The flags of `run` and `create` about networks, names and ports.
 
-// Of some of it the engine takes nothing yet; what is parsed is for the day when it does.
-#![cfg_attr(not(test), allow(dead_code))]
-
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use coracle::{ContainerSpec, Publish};
+use coracle::{ConnectSpec, ContainerSpec, Mac, Port, Publish};
 
 use super::not_yet;
 use crate::fail::Fail;
@@ -59,60 +56,148 @@ pub(crate) struct Flags {
 
 /// What they make of the spec.
 pub(super) fn apply(flags: &Flags, spec: ContainerSpec) -> Result<ContainerSpec, Fail> {
-    not_yet(&[
-        ("--dns", !flags.dns.is_empty()),
-        ("--dns-option", !flags.dns_option.is_empty()),
-        ("--dns-search", !flags.dns_search.is_empty()),
-        ("--expose", !flags.expose.is_empty()),
-        ("--ip6", flags.ip6.is_some()),
-        ("--link", !flags.link.is_empty()),
-        ("--link-local-ip", !flags.link_local_ip.is_empty()),
-        ("--mac-address", flags.mac_address.is_some()),
-    ])?;
-    if flags.publish_all {
-        let text =
-            "run -P, --publish-all: publishing all exposed ports is not supported yet; name them with -p";
+    if !flags.link.is_empty() {
+        let text = "run --link: not supported; on one network containers find each other by name, and --network-alias \
+                    gives them more";
         return Err(Fail::new(125, text));
     }
-    let mut spec = networks(spec, &flags.network)?;
-    spec = flags.network_alias.iter().fold(spec, ContainerSpec::network_alias);
-    if let Some(address) = flags.ip {
-        spec = spec.ip(address);
-    }
+    not_yet(&[("--link-local-ip", !flags.link_local_ip.is_empty())])?;
+    let (mut spec, mode) = networks(spec, flags)?;
+    conflicts(flags, mode)?;
     for (name, address) in &flags.add_host {
         spec = match address {
             Address::Is(address) => spec.add_host(name, *address),
-            Address::Gateway => {
-                return Err(Fail::new(125, "run --add-host: host-gateway is not supported yet"));
-            }
+            Address::Gateway => spec.add_host_gateway(name),
         };
     }
-    let ports = flags.publish.iter().flat_map(|published| published.0.iter().cloned());
-    Ok(ports.fold(spec, ContainerSpec::publish))
+    spec = flags.dns.iter().fold(spec, |spec, server| spec.dns(*server));
+    spec = flags.dns_search.iter().fold(spec, ContainerSpec::dns_search);
+    spec = flags.dns_option.iter().fold(spec, ContainerSpec::dns_option);
+    spec = flags.expose.iter().flat_map(Exposed::ports).fold(spec, ContainerSpec::expose);
+    if flags.publish_all {
+        spec = spec.publish_exposed();
+    }
+    match mode {
+        Mode::Host | Mode::None => {
+            if mode == Mode::Host && !flags.publish.is_empty() {
+                crate::out::say("WARNING: Published ports are discarded when using host network mode");
+            }
+            Ok(spec)
+        }
+        Mode::Own | Mode::Shared => {
+            let ports = flags.publish.iter().flat_map(|published| published.0.iter().cloned());
+            Ok(ports.fold(spec, ContainerSpec::publish))
+        }
+    }
 }
 
-fn networks(spec: ContainerSpec, wanted: &[Attachment]) -> Result<ContainerSpec, Fail> {
-    let alone = wanted.len() == 1;
-    let refuse = |name: &str, why: &str| Err(Fail::new(125, format!("run --network {name}: {why}")));
-    let mut spec = spec;
-    for one in wanted {
-        let name = one.network.as_str();
-        if one.has_options() {
-            return refuse(name, "options are not supported yet");
-        }
-        spec = match name {
-            "host" | "none" if !alone => return refuse(name, "it goes with no other network"),
-            "host" => spec.host_network(),
-            "none" => spec.no_network(),
-            "default" => spec.network("bridge"),
-            _ => match name.strip_prefix("container:") {
-                Some(_) if !alone => return refuse(name, "it goes with no other network"),
-                Some(container) => spec.network_of(container),
-                None => spec.network(name),
-            },
-        };
+/// What kind of network it has.
+#[derive(Clone, Copy, PartialEq)]
+enum Mode {
+    Host,
+    None,
+    Shared,
+    Own,
+}
+
+fn refuse<T>(text: impl std::fmt::Display) -> Result<T, Fail> {
+    Err(Fail::new(125, format!("conflicting options: {text}")))
+}
+
+/// What docker refuses with a network that is somebody else's.
+fn conflicts(flags: &Flags, mode: Mode) -> Result<(), Fail> {
+    if matches!(mode, Mode::Shared | Mode::Host) && flags.mac_address.is_some() {
+        return refuse("mac-address and the network mode");
     }
-    Ok(spec)
+    if mode != Mode::Shared {
+        return Ok(());
+    }
+    let asked = [
+        (!flags.dns.is_empty(), "dns and the network mode"),
+        (!flags.add_host.is_empty(), "custom host-to-IP mapping and the network mode"),
+        (
+            !flags.publish.is_empty() || flags.publish_all,
+            "port publishing and the container type network mode",
+        ),
+        (!flags.expose.is_empty(), "port exposing and the container type network mode"),
+    ];
+    asked.iter().find(|(asked, _)| *asked).map_or(Ok(()), |(_, text)| refuse(text))
+}
+
+fn networks(mut spec: ContainerSpec, flags: &Flags) -> Result<(ContainerSpec, Mode), Fail> {
+    let mut wanted = flags.network.clone();
+    if wanted.is_empty() {
+        wanted.push(Attachment { network: "bridge".into(), ..Attachment::default() });
+    }
+    // docker's other flags are about the first network.
+    flags.complete(&mut wanted[0])?;
+    let alone = wanted.len() == 1;
+    let mut names: Vec<&str> = Vec::new();
+    for one in &wanted {
+        let name = match one.network.as_str() {
+            "default" => "bridge",
+            name => name,
+        };
+        if names.contains(&name) {
+            return Err(Fail::new(125, format!("network {name:?} is specified multiple times")));
+        }
+        names.push(name);
+        let (special, mode) = match name.strip_prefix("container:") {
+            Some(container) => (spec.clone().network_of(container), Mode::Shared),
+            None if name == "host" => (spec.clone().host_network(), Mode::Host),
+            None if name == "none" => (spec.clone().no_network(), Mode::None),
+            None => {
+                spec = spec.connect(one.place(name)?);
+                continue;
+            }
+        };
+        if !alone {
+            return refuse("cannot attach both user-defined and non-user-defined network-modes");
+        }
+        if one.has_addresses() {
+            let text = "user specified IP address is supported on user defined networks only";
+            return Err(Fail::new(125, text));
+        }
+        if !one.aliases.is_empty() {
+            let text = "network-scoped aliases are only supported for user-defined networks";
+            return Err(Fail::new(125, text));
+        }
+        return Ok((special, mode));
+    }
+    Ok((spec, Mode::Own))
+}
+
+impl Flags {
+    /// What is said beside a network, which must not be said twice.
+    fn complete(&self, first: &mut Attachment) -> Result<(), Fail> {
+        let twice =
+            |flag: &str, what: &str| refuse(format!("cannot specify both {flag} and per-network {what}"));
+        if !self.network_alias.is_empty() {
+            if !first.aliases.is_empty() {
+                return twice("--network-alias", "alias");
+            }
+            first.aliases.clone_from(&self.network_alias);
+        }
+        if self.ip.is_some() {
+            if first.ip.is_some() {
+                return twice("--ip", "IPv4 address");
+            }
+            first.ip = self.ip;
+        }
+        if self.ip6.is_some() {
+            if first.ip6.is_some() {
+                return twice("--ip6", "IPv6 address");
+            }
+            first.ip6 = self.ip6;
+        }
+        if self.mac_address.is_some() {
+            if first.mac.is_some() {
+                return twice("--mac-address", "MAC address");
+            }
+            first.mac = self.mac_address;
+        }
+        Ok(())
+    }
 }
 
 /// A place in a network, in the short form (a name) or in the long one (`name=…,alias=…,ip=…`).
@@ -168,9 +253,42 @@ impl Attachment {
         Ok(one)
     }
 
-    fn has_options(&self) -> bool {
-        *self != Attachment { network: self.network.clone(), ..Attachment::default() }
+    fn has_addresses(&self) -> bool {
+        self.ip.is_some() || self.ip6.is_some()
     }
+
+    /// The place in this network that it asks for.
+    fn place(&self, network: &str) -> Result<ConnectSpec, Fail> {
+        let mut place = self.aliases.iter().fold(ConnectSpec::new(network), ConnectSpec::alias);
+        if let Some(address) = self.ip {
+            place = place.ip(address);
+        }
+        if let Some(address) = self.ip6 {
+            place = place.ip6(address);
+        }
+        if let Some(bytes) = self.mac {
+            place = place.mac(Mac(bytes));
+        }
+        if !self.link_local.is_empty() {
+            return Err(Fail::new(125, format!("run --network {network}: link-local-ip: not supported yet")));
+        }
+        Ok(options(place, &self.driver_options, "run --network")?.priority(self.priority))
+    }
+}
+
+/// The name of the interface, of all that docker has for one endpoint.
+const INTERFACE: &str = "com.docker.network.endpoint.ifname";
+
+/// A place with docker's driver options for endpoints.
+pub(crate) fn options(
+    place: ConnectSpec,
+    options: &[(String, String)],
+    verb: &str,
+) -> Result<ConnectSpec, Fail> {
+    options.iter().try_fold(place, |place, (key, value)| match key.as_str() {
+        INTERFACE => Ok(place.interface(value)),
+        other => Err(Fail::new(125, format!("{verb}: driver option {other}: not supported yet"))),
+    })
 }
 
 /// An address for a name.
@@ -252,6 +370,15 @@ pub(crate) struct Exposed {
 }
 
 impl Exposed {
+    fn ports(&self) -> impl Iterator<Item = Port> {
+        let port = match self.protocol.as_str() {
+            "udp" => coracle::udp,
+            "sctp" => coracle::sctp,
+            _ => coracle::tcp,
+        };
+        (self.first..=self.last).map(port)
+    }
+
     fn parse(text: &str) -> Result<Exposed, String> {
         if text.contains(':') {
             return Err(format!("invalid port format for --expose: {text}"));
@@ -264,7 +391,7 @@ impl Exposed {
                 .map_err(|_| invalid(format!("strconv.ParseUint: parsing {text:?}: invalid syntax")))
         };
         let (first, last) = (port(first)?, port(last)?);
-        if last < first {
+        if last < first || first == 0 {
             return Err(invalid(format!("invalid range specified for port: {range}")));
         }
         if !matches!(protocol, "tcp" | "udp" | "sctp") {
@@ -287,8 +414,9 @@ mod tests {
         assert_eq!(one.ip, Some([10, 0, 0, 2].into()));
         assert_eq!(one.mac, Some([0x92, 0xd0, 0xc6, 0x0a, 0x29, 0x33]));
         assert_eq!(one.driver_options, [("a".to_owned(), "b".to_owned())]);
-        assert!(one.has_options() && !Attachment::parse("net").unwrap().has_options());
-        assert!(!Attachment::parse("name=net").unwrap().has_options());
+        let plain = Attachment { network: "net".into(), ..Attachment::default() };
+        assert_eq!(Attachment::parse("net").unwrap(), plain);
+        assert_eq!(Attachment::parse("name=net").unwrap(), plain);
         for (text, problem) in [
             ("name=a,x", "invalid field x"),
             ("name=a,x=y", "invalid field key x"),

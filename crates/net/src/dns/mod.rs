@@ -21,6 +21,33 @@ pub use zone::Zone;
 /// Where the server listens inside a container, as docker's does.
 pub const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
 
+/// Whom a [`Server`] asks what its [`Responder`] doesn't know, and from where.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Upstream {
+    pub(crate) servers: Vec<SocketAddr>,
+    pub(crate) inside: bool,
+}
+
+impl Upstream {
+    /// Servers that are asked from the network namespace of the thread that opens the server: the host's resolvers,
+    /// which may be on its loopback.
+    pub fn of_the_host(servers: impl IntoIterator<Item = SocketAddr>) -> Upstream {
+        Upstream { servers: servers.into_iter().collect(), inside: false }
+    }
+
+    /// Servers that are asked from the container's own namespace, as `--dns` names them: what its networks don't reach is
+    /// not reached, and 127.0.0.1 is the container's.
+    pub fn of_the_container(servers: impl IntoIterator<Item = SocketAddr>) -> Upstream {
+        Upstream { servers: servers.into_iter().collect(), inside: true }
+    }
+}
+
+impl From<Vec<SocketAddr>> for Upstream {
+    fn from(servers: Vec<SocketAddr>) -> Upstream {
+        Upstream::of_the_host(servers)
+    }
+}
+
 /// The name servers of a resolv.conf(5), in order, at most three, as the C library takes them.
 ///
 /// They are meant to be asked from the namespace that the file belongs to, so loopback addresses are fine.

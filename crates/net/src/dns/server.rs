@@ -14,7 +14,7 @@ use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, 
 
 use super::flight::{Flight, Flights};
 use super::tcp::{Connection, Role, State};
-use super::{ADDRESS, Answer, Responder, message};
+use super::{ADDRESS, Answer, Responder, Upstream, message};
 use crate::error::Doing;
 use crate::{Kind, Result, nft};
 
@@ -45,8 +45,11 @@ pub struct Server {
     datagrams: UdpSocket,
     listener: TcpListener,
     responder: Responder,
-    servers: Vec<SocketAddr>,
+    upstream: Upstream,
+    /// Where they are asked from, if not here.
+    inside: Option<Namespace>,
     sockets: Vec<UdpSocket>,
+    forwards: bool,
     flights: Flights,
     connections: HashMap<u64, Connection>,
     next: u64,
@@ -54,24 +57,33 @@ pub struct Server {
 
 impl Server {
     /// Listens inside `netns`, whose loopback interface must be up. What `responder` doesn't know is asked of
-    /// `upstream`, from the network namespace of the calling thread; with none, such questions get SERVFAIL. It takes
-    /// the place of one that was opened in the namespace before.
+    /// `upstream` ([`Upstream`] says from where; a list of addresses is asked from the network namespace of the calling
+    /// thread); with none, such questions get SERVFAIL. It takes the place of one that was opened in the namespace before.
     ///
     /// # Errors
     /// `Denied`; else as of socket(2).
-    pub fn open(netns: BorrowedFd<'_>, responder: Responder, upstream: Vec<SocketAddr>) -> Result<Server> {
-        Server::try_open(netns, responder, upstream).doing(|| "open the DNS server")
+    pub fn open(
+        netns: BorrowedFd<'_>,
+        responder: Responder,
+        upstream: impl Into<Upstream>,
+    ) -> Result<Server> {
+        Server::try_open(netns, responder, upstream.into()).doing(|| "open the DNS server")
     }
 
-    fn try_open(netns: BorrowedFd<'_>, responder: Responder, servers: Vec<SocketAddr>) -> Result<Server> {
-        let (datagrams, listener) = Namespace::try_from(netns)?.within(listen)??;
+    fn try_open(netns: BorrowedFd<'_>, responder: Responder, upstream: Upstream) -> Result<Server> {
+        let netns = Namespace::try_from(netns)?;
+        let (datagrams, listener) = netns.within(listen)??;
         datagrams.set_nonblocking(true).call(|| "fcntl(DNS server, O_NONBLOCK)")?;
         listener.set_nonblocking(true).call(|| "fcntl(DNS server, O_NONBLOCK)")?;
         let epoll = epoll::create(CreateFlags::CLOEXEC).call(|| "epoll_create()")?;
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         let timer =
             rustix::time::timerfd_create(TimerfdClockId::Monotonic, flags).call(|| "timerfd_create()")?;
-        let sockets = servers.iter().map(socket_to).collect::<Result<Vec<_>>>()?;
+        let all = || upstream.servers.iter().map(socket_to).collect::<Result<Vec<_>>>();
+        let (sockets, inside) = match upstream.inside && !upstream.servers.is_empty() {
+            true => (netns.within(all)??, Some(netns)),
+            false => (all()?, None),
+        };
         let server = Server {
             epoll,
             timer,
@@ -79,8 +91,10 @@ impl Server {
             datagrams,
             listener,
             responder,
-            servers,
+            upstream,
+            inside,
             sockets,
+            forwards: true,
             flights: Flights::default(),
             connections: HashMap::new(),
             next: CONNECTIONS,
@@ -97,6 +111,12 @@ impl Server {
     /// Another responder from now on: the container has joined a network, or left one.
     pub fn set_responder(&mut self, responder: Responder) {
         self.responder = responder;
+    }
+
+    /// Whether the upstream servers are asked at all, as they are unless told otherwise. A container that has no way out
+    /// must not have one by way of names either (CVE-2024-29018); such questions get SERVFAIL.
+    pub fn set_forwarding(&mut self, yes: bool) {
+        self.forwards = yes;
     }
 
     /// Serves what is ready, and returns without waiting for more.
@@ -146,7 +166,7 @@ impl Server {
 
     /// Asks one server after the other, each at least once and all together at least twice.
     fn ask(&mut self, mut flight: Flight, now: Instant) {
-        while flight.tries < self.sockets.len().max(2) && !self.sockets.is_empty() {
+        while self.forwards && flight.tries < self.sockets.len().max(2) && !self.sockets.is_empty() {
             flight.server = flight.tries % self.sockets.len();
             flight.tries += 1;
             let mut query = flight.query.clone();
@@ -155,7 +175,7 @@ impl Server {
             message::set_id(&mut query, id);
             let socket = &self.sockets[server];
             let sent = socket.send(&query).or_else(|_| {
-                socket.connect(self.servers[server])?;
+                socket.connect(self.upstream.servers[server])?;
                 socket.send(&query)
             });
             match sent {
@@ -271,11 +291,18 @@ impl Server {
     }
 
     fn ask_by_tcp(&mut self, client: u64, query: Vec<u8>, mut server: usize, mut tries: usize, now: Instant) {
-        while tries < self.servers.len() && self.make_room(Some(client)) {
-            server %= self.servers.len();
+        let count = self.upstream.servers.len();
+        while self.forwards && tries < count && self.make_room(Some(client)) {
+            server %= count;
             tries += 1;
             let role = Role::Upstream { client, server, query: query.clone(), tries };
-            if let Ok(mut connection) = Connection::to(self.servers[server], role, now) {
+            let to = self.upstream.servers[server];
+            let connect = || Connection::to(to, role, now).ok();
+            let connection = match &self.inside {
+                Some(inside) => inside.within(connect).ok().flatten(),
+                None => connect(),
+            };
+            if let Some(mut connection) = connection {
                 connection.push(&query);
                 if self.add(connection).is_ok() {
                     return;
@@ -392,6 +419,6 @@ impl AsFd for Server {
 
 impl std::fmt::Debug for Server {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Server").field("servers", &self.servers).finish_non_exhaustive()
+        f.debug_struct("Server").field("upstream", &self.upstream).finish_non_exhaustive()
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use coracle_host::Namespace;
 use coracle_net::NetworkSpec;
-use coracle_net::dns::{Names, Responder, Server};
+use coracle_net::dns::{self, Names, Responder, Server};
 use coracle_testhost::run;
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::{A, TXT};
@@ -417,5 +417,35 @@ fn hostile_clients_stop_nobody() {
             drop(idle);
         });
         drop(upstream);
+    });
+}
+
+#[test]
+fn questions_leave_by_the_hosts_way_or_the_containers_or_not_at_all() {
+    run(|_host| {
+        let ours = netns();
+        coracle_net::loopback_up(ours.as_fd()).unwrap();
+        // One on the container's loopback, and one on the host's.
+        let (inside, outside) = (ours.within(|| Upstream::start(1)).unwrap(), Upstream::start(1));
+        let all = |upstream: dns::Upstream, forwards: bool| {
+            let mut server = Server::open(ours.as_fd(), Responder::default(), upstream).unwrap();
+            server.set_forwarding(forwards);
+            serving(server, || {
+                let udp = Client::new(&ours).line("www.example.org.", RecordType::A);
+                let tcp = &ask_by_tcp(&ours, &[query("big.example.org.", RecordType::TXT, 5)])[0];
+                (udp, tcp.metadata.response_code)
+            })
+        };
+        let (answered, refused) = (
+            ("NoError 203.0.113.9".to_owned(), ResponseCode::NoError),
+            ("ServFail".to_owned(), ResponseCode::ServFail),
+        );
+        assert_eq!(all(dns::Upstream::of_the_container([inside.0]), true), answered);
+        assert_eq!(all(dns::Upstream::of_the_container([outside.0]), true), refused);
+        assert_eq!(all(dns::Upstream::of_the_host([outside.0]), true), answered);
+        assert_eq!(all(dns::Upstream::of_the_host([inside.0]), true), refused);
+        assert_eq!(all(dns::Upstream::of_the_host([outside.0]), false), refused);
+        drop(outside);
+        ours.within(|| drop(inside)).unwrap();
     });
 }
