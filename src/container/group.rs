@@ -32,17 +32,21 @@ pub(crate) struct Made {
 pub(crate) fn make(engine: &Inner, record: &Record) -> Result<Option<Made>> {
     let host = engine.hierarchies()?;
     let place = place(record)?;
-    // The room's lock is ours: whatever has the name was left by a supervisor that was killed.
-    if let Some(left) = Cgroup::find(&place, host) {
-        left.kill()?;
-        left.remove_within(PATIENCE)?;
-    }
     let (plan, resources) = match plan(&place, record, host) {
         Ok(planned) => planned,
         Err(error) if is_missing(&error) && !asks(record) => return Ok(None),
         Err(error) => return Err(error),
     };
-    let group = match plan.make().map_err(Error::from) {
+    let mut made = plan.make();
+    if made.as_ref().is_err_and(|error| error.kind() == Kind::AlreadyExists)
+        && let Some(left) = Cgroup::find(&place, host)
+    {
+        // The room's lock is ours: whatever has the name was left by a supervisor that was killed.
+        left.kill()?;
+        left.remove_within(PATIENCE)?;
+        made = plan.make();
+    }
+    let group = match made.map_err(Error::from) {
         Ok(group) => group,
         // Version 2 gives nothing on below a group with processes in it, as that of a program in a container is.
         Err(error) if (is_missing(&error) || error.kind() == Kind::InUse) && !asks(record) => {

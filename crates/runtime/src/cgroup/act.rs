@@ -34,7 +34,7 @@ impl Plan {
     }
 
     fn perform(&self, existing: bool) -> Result<Cgroup> {
-        let mut made = Made::of(self);
+        let mut made = Made::default();
         self.act(existing, &mut made)?;
         let ours = made.stay() == self.groups.len();
         Ok(Cgroup::made(self, ours))
@@ -43,6 +43,7 @@ impl Plan {
     /// Performs the list. `made` gets the groups that were not there before.
     pub(super) fn act(&self, existing: bool, made: &mut Made) -> Result<()> {
         let mut again: Vec<&Write> = Vec::new();
+        let mut pen = Pen::default();
         let mut above: Vec<&Op> = Vec::new();
         for op in &self.ops {
             match op {
@@ -67,7 +68,7 @@ impl Plan {
                 Op::Write(write) => {
                     prepare(&above).doing(|| self.doing())?;
                     above.clear();
-                    match set(write) {
+                    match set(write, &mut pen) {
                         Err((_, Some(Errno::INVAL))) if write.manner == Manner::Again => again.push(write),
                         other => other.map_err(|(error, _)| error)?,
                     }
@@ -75,7 +76,7 @@ impl Plan {
             }
         }
         prepare(&above).doing(|| self.doing())?;
-        again.into_iter().try_for_each(|write| set(write).map_err(|(error, _)| error))
+        again.into_iter().try_for_each(|write| set(write, &mut pen).map_err(|(error, _)| error))
     }
 
     fn doing(&self) -> String {
@@ -83,8 +84,8 @@ impl Plan {
     }
 }
 
-/// Makes a group's own directory, and what is above where that is not there. Those may go at any time: our own parent is
-/// removed with the last group in it. Whether the directory is new.
+/// Makes a group's own directory, and what is above where that is not there. Those may go at any time,
+/// as others empty them. Whether the directory is new.
 fn make_last(above: &[&Op], dir: &Path) -> coracle_host::Result<bool> {
     // Where nothing is to be seen to above, the parent is most often there already.
     let mut sure = above.iter().all(|op| matches!(op, Op::Make { .. }));
@@ -110,29 +111,22 @@ fn prepare(above: &[&Op]) -> coracle_host::Result<()> {
     Ok(())
 }
 
-/// Groups that were just made, and go again where what follows fails, with the parents that are ours alone.
+/// Groups that were just made, and go again where what follows fails.
+#[derive(Default)]
 pub(super) struct Made {
     dirs: Vec<PathBuf>,
-    parents: Vec<PathBuf>,
 }
 
 impl Made {
-    pub(super) fn of(plan: &Plan) -> Made {
-        let ours = plan.groups.iter().filter(|_| plan.place.parent_is_ours());
-        let parents = ours.filter_map(|group| group.dir.parent()).map(Path::to_owned).collect();
-        Made { dirs: Vec::new(), parents }
-    }
-
     /// They stay. How many there are.
     pub(super) fn stay(mut self) -> usize {
-        self.parents.clear();
         std::mem::take(&mut self.dirs).len()
     }
 }
 
 impl Drop for Made {
     fn drop(&mut self) {
-        for dir in self.dirs.iter().chain(&self.parents) {
+        for dir in &self.dirs {
             let _ = fs::remove_dir(dir);
         }
     }
@@ -151,10 +145,26 @@ fn make(dir: &Path) -> coracle_host::Result<bool> {
     }
 }
 
-/// Writes to a file that must be there: one write(2), as the kernel parses each by itself.
+/// The file that was written to last: the rules of devices all go to the same one.
+#[derive(Default)]
+struct Pen(Option<(PathBuf, File)>);
+
+impl Pen {
+    /// Writes to a file that must be there: one write(2), as the kernel parses each by itself.
+    fn write(&mut self, path: &Path, value: &str) -> coracle_host::Result<()> {
+        let call = || format!("write({path:?}, {value:?})");
+        let file = match self.0.take() {
+            Some((same, file)) if same == path => file,
+            _ => File::options().write(true).open(path).call(call)?,
+        };
+        let (_, file) = self.0.insert((path.to_owned(), file));
+        file.write_all(value.as_bytes()).call(call)
+    }
+}
+
+/// Writes one value to a file that must be there.
 pub(super) fn write(path: &Path, value: &str) -> coracle_host::Result<()> {
-    let file = File::options().write(true).open(path);
-    file.and_then(|mut file| file.write_all(value.as_bytes())).call(|| format!("write({path:?}, {value:?})"))
+    Pen::default().write(path, value)
 }
 
 fn enable(dir: &Path, controllers: &[String]) -> coracle_host::Result<()> {
@@ -205,10 +215,10 @@ fn below(file: &Path, limit: u64, setting: &str) -> Result<()> {
 }
 
 /// Also the number of the error, for who may try again.
-fn set(write: &Write) -> Result<(), (Error, Option<Errno>)> {
+fn set(write: &Write, pen: &mut Pen) -> Result<(), (Error, Option<Errno>)> {
     for (file, value) in &write.choices {
         let path = write.dir.join(file);
-        match self::write(&path, value) {
+        match pen.write(&path, value) {
             Ok(()) => return Ok(()),
             Err(error) if error.errno() == Some(Errno::NOENT) && !path.exists() => {}
             Err(error) => {

@@ -118,8 +118,8 @@ impl Cgroup {
         self.remove_within(PATIENCE)
     }
 
-    /// Removes it with all groups below it, waiting as long for processes that are ending; nothing is killed. The parent
-    /// goes, too, where this was the last in it and the place is that of [`Place::new`]. That it is gone is fine.
+    /// Removes it with all groups below it, waiting as long for processes that are ending; nothing is killed. That it is gone is
+    /// fine.
     ///
     /// # Errors
     /// `InUse` where processes stay in it, which are named; else as of rmdir(2). The rest is removed all the same.
@@ -171,9 +171,6 @@ impl Cgroup {
                 rmdir(&group.dir)?;
             }
             other => other?,
-        }
-        if let (true, Some(parent)) = (self.place.parent_is_ours(), group.dir.parent()) {
-            let _ = fs::remove_dir(parent); // only the last one can
         }
         Ok(())
     }

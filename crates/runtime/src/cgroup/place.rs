@@ -8,8 +8,8 @@ use coracle_host::Kind;
 use super::Hierarchy;
 use crate::error::{Error, Problem, Result};
 
-/// The parent of groups for which the caller names none.
-const PARENT: &str = "/coracle";
+/// What groups begin with for which the caller names no parent.
+const OURS: &str = "coracle-";
 
 /// The name of a group and that of its parent, the same in every hierarchy.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -19,12 +19,12 @@ pub struct Place {
 }
 
 impl Place {
-    /// `/coracle/<name>`. The parent is removed with the last group in it.
+    /// `/coracle-<name>`: at the top of each hierarchy, so that nothing is shared with others, or left by the last one.
     ///
     /// # Errors
     /// Kind `Invalid` for a name that is no file name.
     pub fn new(name: &str) -> Result<Place> {
-        Place::below(PARENT, name)
+        Place::below("/", &format!("{OURS}{name}"))
     }
 
     /// `<parent>/<name>`. An absolute parent counts from the mount points of the hierarchies, a relative one from this
@@ -65,11 +65,6 @@ impl Place {
     /// The last component.
     pub fn name(&self) -> &str {
         &self.name
-    }
-
-    /// Whether the parent is ours alone, so that it goes with the last group in it.
-    pub(super) fn parent_is_ours(&self) -> bool {
-        self.parent == Path::new(PARENT)
     }
 
     /// The directories of this place in a hierarchy, outermost first, the group's own last. `None` where the place is
@@ -123,7 +118,7 @@ mod tests {
         ] {
             assert_eq!(Place::below(parent, name).unwrap_err().kind(), Kind::Invalid, "{parent} {name}");
         }
-        assert_eq!(Place::new("db").unwrap().to_string(), "/coracle/db");
+        assert_eq!(Place::new("db").unwrap().to_string(), "/coracle-db");
         assert_eq!(Place::from_oci(Path::new("pods/7")).unwrap(), Place::below("pods", "7").unwrap());
         assert_eq!(Place::from_oci(Path::new("/7")).unwrap(), Place::below("/", "7").unwrap());
         let scope = Place::from_oci(Path::new("system.slice:docker:7")).unwrap_err();

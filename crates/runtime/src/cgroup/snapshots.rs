@@ -84,27 +84,18 @@ fn everything_in_version_1() {
     let (directories, writes): (Vec<_>, Vec<_>) = plan.lines().partition(|line| !line.starts_with("write"));
     is(
         &directories.join("\n"),
-        "mkdir /cg/cpu,cpuacct/coracle
-        mkdir /cg/cpu,cpuacct/coracle/db
-        mkdir /cg/cpuset/coracle
-        take over cpuset of the parent in /cg/cpuset/coracle
-        mkdir /cg/cpuset/coracle/db
-        take over cpuset of the parent in /cg/cpuset/coracle/db
-        mkdir /cg/memory/coracle
-        mkdir /cg/memory/coracle/db
-        mkdir /cg/pids/coracle
-        mkdir /cg/pids/coracle/db
-        mkdir /cg/devices/coracle
-        mkdir /cg/devices/coracle/db
-        mkdir /cg/blkio/coracle
-        mkdir /cg/blkio/coracle/db
-        mkdir /cg/hugetlb/coracle
-        mkdir /cg/hugetlb/coracle/db
-        mkdir /cg/rdma/coracle
-        mkdir /cg/rdma/coracle/db",
+        "mkdir /cg/cpu,cpuacct/coracle-db
+        mkdir /cg/cpuset/coracle-db
+        take over cpuset of the parent in /cg/cpuset/coracle-db
+        mkdir /cg/memory/coracle-db
+        mkdir /cg/pids/coracle-db
+        mkdir /cg/devices/coracle-db
+        mkdir /cg/blkio/coracle-db
+        mkdir /cg/hugetlb/coracle-db
+        mkdir /cg/rdma/coracle-db",
     );
     is(
-        &writes.join("\n").replace("/coracle/db", ""),
+        &writes.join("\n").replace("/coracle-db", ""),
         r#"write "512" to /cg/cpu,cpuacct/cpu.shares (cpu.shares)
         write "100000" to /cg/cpu,cpuacct/cpu.cfs_period_us (cpu.period)
         write "50000" to /cg/cpu,cpuacct/cpu.cfs_quota_us (cpu.quota)
@@ -144,10 +135,8 @@ fn everything_in_version_1() {
 fn everything_in_version_2() {
     let plan = planned(&common(), &v2(), Extent::Asked);
     is(
-        &plan.replace("/coracle/db", "/…"),
+        &plan.replace("/coracle-db", "/…"),
         r#"give on cpu cpuset hugetlb io memory pids rdma below /cg
-        mkdir /cg/coracle
-        give on cpu cpuset hugetlb io memory pids rdma below /cg/coracle
         mkdir /cg/…
         write "59" to /cg/…/cpu.weight (cpu.shares)
         write "50000 100000" to /cg/…/cpu.max (cpu.quota)
@@ -178,7 +167,7 @@ fn only_version_1_has_these() {
         "blockIO": {"leafWeight": 10, "weightDevice": [{"major": 8, "minor": 0, "leafWeight": 10}]},
         "network": {"classID": 1048577, "priorities": [{"name": "eth0", "priority": 500}]}}"#,
     );
-    let plan = planned(&old, &v1(), Extent::Asked).replace("/coracle/db", "");
+    let plan = planned(&old, &v1(), Extent::Asked).replace("/coracle-db", "");
     let writes: Vec<_> = plan.lines().filter(|line| line.starts_with("write")).collect();
     is(
         &writes.join("\n"),
@@ -226,16 +215,12 @@ fn a_hybrid_host_has_each_controller_where_it_is() {
     let asked = resources(r#"{"pids": {"limit": -1}, "unified": {"hugetlb.2MB.max": "0"}}"#);
     is(
         &planned(&asked, &hybrid(), Extent::Standard),
-        r#"mkdir /cg/memory/coracle
-        mkdir /cg/memory/coracle/db
-        mkdir /cg/freezer/coracle
-        mkdir /cg/freezer/coracle/db
+        r#"mkdir /cg/memory/coracle-db
+        mkdir /cg/freezer/coracle-db
         give on hugetlb pids below /cg/unified
-        mkdir /cg/unified/coracle
-        give on hugetlb pids below /cg/unified/coracle
-        mkdir /cg/unified/coracle/db
-        write "max" to /cg/unified/coracle/db/pids.max (pids.limit)
-        write "0" to /cg/unified/coracle/db/hugetlb.2MB.max (unified["hugetlb.2MB.max"])"#,
+        mkdir /cg/unified/coracle-db
+        write "max" to /cg/unified/coracle-db/pids.max (pids.limit)
+        write "0" to /cg/unified/coracle-db/hugetlb.2MB.max (unified["hugetlb.2MB.max"])"#,
     );
 }
 
@@ -245,7 +230,7 @@ fn the_usual_without_any_resources() {
     assert_eq!(planned(&nothing, &v1(), Extent::Asked), "");
     let names = |plan: String| {
         let leaves = plan.lines().filter_map(|line| {
-            line.strip_prefix("mkdir /cg")?.strip_suffix("/coracle/db").map(str::to_owned)
+            line.strip_prefix("mkdir /cg")?.strip_suffix("/coracle-db").map(str::to_owned)
         });
         leaves.collect::<Vec<_>>()
     };
@@ -257,9 +242,7 @@ fn the_usual_without_any_resources() {
     is(
         &planned(&nothing, &v2(), Extent::Standard),
         "give on memory pids below /cg
-        mkdir /cg/coracle
-        give on memory pids below /cg/coracle
-        mkdir /cg/coracle/db",
+        mkdir /cg/coracle-db",
     );
     let none = Plan::new(&Place::new("db").unwrap(), &nothing, &Hierarchies::default(), Extent::Standard);
     assert_eq!(none.unwrap_err().kind(), Kind::Unsupported);
@@ -317,8 +300,8 @@ fn an_update_starts_from_what_is_there() {
     assert_eq!(
         writes,
         [
-            r#"write "2000 50000" to /cg/coracle/db/cpu.max (cpu.period)"#,
-            r#"write "50" to /cg/coracle/db/memory.swap.max (memory.swap)"#
+            r#"write "2000 50000" to /cg/coracle-db/cpu.max (cpu.period)"#,
+            r#"write "50" to /cg/coracle-db/memory.swap.max (memory.swap)"#
         ]
     );
     assert!(!plan.contains("mkdir"), "{plan}");
@@ -328,10 +311,9 @@ fn an_update_starts_from_what_is_there() {
     let plan = Plan::update(&place, &less, &v1(), &one.groups, &Live::default()).unwrap();
     is(
         &plan.to_string(),
-        r#"mkdir /cg/memory/coracle
-        mkdir /cg/memory/coracle/db
-        check that /cg/memory/coracle/db/memory.usage_in_bytes is below 4096
-        write "4096" to /cg/memory/coracle/db/memory.limit_in_bytes (memory.limit)"#,
+        r#"mkdir /cg/memory/coracle-db
+        check that /cg/memory/coracle-db/memory.usage_in_bytes is below 4096
+        write "4096" to /cg/memory/coracle-db/memory.limit_in_bytes (memory.limit)"#,
     );
 }
 
@@ -373,5 +355,5 @@ fn dockers_devices_in_both_versions() {
     let v1 = planned(&asked, &v1(), Extent::Asked);
     assert!(v1.contains("write \"c 136:* rwm\""), "{v1}");
     let v2 = planned(&asked, &v2(), Extent::Asked);
-    assert!(v2.ends_with("filter devices of /cg/coracle/db by 12 rules in 87 instructions"), "{v2}");
+    assert!(v2.ends_with("filter devices of /cg/coracle-db by 12 rules in 87 instructions"), "{v2}");
 }

@@ -26,7 +26,7 @@ impl Cgroup {
     /// the write that the kernel refused. What was written before that stays: an update is no transaction.
     pub fn update(&mut self, resources: &LinuxResources, host: &Hierarchies) -> Result<()> {
         let plan = self.plan_update(resources, host)?;
-        let mut made = Made::of(&plan);
+        let mut made = Made::default();
         plan.act(true, &mut made)?;
         if !plan.groups.is_empty() {
             self.move_into(&plan)?;

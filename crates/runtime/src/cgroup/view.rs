@@ -27,7 +27,7 @@ impl Cgroup {
             | MountAttrFlags::MOUNT_ATTR_NOEXEC;
         let access = if read_only { MountAttrFlags::MOUNT_ATTR_RDONLY } else { MountAttrFlags::empty() };
         let seal = |mount: Mount| mount.attributes(common | access, MountAttrFlags::empty(), false);
-        let bind = |dir: &std::path::Path| Mount::bind_path(dir, false)?.private();
+        let bind = |dir: &std::path::Path| Mount::bind_path(dir, false);
         let all: Vec<_> = self.directories().collect();
         if let [(hierarchy, dir)] = all[..]
             && hierarchy.version() == Version::V2

@@ -316,7 +316,7 @@ fn a_control_group() {
             cgroup::Plan::new(&place, &resources, &hierarchies, Extent::Standard).unwrap().make().unwrap();
         let mut spec = script("cat /proc/self/cgroup; echo up; read line; exit 0");
         let linux = spec.linux_mut().as_mut().unwrap();
-        linux.set_cgroups_path(Some("/coracle/wired".into()));
+        linux.set_cgroups_path(Some("/coracle-wired".into()));
         // Without a group the plan can't be performed, and a group needs a place in the plan.
         let error = plan(&spec).start(bundle(host.dir())).unwrap_err();
         assert_eq!(error.to_string(), "nothing was given for the step `enter the control group`");

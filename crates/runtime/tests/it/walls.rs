@@ -435,9 +435,9 @@ fn control_groups_that_it_sees() {
             "options": ["nosuid", "noexec", "nodev", "relatime", "ro"],
         }]);
         let text = "cd /sys/fs/cgroup; cat $(find . -maxdepth 2 -name pids.max); mkdir x 2>/dev/null || echo sealed; \
-                    grep ' /sys/fs/cgroup' /proc/self/mountinfo | cut -d' ' -f4,6 | sort | uniq; [ -e /sys/fs/cgroup/pids/coracle ] || echo own";
+                    grep ' /sys/fs/cgroup' /proc/self/mountinfo | cut -d' ' -f4,6 | sort | uniq; [ -e /sys/fs/cgroup/pids/coracle-seen ] || echo own";
         let mut spec = with_mounts(text, mounts);
-        spec.linux_mut().as_mut().unwrap().set_cgroups_path(Some("/coracle/seen".into()));
+        spec.linux_mut().as_mut().unwrap().set_cgroups_path(Some("/coracle-seen".into()));
         let bundle = Bundle { stdio: PIPES(), group: Some(group.entrance().unwrap()), ..bundle(host.dir()) };
         let output = watch(plan(&spec).start(bundle).unwrap()).ok();
         assert_eq!(output, "33\nsealed\n/ ro,nosuid,nodev,noexec,relatime\nown\n");

@@ -96,7 +96,7 @@ fn starts() {
         let (host, _room) = super::machine();
         let alone = crate::support::command(&["/bin/true"]);
         let mut grouped = alone.clone();
-        grouped.linux_mut().as_mut().unwrap().set_cgroups_path(Some("/coracle/start".into()));
+        grouped.linux_mut().as_mut().unwrap().set_cgroups_path(Some("/coracle-start".into()));
         let plans = [crate::support::plan(&alone), crate::support::plan(&grouped)];
         let place = Place::new("start").unwrap();
         let mut times: [Vec<Duration>; 8] = Default::default();

@@ -54,7 +54,7 @@ fn entering_is_each_threads_own_in_version_1() {
                     assert_eq!(rustix::io::write(door, b"0").unwrap(), 1);
                 }
                 let ours = fs::read_to_string("/proc/thread-self/cgroup").unwrap();
-                assert!(ours.contains(":/coracle/thread\n"), "{ours}");
+                assert!(ours.contains(":/coracle-thread\n"), "{ours}");
             });
         });
         let mine = fs::read_to_string("/proc/thread-self/cgroup").unwrap();
