@@ -23,17 +23,21 @@
 //! Only in tests. It uses `unsafe` (fork between clone and exec), reads the environment and prints.
 
 mod cgroup;
+mod disk;
 mod host;
 mod hung;
 mod inside;
 mod leak;
 mod nft;
 mod outside;
+mod record;
 mod roles;
 mod skip;
 mod trace;
 
+pub use disk::{Disk, power_cuts};
 pub use host::Host;
+pub use record::{Step, What};
 pub use roles::{Part, Player, Role};
 pub use skip::skip;
 

@@ -83,6 +83,20 @@ impl Player {
         killed
     }
 
+    /// Says `line`, and writes down what the role does to files from then on until it comes to its end, on the file system of
+    /// the host's directory. A power-cut test takes that apart ([`crate::Disk`]). Only the thread that the role runs in is
+    /// watched.
+    ///
+    /// # Panics
+    /// When this process may not trace it, when it does something that can't be written down, and when it ended otherwise
+    /// than by its own end.
+    pub fn record(mut self, top: &std::path::Path, line: &str) -> Vec<crate::Step> {
+        let Player { child, line: wire, tid, .. } = &mut self;
+        let steps = crate::record::record(child, *tid, top, || wire.say(line));
+        self.join();
+        steps
+    }
+
     /// Waits until it has ended.
     ///
     /// # Panics

@@ -39,7 +39,10 @@ pub(crate) fn begin(stack: &[Dir], dir: &Dir) -> Result<()> {
     stack.first().map_or(Ok(()), |below| copy::dress_dir(below, &upper))
 }
 
-/// All that a volume shows.
+/// What the kernel leaves in its `work/work/` of an overlay without syncs, so that nobody takes it for whole after a power cut.
+const UNSYNCED: &str = "incompat";
+
+/// All that a volume shows. The caller is its only borrower, unless it is frozen.
 pub(crate) fn mount(volumes: &Dir, volume: &Volume) -> Result<Mount> {
     let mut lower = stack(volumes, volume)?;
     let frozen = volume.dir().has(crate::volume::FROZEN)?;
@@ -49,5 +52,13 @@ pub(crate) fn mount(volumes: &Dir, volume: &Volume) -> Result<Mount> {
     }
     let upper = lower.remove(0);
     let work = volume.dir().dir(WORK)?;
-    Mount::overlay(&Overlay { lower: &lower, upper: Some((&upper, &work)), volatile: false })
+    // One that need not survive a power cut was not cut off either where it is found again.
+    let volatile = volume.is_volatile();
+    if volatile
+        && let Some(made) = work.dir_if_there(WORK)?
+        && made.has(UNSYNCED)?
+    {
+        made.remove_tree(UNSYNCED)?;
+    }
+    Mount::overlay(&Overlay { lower: &lower, upper: Some((&upper, &work)), volatile })
 }

@@ -1,13 +1,22 @@
 //! Removing what nobody wants any more.
 
-use coracle_host::Lock;
+use coracle_host::{Dir, Kind, Lock};
 use rustix::io::Errno;
 
 use crate::error::During;
 use crate::filter::matches;
 use crate::loan::Gate;
-use crate::volume::{LOCK, users};
+use crate::volume::{LOCK, RECORD, users};
 use crate::{Error, Filter, Result, Volume, Volumes, frozen};
+
+/// Whether a name can have been drawn ([`crate::VolumeSpec::anonymous`]).
+fn is_drawn(name: &str) -> bool {
+    name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+fn is_torn(volume: &Dir) -> coracle_host::Result<bool> {
+    Ok(volume.read_if_there(RECORD)?.is_none_or(|bytes| bytes.is_empty()))
+}
 
 /// What was removed.
 #[derive(Debug, Default)]
@@ -59,12 +68,43 @@ impl Volumes {
     }
 
     /// Removes the volumes of owners that are no more: `lives` says of an owner (as given to
-    /// [`Volumes::create_for`]) whether it is still there. One that is used is kept all the same.
+    /// [`Volumes::create_for`]) whether it is still there. One that is used is kept all the same. What a power cut has left of
+    /// volatile ones ([`crate::VolumeSpec::volatile`]) goes, too; one that has only lost its owner that way is left to
+    /// [`Volumes::prune`].
     ///
     /// # Errors
     /// As of [`Volumes::prune`].
     pub fn reclaim(&self, lives: impl Fn(&str) -> bool) -> Result<Pruned> {
-        self.remove_those(Wait::No, |volume| Ok(volume.owner()?.is_some_and(|owner| !lives(&owner))))
+        let torn = self.remove_torn()?;
+        let gone = |volume: &Volume| Ok(volume.owner()?.is_some_and(|owner| !lives(&owner)));
+        let mut pruned = self.remove_those(Wait::No, gone)?;
+        pruned.removed.extend(torn);
+        pruned.removed.sort();
+        Ok(pruned)
+    }
+
+    /// Removes volumes under drawn names that have no record, or an empty one: only one that nothing was waited for can be
+    /// so, after the power failed before its record was on the disk.
+    fn remove_torn(&self) -> Result<Vec<String>> {
+        let mut removed = Vec::new();
+        for name in self.names()?.into_iter().filter(|name| is_drawn(name)) {
+            let act = "reclaim";
+            let Some(dir) = self.dir().dir_if_there(&name).during(act, &name)? else { continue };
+            if !is_torn(&dir).during(act, &name)? {
+                continue;
+            }
+            let gate = match Lock::exclusive(&dir, LOCK) {
+                Ok(gate) => Gate::from(gate),
+                Err(error) if error.errno() == Some(Errno::NOENT) => continue,
+                Err(cause) => return Err(cause).during(act, &name),
+            };
+            // One that is being removed loses its record, too, but no more under its name.
+            if self.dir().has_still(&name, &dir).during(act, &name)? && is_torn(&dir).during(act, &name)? {
+                self.trash(&name, gate, true).during(act, &name)?;
+                removed.push(name);
+            }
+        }
+        Ok(removed)
     }
 
     /// Removes the volumes of `owner` (docker's `rm -v` and `--rm`). One that others use is kept.
@@ -154,7 +194,12 @@ impl Volumes {
         if !frozen::dependents(self, volume.name(), volume.dir())?.is_empty() {
             return Ok(Removed::ForOthers);
         }
-        let freed = volume.usage()?.bytes;
+        let freed = match volume.usage() {
+            Ok(usage) => usage.bytes,
+            // A power cut has taken it from one that was not waited for.
+            Err(error) if error.kind() == Kind::NotFound => 0,
+            Err(error) => return Err(error),
+        };
         self.trash(volume.name(), gate, volume.is_volatile()).during(act, volume.name())?;
         Ok(Removed::Yes(freed))
     }

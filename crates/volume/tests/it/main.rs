@@ -1,4 +1,5 @@
 //! Volumes on a real kernel, each test in a private host.
+#![allow(clippy::print_stderr)] // seeds and counts, for whoever looks at a failure
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
@@ -7,8 +8,10 @@ use coracle_host::{Dir, Staging};
 use coracle_volume::{Loan, Volumes};
 
 mod crash;
+mod crowd;
 mod frozen;
 mod lend;
+mod power;
 mod prune;
 mod race;
 mod seed;
@@ -51,5 +54,30 @@ struct Stop<'a>(&'a std::sync::atomic::AtomicBool);
 impl Drop for Stop<'_> {
     fn drop(&mut self) {
         self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+/// Random numbers that come again with the same seed (splitmix64).
+struct Dice(u64);
+
+impl Dice {
+    fn new(seed: u64) -> Dice {
+        Dice(seed)
+    }
+
+    /// `CORACLE_SEED`, or a new one; printed, so that a failure can be had again.
+    fn seed() -> u64 {
+        let given = std::env::var("CORACLE_SEED").ok().and_then(|text| text.parse().ok());
+        let seed =
+            given.unwrap_or_else(|| u64::from_str_radix(&coracle_host::random_hex(8).unwrap(), 16).unwrap());
+        eprintln!("CORACLE_SEED={seed}");
+        seed
+    }
+
+    fn below(&mut self, end: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((mixed ^ (mixed >> 31)) % end as u64).unwrap()
     }
 }
