@@ -67,10 +67,11 @@ mod worker;
 pub use build::{BuildCacheEntry, BuildCacheKind, Built};
 pub use container::supervise;
 pub use container::{
-    CommitSpec, ConnectSpec, Container, ContainerSpec, CopyOptions, CpuStats, Exec, ExecSpec, Health,
-    HealthCheck, HealthStatus, IoStats, Limits, LogEntry, LogLimits, LogQuery, Logs, MemoryStats, Mount,
-    NetworkStats, Output, PidsStats, Probe, ProcessInfo, Propagation, Ready, Recursion, Restart, Seccomp,
-    Source, StartPlan, State, Stats, Status, Stream, Streams, Throttle, Throttling,
+    CommitSpec, ConnectSpec, Container, ContainerSpec, CopyOptions, CpuStats, Exec, ExecSpec, GivenDevice,
+    Health, HealthCheck, HealthStatus, IoStats, Ipc, LimitValues, Limits, LogEntry, LogLimits, LogQuery,
+    Logs, MemoryStats, Mount, NetworkStats, Output, Pids, PidsStats, Probe, ProcessInfo, Propagation, Ready,
+    Recursion, Restart, Seccomp, Source, StartPlan, State, Stats, Status, Stream, Streams, Throttle,
+    Throttling,
 };
 pub use coracle_build::{
     Allow, BuildSpec, Cancel, Cause, Checked, Event, Explanation, FileChange, HostAddress, ImageConfig, Lint,

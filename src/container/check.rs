@@ -39,6 +39,7 @@ pub(crate) fn problems(spec: &ContainerSpec, mode: &Mode) -> Vec<String> {
         );
     }
     problems.extend(super::settings::problems(spec));
+    problems.extend(spec.spaces.problem(spec));
     if spec.terminal && (spec.attach || spec.interactive) {
         problems
             .push("terminal(): its streams are a terminal, not this program's; see start_attached()".into());

@@ -4,9 +4,10 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceBuilder, LinuxDeviceCgroup, LinuxDeviceType};
 use rustix::fs::{FileType, major, minor, stat};
+use serde::{Deserialize, Serialize};
 
 /// A device that is wanted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Device {
     pub(crate) host: PathBuf,
     pub(crate) at: PathBuf,

@@ -111,7 +111,8 @@ pub(crate) fn begin(
     if spec.terminal && !env.iter().any(|pair| pair.starts_with("TERM=")) {
         env.push("TERM=xterm".into());
     }
-    set_user(&mut process, spec.user.as_deref().unwrap_or(&record.user), root)?;
+    let user = spec.user.as_deref().unwrap_or(&record.user);
+    set_user(&mut process, user, &record.groups, root)?;
     let mut plan = Plan::exec(&process, &Facts::of_this_host())?;
     if let Some(program) = engine.filters.of(record)? {
         plan.filter(&program)?;

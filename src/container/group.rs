@@ -65,7 +65,10 @@ fn is_missing(error: &Error) -> bool {
 
 /// Whether anything was asked of them.
 fn asks(record: &Record) -> bool {
-    record.limits != Limits::default() || !record.device_rules.is_empty() || record.cgroup_parent.is_some()
+    record.limits != Limits::default()
+        || !record.device_rules.is_empty()
+        || record.cgroup_parent.is_some()
+        || record.spaces.outlived()
 }
 
 fn plan(place: &Place, record: &Record, host: &Hierarchies) -> Result<(Plan, LinuxResources)> {

@@ -11,6 +11,7 @@ use rustix::fs::OFlags;
 use super::group::{self, Made};
 use super::record::{Record, UPPER, WORK};
 use super::shared::Shared;
+use super::spaces::{self, Lent};
 use super::{lend, places};
 use crate::engine::Inner;
 use crate::error::{Doing, Error, Result};
@@ -61,6 +62,14 @@ impl Launched {
         self.group.as_ref().is_some_and(|group| group.oom_kills().is_ok_and(|kills| kills > 0))
     }
 
+    /// Ends what outlived the first process, where that had no pid namespace of its own.
+    pub(crate) fn end_rest(&self, record: &Record) -> Result<()> {
+        match &self.group {
+            Some(group) if record.spaces.outlived() => Ok(group.kill()?),
+            _ => Ok(()),
+        }
+    }
+
     /// Gives everything back, after its end.
     pub(crate) fn release(self) -> Result<()> {
         let Launched { root, stack, group, held, .. } = self;
@@ -92,6 +101,7 @@ pub(crate) fn launch(
         }
         _ => None,
     };
+    let mut lent = Lent::of(engine, record, &mut spec)?;
     let mut plan = Plan::container(&spec, &Facts::of_this_host())?;
     if let Some(program) = engine.filters.of(record)? {
         plan.filter(&program)?;
@@ -110,12 +120,12 @@ pub(crate) fn launch(
         Mode::None | Mode::Host | Mode::Container(_) => None,
     };
     let shared = match &record.network {
-        Mode::Container(other) => Some(Shared::of(engine, other)?),
+        Mode::Container(other) => Some(Shared::of(engine, other, "network", "net")?),
         _ => None,
     };
     stack::plan_files(&mut plan)?;
     let mut mounts = match &shared {
-        Some(shared) => stack::files_of(&shared.room)?,
+        Some((_, shared)) => stack::files_of(&shared.room)?,
         None => {
             let (hosts, resolver) = (&record.hosts[..], &record.resolver);
             let told = Told { hostname: &record.hostname, hosts, resolver };
@@ -133,6 +143,7 @@ pub(crate) fn launch(
         plan.attach(format!("control group {}", below.display()).trim_end(), at)?;
         mounts.push(mount);
     }
+    lent.attach(&mut plan, &mut mounts)?;
     let mut borrowed = Borrowed::default();
     for mount in places::in_order(record) {
         plan.attach_as(mount.to_string(), &mount.at, lend::propagation(mount))?;
@@ -141,7 +152,7 @@ pub(crate) fn launch(
         borrowed.0.extend(locks);
     }
     let namespace: Option<Namespace> = match shared {
-        Some(shared) => Some(shared.namespace),
+        Some((namespace, _)) => Some(Namespace::from_fd(namespace)),
         None => stack.as_ref().map(Stack::namespace).transpose()?,
     };
     let stdin = match record {
@@ -162,7 +173,7 @@ pub(crate) fn launch(
 pub(crate) fn with_user(record: &Record, root: &OwnedFd) -> Result<oci_spec::runtime::Spec> {
     let mut spec = record.spec.clone();
     let Some(process) = spec.process_mut() else { return Ok(spec) };
-    set_user(process, &record.user, root)?;
+    set_user(process, &record.user, &record.groups, root)?;
     if spec.root().as_ref().is_none_or(|root| root.readonly() != Some(true))
         && let Some(process) = spec.process()
     {
@@ -173,13 +184,19 @@ pub(crate) fn with_user(record: &Record, root: &OwnedFd) -> Result<oci_spec::run
     Ok(spec)
 }
 
-/// Sets ids and `HOME` of a process.
-pub(crate) fn set_user(process: &mut oci_spec::runtime::Process, name: &str, root: &OwnedFd) -> Result<()> {
+/// Sets ids, with `further` groups, and `HOME` of a process.
+pub(crate) fn set_user(
+    process: &mut oci_spec::runtime::Process,
+    name: &str,
+    further: &[String],
+    root: &OwnedFd,
+) -> Result<()> {
     let root = Root::new(std::os::fd::AsFd::as_fd(root), "container's root");
     let passwd = root.read_if_there("/etc/passwd")?.unwrap_or_default();
     let group = root.read_if_there("/etc/group")?.unwrap_or_default();
     let found = user::resolve(name, &passwd, &group);
-    let found = found.map_err(|unknown| Error::new(Kind::NotFound, unknown.to_string()))?;
+    let mut found = found.map_err(|unknown| Error::new(Kind::NotFound, unknown.to_string()))?;
+    spaces::add_groups(&mut found.groups, further, &group)?;
     let mut ids = process.user().clone();
     ids.set_uid(found.uid).set_gid(found.gid).set_additional_gids(Some(found.groups));
     process.set_user(ids);

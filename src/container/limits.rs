@@ -11,6 +11,7 @@ use oci_spec::runtime::{
 use rustix::fs::{FileType, major, minor, stat};
 use serde::{Deserialize, Serialize};
 
+use super::told::LimitValues;
 use crate::Kind;
 use crate::error::{Error, Result};
 
@@ -35,6 +36,9 @@ pub struct Limits {
     blkio_weight: Option<u16>,
     blkio_weights: Vec<(PathBuf, u16)>,
     rates: Vec<(Throttle, PathBuf, u64)>,
+    /// What quota and period come of.
+    #[serde(default)]
+    nano_cpus: Option<u64>,
 }
 
 /// Which use of a block device is throttled.
@@ -98,6 +102,7 @@ impl Limits {
     /// So many processors' time: `0.5` is half of one.
     #[must_use]
     pub fn cpus(mut self, cpus: f64) -> Limits {
+        self.nano_cpus = Some((cpus * 1e9).round() as u64);
         self.cpu_period = Some(PERIOD);
         // Of a number that is none, or too large, nothing sensible comes: the kernel refuses it.
         self.cpu_quota = Some((cpus * PERIOD as f64) as i64);
@@ -114,6 +119,7 @@ impl Limits {
     /// Microseconds of processor time in every period; -1 for no limit.
     #[must_use]
     pub fn cpu_quota(mut self, microseconds: i64) -> Limits {
+        self.nano_cpus = None;
         self.cpu_quota = Some(microseconds);
         self
     }
@@ -121,6 +127,7 @@ impl Limits {
     /// Microseconds of a period, 1,000 to 1,000,000.
     #[must_use]
     pub fn cpu_period(mut self, microseconds: u64) -> Limits {
+        self.nano_cpus = None;
         self.cpu_period = Some(microseconds);
         self
     }
@@ -199,6 +206,9 @@ impl Limits {
             pids,
             blkio_weight
         );
+        if other.cpu_quota.is_some() || other.cpu_period.is_some() {
+            all.nano_cpus = other.nano_cpus;
+        }
         all.oom_kill_disable |= other.oom_kill_disable;
         all.blkio_weights.extend(other.blkio_weights.iter().cloned());
         all.rates.extend(other.rates.iter().cloned());
@@ -210,19 +220,45 @@ impl Limits {
         self.memory.and_then(|bytes| u64::try_from(bytes).ok()).filter(|bytes| *bytes != 0)
     }
 
+    /// All its figures.
+    pub fn values(&self) -> LimitValues {
+        let said = self.clone();
+        LimitValues {
+            memory: said.memory,
+            memory_swap: self.swap(),
+            memory_reservation: said.memory_reservation,
+            memory_swappiness: said.memory_swappiness,
+            oom_kill_disable: said.oom_kill_disable,
+            nano_cpus: said.nano_cpus,
+            cpu_shares: said.cpu_shares,
+            cpu_quota: said.cpu_quota,
+            cpu_period: said.cpu_period,
+            cpu_realtime_period: said.cpu_rt_period,
+            cpu_realtime_runtime: said.cpu_rt_runtime,
+            cpuset_cpus: said.cpuset_cpus,
+            cpuset_mems: said.cpuset_mems,
+            pids: said.pids,
+            blkio_weight: said.blkio_weight,
+            blkio_weights: said.blkio_weights,
+            rates: said.rates,
+        }
+    }
+
+    /// Memory and swap together: where nothing is said, as much swap as memory.
+    fn swap(&self) -> Option<i64> {
+        self.memory_swap.or(self.memory.filter(|bytes| *bytes > 0).map(|bytes| bytes.saturating_mul(2)))
+    }
+
     /// As the OCI runtime specification has them, without devices.
     pub(crate) fn to_oci(&self) -> Result<LinuxResources> {
         let mut resources = LinuxResources::default();
         resources.set_devices(None);
         let memory = [self.memory, self.memory_swap, self.memory_reservation];
         if memory.iter().any(Option::is_some) || self.memory_swappiness.is_some() || self.oom_kill_disable {
-            let swap = self
-                .memory_swap
-                .or(self.memory.filter(|bytes| *bytes > 0).map(|bytes| bytes.saturating_mul(2)));
             let mut memory = LinuxMemory::default();
             memory
                 .set_limit(self.memory)
-                .set_swap(swap)
+                .set_swap(self.swap())
                 .set_reservation(self.memory_reservation)
                 .set_swappiness(self.memory_swappiness)
                 .set_disable_oom_killer(self.oom_kill_disable.then_some(true));

@@ -10,11 +10,13 @@ use oci_spec::runtime::{LinuxDeviceCgroup, Spec};
 use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
+use super::device::Device;
 use super::filter::Seccomp;
 use super::health::{Health, HealthCheck};
 use super::limits::Limits;
 use super::mount::{Mount, Source};
 use super::restart::Restart;
+use super::spaces::Spaces;
 use crate::error::{Error, Result};
 use crate::resolver::{HostAddress, Resolver};
 use crate::stack::Mode;
@@ -73,6 +75,15 @@ pub(crate) struct Record {
     /// Rules for the use of devices besides docker's.
     #[serde(default)]
     pub(crate) device_rules: Vec<LinuxDeviceCgroup>,
+    /// Namespaces of others.
+    #[serde(default)]
+    pub(crate) spaces: Spaces,
+    /// Further groups, by name or number.
+    #[serde(default)]
+    pub(crate) groups: Vec<String>,
+    /// What was asked for in words of which the spec has only what came of them.
+    #[serde(default)]
+    pub(crate) asked: Asked,
     #[serde(default)]
     pub(crate) cgroup_parent: Option<String>,
     #[serde(default)]
@@ -98,6 +109,19 @@ pub(crate) struct Record {
     pub(crate) keep: bool,
     /// What is left of it stays after its end, until it is removed.
     pub(crate) retain: bool,
+}
+
+/// Words of a container's spec that are only told.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Asked {
+    #[serde(default)]
+    pub(crate) cap_add: Vec<String>,
+    #[serde(default)]
+    pub(crate) cap_drop: Vec<String>,
+    #[serde(default)]
+    pub(crate) devices: Vec<Device>,
+    #[serde(default)]
+    pub(crate) device_rules: Vec<String>,
 }
 
 impl Record {

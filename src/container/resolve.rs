@@ -5,7 +5,8 @@ use coracle_runtime::{DEFAULT_PATH, LogLimits, docker_spec};
 use oci_spec::runtime::Root;
 
 use super::health::HealthCheck;
-use super::record::Record;
+use super::record::{Asked, Record};
+use super::spaces::{Ipc, Pids};
 use super::spec::{ContainerSpec, Stdin};
 use super::{check, device, places, rights, room, settings, shared};
 use crate::engine::Inner;
@@ -64,15 +65,16 @@ pub(crate) fn record(engine: &Inner, spec: &ContainerSpec) -> Result<Record> {
     problems.extend(wrong);
     missing.extend(check::missing_networks(engine, &mode)?);
     let mode = match mode {
-        Mode::Container(name) => match shared::id(engine, &name)? {
-            Some(id) => Mode::Container(id),
-            None => {
-                missing.push(format!("no such container: {name}"));
-                Mode::Container(name)
-            }
-        },
+        Mode::Container(name) => Mode::Container(shared::resolved(engine, name, &mut missing)?),
         mode => mode,
     };
+    let mut spaces = spec.spaces.clone();
+    if let Pids::Container(name) = spaces.pids {
+        spaces.pids = Pids::Container(shared::resolved(engine, name, &mut missing)?);
+    }
+    if let Ipc::Container(name) = spaces.ipc {
+        spaces.ipc = Ipc::Container(shared::resolved(engine, name, &mut missing)?);
+    }
     let Some(image) = image.as_ref().filter(|_| problems.is_empty() && missing.is_empty()) else {
         // Only where nothing else is wrong with it the spec itself may be right.
         let kind = if problems.is_empty() { Kind::NotFound } else { Kind::Invalid };
@@ -83,6 +85,7 @@ pub(crate) fn record(engine: &Inner, spec: &ContainerSpec) -> Result<Record> {
     let mounts = places::resolve(engine, spec, config)?;
     let id = room::new_id()?;
     let hostname = spec.hostname.clone().unwrap_or_else(|| match mode {
+        _ if spaces.host_names => host_name(),
         Mode::Host => host_name(),
         Mode::Container(ref other) => shared::hostname(engine, other).unwrap_or_else(|| id[..12].to_owned()),
         _ => id[..12].to_owned(),
@@ -105,7 +108,11 @@ pub(crate) fn record(engine: &Inner, spec: &ContainerSpec) -> Result<Record> {
     if spec.privileged {
         rights::open(&mut oci);
     }
+    if spec.open_paths {
+        rights::open_paths(&mut oci);
+    }
     settings::apply(spec, devices, &mut oci);
+    spaces.apply(&mut oci);
     if let Some(process) = oci.process_mut() {
         process
             .set_args(Some(args))
@@ -143,6 +150,14 @@ pub(crate) fn record(engine: &Inner, spec: &ContainerSpec) -> Result<Record> {
         attach: spec.attach,
         limits: spec.limits.clone(),
         device_rules,
+        spaces,
+        groups: spec.groups.clone(),
+        asked: Asked {
+            cap_add: spec.cap_add.clone(),
+            cap_drop: spec.cap_drop.clone(),
+            devices: spec.devices.clone(),
+            device_rules: spec.device_rules.clone(),
+        },
         cgroup_parent: spec.cgroup_parent.clone(),
         privileged: spec.privileged,
         seccomp: spec.seccomp.clone(),

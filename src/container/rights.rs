@@ -5,6 +5,15 @@ use oci_spec::runtime::{Capabilities, Capability, Spec};
 
 use super::spec::ContainerSpec;
 
+impl ContainerSpec {
+    /// Nothing in `/proc` and `/sys` is masked or read-only because of where it is (docker's `systempaths=unconfined`).
+    #[must_use]
+    pub fn open_system_paths(mut self) -> ContainerSpec {
+        self.open_paths = true;
+        self
+    }
+}
+
 /// All that there are. Of those that the engine doesn't have itself a container gets none.
 const ALL: [Capability; 41] = [
     Capability::AuditControl,
@@ -83,11 +92,16 @@ pub(crate) fn capabilities(spec: &ContainerSpec, problems: &mut Vec<String>) -> 
     set
 }
 
-/// Nothing masked, and nothing of the kernel's read-only.
-pub(crate) fn open(spec: &mut Spec) {
+/// Nothing masked, and no path read-only.
+pub(crate) fn open_paths(spec: &mut Spec) {
     if let Some(linux) = spec.linux_mut() {
         linux.set_masked_paths(None).set_readonly_paths(None);
     }
+}
+
+/// Nothing masked, and nothing of the kernel's read-only.
+pub(crate) fn open(spec: &mut Spec) {
+    open_paths(spec);
     for mount in spec.mounts_mut().iter_mut().flatten() {
         if mount.typ().as_deref() == Some("sysfs") {
             let options =

@@ -28,6 +28,11 @@ fn rlimit(name: &str) -> Option<PosixRlimitType> {
     RLIMITS.iter().find(|(known, _)| *known == name).map(|(_, typ)| *typ)
 }
 
+/// A limit's name in small letters.
+pub(crate) fn rlimit_name(typ: PosixRlimitType) -> Option<&'static str> {
+    RLIMITS.iter().find(|(_, known)| *known == typ).map(|(name, _)| *name)
+}
+
 /// What is wrong with the limits, if anything.
 pub(crate) fn problems(spec: &ContainerSpec) -> impl Iterator<Item = String> {
     spec.rlimits.iter().filter_map(|(name, soft, hard)| match rlimit(name) {

@@ -9,6 +9,7 @@ use super::places::From as VolumesFrom;
 use coracle_runtime::LogLimits;
 
 use super::device::Device;
+use super::spaces::Spaces;
 use super::{HealthCheck, Limits, Ready, Restart, Seccomp};
 
 /// A container, as a value. Writing one never fails; [`Engine::start`](crate::Engine::start) and
@@ -38,6 +39,8 @@ pub struct ContainerSpec {
     pub(crate) open_stdin: Option<Stdin>,
     pub(crate) terminal: bool,
     pub(crate) limits: Limits,
+    pub(crate) spaces: Spaces,
+    pub(crate) groups: Vec<String>,
     pub(crate) cgroup_parent: Option<String>,
     pub(crate) rlimits: Vec<(String, u64, u64)>,
     pub(crate) shm_size: Option<u64>,
@@ -47,6 +50,7 @@ pub struct ContainerSpec {
     pub(crate) devices: Vec<Device>,
     pub(crate) device_rules: Vec<String>,
     pub(crate) privileged: bool,
+    pub(crate) open_paths: bool,
     pub(crate) seccomp: Seccomp,
     pub(crate) init: bool,
     pub(crate) log: Option<Option<LogLimits>>,

@@ -223,6 +223,8 @@ impl Supervisor<'_> {
             let _ = launched.running.pidfd.signal(9);
             launched.running.pidfd.reap().unwrap_or(Exit::Unknown)
         });
+        // What can't be killed is removed with the group, or keeps it: there is nobody else to tell.
+        let _ = launched.end_rest(&self.record);
         self.desk.served.input = None;
         if let Some(forwarder) = self.forwarder.take() {
             // All of it is to be seen before the end is told, however long that takes.

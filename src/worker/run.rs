@@ -49,7 +49,7 @@ impl Builder<'_> {
         let mut spec = spec(command, &mode);
         spec.set_hostname(Some(hostname.clone()));
         if let Some(process) = spec.process_mut() {
-            set_user(process, &command.user, &root)?;
+            set_user(process, &command.user, &[], &root)?;
         }
         let mut plan = Plan::container(&spec, &Facts::of_this_host())?;
         if !command.insecure {

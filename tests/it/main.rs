@@ -18,6 +18,7 @@ mod owner;
 mod ports;
 mod process;
 mod ready;
+mod spaces;
 mod state;
 mod steps;
 mod story;

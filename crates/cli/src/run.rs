@@ -175,7 +175,7 @@ mod tests {
     use std::net::IpAddr;
     use std::time::Duration;
 
-    use coracle::{HealthCheck, Limits, LogLimits, Mount, Restart, Seccomp};
+    use coracle::{HealthCheck, Ipc, Limits, LogLimits, Mount, Pids, Restart, Seccomp};
 
     use super::*;
     use crate::cli::Command;
@@ -276,7 +276,23 @@ mod tests {
                 ),
             ),
             ("--rm --pull never -q --isolation default --log-driver json-file --sig-proxy=false", new()),
-            ("--rm --ipc private --cgroupns private --uts=", new()),
+            ("--rm --ipc private --cgroupns private --uts= --userns host", new()),
+            (
+                "--rm --ipc shareable --cgroupns host --uts host --pid container:c --group-add 7 --group-add wheel",
+                new()
+                    .ipc(Ipc::Shareable)
+                    .host_cgroups()
+                    .host_uts()
+                    .pids(Pids::Container("c".into()))
+                    .group("7")
+                    .group("wheel"),
+            ),
+            ("--rm --ipc container:c --pid host", new().ipc(Ipc::Container("c".into())).pids(Pids::Host)),
+            (
+                "--rm --ipc host --security-opt systempaths=unconfined",
+                new().ipc(Ipc::Host).open_system_paths(),
+            ),
+            ("--rm --ipc none", new().ipc(Ipc::None)),
             (
                 "--rm -m 32m --cpus 0.5 --pids-limit 20 -c 512",
                 new().limits(Limits::new().memory(32 << 20).cpus(0.5).cpu_shares(512).pids(20)),
@@ -342,6 +358,7 @@ mod tests {
                 "invalid argument \"=x\" for \"-l, --label\" flag: invalid label '=x': empty name",
             ),
             ("--pid foo", "--pid: invalid PID mode"),
+            ("--uts host -h x", "conflicting options: hostname and the UTS mode"),
             ("-d -a stdout", "conflicting options: cannot specify both --attach and --detach"),
             ("-a foo", "for \"-a, --attach\" flag: valid streams are STDIN, STDOUT and STDERR"),
             ("--pull foo", "invalid pull option: 'foo': must be one of \"always\", \"missing\" or \"never\""),
@@ -388,12 +405,6 @@ mod tests {
             assert_eq!(fail.status(), 125, "{line}");
         }
         let flags = [
-            "--group-add 1",
-            "--ipc host",
-            "--pid host",
-            "--uts host",
-            "--userns host",
-            "--cgroupns host",
             "--platform x",
             "--dns 1.1.1.1",
             "--dns-search a",

@@ -3,14 +3,14 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::CWD;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags, openat2, statx};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
     fsconfig_set_string, fsmount, fsopen, open_tree,
 };
 
-use crate::{Call, Dir, Error, Result};
+use crate::{Call, Dir, Error, Kind, Result};
 
 /// A detached mount. It is in no mount namespace: paths below it are reached through its descriptor, and a
 /// container gets it by move_mount(2). When the last descriptor goes before that, so does the mount.
@@ -69,6 +69,27 @@ impl Mount {
         }
         let fd = open_tree(CWD, source, flags).call(|| format!("open_tree({source:?}, OPEN_TREE_CLONE)"))?;
         Ok(Mount { fd, what: format!("{}", source.display()) })
+    }
+
+    /// A new mount of what is mounted at `path` in the mount namespace that the fd refers to, which no link may be on the
+    /// way to. A thread of its own goes there; the caller's never leaves its namespace.
+    ///
+    /// # Errors
+    /// As of setns(2), openat2(2) and open_tree(2); `Invalid` where nothing is mounted at just this place.
+    pub fn within(namespace: impl AsFd, path: impl AsRef<std::path::Path>) -> Result<Mount> {
+        let (namespace, path) = (namespace.as_fd(), path.as_ref());
+        crate::namespace::in_mounts_of(namespace, || {
+            let flags = OFlags::PATH | OFlags::CLOEXEC;
+            let no_links = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+            let place = openat2(CWD, path, flags, Mode::empty(), no_links)
+                .call(|| format!("openat2({path:?}, RESOLVE_NO_SYMLINKS)"))?;
+            let about = statx(&place, "", AtFlags::EMPTY_PATH, StatxFlags::empty());
+            let about = about.call(|| format!("statx({path:?})"))?;
+            if !about.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
+                return Err(Error::new(Kind::Invalid, format!("nothing is mounted at {path:?}")));
+            }
+            Mount::bind(place, false, path.display().to_string())
+        })?
     }
 
     /// A file system of `fstype` with `options`; an option without a value is a flag.

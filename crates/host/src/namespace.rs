@@ -68,6 +68,15 @@ pub(crate) fn within<T: Send>(fd: BorrowedFd<'_>, work: impl FnOnce() -> T + Sen
     })
 }
 
+/// Runs `work` on a thread of its own that has gone to a mount namespace, and is at its root.
+pub(crate) fn in_mounts_of<T: Send>(fd: BorrowedFd<'_>, work: impl FnOnce() -> T + Send) -> Result<T> {
+    on_thread(|| {
+        unshare_fs().call(|| "unshare(CLONE_FS)")?;
+        move_into_link_name_space(fd, Some(LinkNameSpaceType::Mount)).call(|| "setns(CLONE_NEWNS)")?;
+        Ok(work())
+    })
+}
+
 fn on_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("coracle-netns".into()).spawn_scoped(scope, work);
@@ -84,6 +93,12 @@ fn unshare_net() -> rustix::io::Result<()> {
     // SAFETY: only CLONE_FILES makes unshare unsafe (descriptors of other threads would change meaning); it is
     // not among the flags.
     unsafe { unshare_unsafe(UnshareFlags::NEWNET) }
+}
+
+#[allow(unsafe_code)]
+fn unshare_fs() -> rustix::io::Result<()> {
+    // SAFETY: as above; this thread is ours alone, and so is its working directory from here on.
+    unsafe { unshare_unsafe(UnshareFlags::FS) }
 }
 
 impl AsFd for Namespace {

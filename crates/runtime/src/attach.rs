@@ -1,6 +1,7 @@
 //! Mounts that the parent makes, seen by nobody until the child puts them in place.
 
-use coracle_host::{Mount, Result};
+use coracle_host::{Error, Kind, Mount, Result};
+use rustix::io::Errno;
 
 use crate::{Attachment, device};
 
@@ -18,6 +19,20 @@ pub(crate) fn make(attachment: &Attachment) -> Result<Mount> {
         Attachment::DevPts { options, attributes } => {
             let options: Vec<(&str, &str)> = options.iter().map(|option| pair(option)).collect();
             Mount::new("devpts", &options, attributes.at_once())
+        }
+        Attachment::Proc { namespace, options, attributes } => {
+            let namespace = namespace.to_string_lossy();
+            let mut options: Vec<(&str, &str)> = options.iter().map(|option| pair(option)).collect();
+            options.push(("pidns", &namespace));
+            let made = Mount::new("proc", &options, attributes.at_once());
+            made.map_err(|error| match error.errno() {
+                // Who could mount it from inside would be seen there with all that it still has of the host.
+                Some(Errno::INVAL) if error.to_string().contains("pidns") => {
+                    let text = format!("{error} (joining a pid namespace needs Linux 6.17)");
+                    Error::new(Kind::Unsupported, text)
+                }
+                _ => error,
+            })
         }
         Attachment::Bind { source, recursive, attributes, propagation } => {
             let mount = Mount::bind_path(source, *recursive)?;

@@ -40,6 +40,7 @@ impl fmt::Display for Step {
                     Joinable::Ipc => "ipc",
                     Joinable::Uts => "uts",
                     Joinable::Cgroup => "cgroup",
+                    Joinable::Pid => "pid",
                 };
                 write!(f, "join {kind} namespace {}", path.display())
             }
@@ -129,6 +130,10 @@ impl fmt::Display for Attachment {
             }
             Attachment::DevPts { options, attributes } => {
                 f.write_str("devpts")?;
+                listed(f, &attributes.words(), options)
+            }
+            Attachment::Proc { namespace, options, attributes } => {
+                write!(f, "proc of {}", namespace.display())?;
                 listed(f, &attributes.words(), options)
             }
             Attachment::Bind { source, recursive, attributes, .. } => {

@@ -110,6 +110,10 @@ fn fields() -> Vec<(Value, Fate)> {
         (linux(json!({ "resources": {} })), Acts("enter the control group")),
         (linux(json!({ "cgroupsPath": "/c" })), Acts("enter the control group")),
         (namespaces(json!({ "type": "uts", "path": "/p" })), Acts("join uts namespace /p")),
+        (
+            linux(json!({ "namespaces": [{ "type": "mount" }, { "type": "pid", "path": "/p" }] })),
+            Acts("join pid namespace /p"),
+        ),
         (namespaces(json!({ "type": "user" })), Refused("linux.namespaces[user]")),
         (namespaces(json!({ "type": "time" })), Refused("linux.namespaces[time]")),
         (

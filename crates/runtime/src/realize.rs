@@ -71,6 +71,13 @@ pub(crate) fn parts(
     let mut parts = Vec::with_capacity(steps.len());
     for step in steps {
         parts.push(match step {
+            Step::Attach { source: source @ Attachment::Proc { .. }, at } => {
+                let mount = attach::make(source).doing(|| step.to_string())?;
+                // What is there is not asked: nothing of an image's can be on the way to what is mounted in it.
+                let placed = targets.reserve(root.ok_or_else(no_root)?, at);
+                let (at, path) = placed.map_err(|error| at_step(step, error))?;
+                Part::Attach { mount: mount.into(), at, path }
+            }
             Step::Attach { source, at } => {
                 let mount = attach::make(source).doing(|| step.to_string())?;
                 let has_devices =
@@ -173,6 +180,7 @@ pub(crate) fn op<'a>(step: &'a Step, part: &'a Part) -> Option<Op<'a>> {
                 Joinable::Ipc => LinkNameSpaceType::InterProcessCommunication,
                 Joinable::Uts => LinkNameSpaceType::HostNameAndNISDomainName,
                 Joinable::Cgroup => LinkNameSpaceType::ControlGroup,
+                Joinable::Pid => LinkNameSpaceType::ProcessID,
             },
         ),
         (Step::Personality(persona), _) => Op::Personality(*persona),

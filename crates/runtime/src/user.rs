@@ -71,6 +71,23 @@ pub fn resolve(user: &str, passwd: &[u8], group: &[u8]) -> Result<Resolved, Unkn
     Ok(Resolved { uid, gid, groups, home })
 }
 
+/// Ids of groups by name or number (docker's `--group-add`). A number needs no entry.
+///
+/// # Errors
+/// A name that has no entry.
+pub fn groups<'a>(names: impl IntoIterator<Item = &'a str>, group: &[u8]) -> Result<Vec<u32>, Unknown> {
+    let text = String::from_utf8_lossy(group);
+    let find = |name: &str| {
+        let entry = text.lines().find_map(|line| {
+            let mut fields = line.split(':');
+            (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok()).flatten()
+        });
+        let unknown = || Unknown { what: "group", name: name.to_owned(), file: "/etc/group" };
+        entry.or_else(|| name.parse().ok()).ok_or_else(unknown)
+    };
+    names.into_iter().map(find).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,5 +113,7 @@ mod tests {
         let error = resolve("nobody", PASSWD, GROUP).unwrap_err();
         assert_eq!(error.to_string(), "unable to find user `nobody` in the image's /etc/passwd");
         assert!(resolve("app:none", PASSWD, GROUP).is_err());
+        assert_eq!(groups(["wheel", "77", "app"], GROUP).unwrap(), [10, 77, 1001]);
+        assert!(groups(["none"], GROUP).is_err());
     }
 }

@@ -4,9 +4,9 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use coracle::{Attached, Container, Engine, Health, Network, Probe, Restart, State, Status};
+use coracle::{Attached, Container, Engine, Health, Network, Probe, State, Status};
 
-use super::mounts;
+use super::{host, mounts};
 use crate::fail::Fail;
 use crate::template::Value;
 
@@ -29,7 +29,7 @@ pub(crate) fn describe(engine: &Engine, container: &Container, size: bool) -> Re
         ("RestartCount", i64::from(status.restarts).into()),
         ("Driver", "overlay2".into()),
         ("Platform", "linux".into()),
-        ("HostConfig", host_config(container)),
+        ("HostConfig", host::config(container)),
     ];
     if size {
         let written = container.written()?;
@@ -95,53 +95,6 @@ fn health_of(health: &Health) -> Value {
         ("FailingStreak", i64::from(health.failing_streak).into()),
         ("Log", Value::list(health.log.iter().map(probe))),
     ])
-}
-
-fn host_config(container: &Container) -> Value {
-    let (name, most) = match container.restart_policy() {
-        Restart::OnFailure { max } => ("on-failure".to_owned(), max),
-        policy => (policy.to_string(), 0),
-    };
-    let restart = Value::fields([("Name", name.into()), ("MaximumRetryCount", i64::from(most).into())]);
-    let mode = container.network_names().first().map_or_else(String::new, ToString::to_string);
-    let mut fields = vec![
-        ("Binds", mounts::binds(container)),
-        ("NetworkMode", mode.into()),
-        ("PortBindings", bindings(container.publishes())),
-        ("PublishAllPorts", container.publishes_exposed().into()),
-        ("Dns", Value::list(container.dns().iter().map(ToString::to_string))),
-        ("DnsOptions", Value::list(container.dns_options())),
-        ("DnsSearch", Value::list(container.dns_search())),
-        ("ExtraHosts", extra_hosts(container)),
-        ("RestartPolicy", restart),
-        ("AutoRemove", container.goes_with_its_end().into()),
-        ("ReadonlyRootfs", container.is_read_only().into()),
-    ];
-    fields.extend(mounts::tmpfs(container).map(|tmpfs| ("Tmpfs", tmpfs)));
-    Value::fields(fields)
-}
-
-fn extra_hosts(container: &Container) -> Value {
-    let hosts = container.added_hosts();
-    if hosts.is_empty() {
-        return Value::NoList;
-    }
-    Value::list(hosts.iter().map(|(name, address)| format!("{name}:{address}")))
-}
-
-/// What is wanted of the host's ports.
-fn bindings(publishes: &[String]) -> Value {
-    let mut ports: BTreeMap<String, Vec<Value>> = BTreeMap::new();
-    for text in publishes {
-        // `ADDRESS:PORT:PORT/PROTOCOL`; an address of IPv6 has colons of its own.
-        let (outside, inside) = text.rsplit_once(':').unwrap_or(("", text));
-        let (address, port) = outside.rsplit_once(':').unwrap_or(("", outside));
-        let inside = if inside.contains('/') { inside.to_owned() } else { format!("{inside}/tcp") };
-        let address = address.trim_start_matches('[').trim_end_matches(']');
-        let binding = Value::fields([("HostIp", address.into()), ("HostPort", port.into())]);
-        ports.entry(inside).or_default().push(binding);
-    }
-    Value::map(ports.into_iter().map(|(port, bindings)| (port, Value::List(bindings))))
 }
 
 /// docker's configuration: the entrypoint, whoever gave it, is part of the command here.
@@ -226,17 +179,4 @@ fn endpoint(found: Option<&(Network, Attached)>) -> Value {
         ("GlobalIPv6PrefixLen", bits(ipv6)),
         ("DNSNames", found.map_or(Value::NoList, |(_, attached)| Value::list(&attached.names))),
     ])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bindings_are_dockers() {
-        let publishes = ["8080:80", "127.0.0.1::53/udp", "[::1]:8081:80/tcp", "90"].map(str::to_owned);
-        let shown = crate::template::json(&bindings(&publishes));
-        let text = r#"{"53/udp":[{"HostIp":"127.0.0.1","HostPort":""}],"80/tcp":[{"HostIp":"","HostPort":"8080"},{"HostIp":"::1","HostPort":"8081"}],"90/tcp":[{"HostIp":"","HostPort":""}]}"#;
-        assert_eq!(shown, text);
-    }
 }

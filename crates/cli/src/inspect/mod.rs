@@ -1,6 +1,7 @@
 //! `coracle inspect`, and what the other `inspect`s share.
 
 pub(crate) mod container;
+mod host;
 pub(crate) mod image;
 mod mounts;
 pub(crate) mod network;

@@ -71,6 +71,9 @@ impl Flags {
         command: &[String],
         lookup: Lookup<'_>,
     ) -> Result<ContainerSpec, Fail> {
+        if self.hostname.is_some() && self.rights.has_host_uts() {
+            return Err(Fail::new(125, "conflicting options: hostname and the UTS mode"));
+        }
         let mut spec = ContainerSpec::new(image);
         if !command.is_empty() {
             spec = spec.command(command);

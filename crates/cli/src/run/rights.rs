@@ -1,11 +1,7 @@
 //! The flags of `run` and `create` that widen or narrow what a container may do.
 
-// Of some of it the engine takes nothing yet; what is parsed is for the day when it does.
-#![cfg_attr(not(test), allow(dead_code))]
+use coracle::{ContainerSpec, Ipc, Pids, Seccomp};
 
-use coracle::{ContainerSpec, Seccomp};
-
-use super::not_yet;
 use crate::fail::Fail;
 
 #[derive(clap::Args)]
@@ -58,18 +54,18 @@ pub(crate) struct Flags {
     uts: Option<Space>,
 }
 
+impl Flags {
+    /// Whether its names are the host's.
+    pub(super) fn has_host_uts(&self) -> bool {
+        self.uts == Some(Space::Host)
+    }
+}
+
 /// What they make of the spec.
 pub(super) fn apply(flags: &Flags, spec: ContainerSpec) -> Result<ContainerSpec, Fail> {
-    let asked = |space: &Option<Space>| space.as_ref().is_some_and(|space| *space != Space::Own);
-    not_yet(&[
-        ("--cgroupns", asked(&flags.cgroupns)),
-        ("--group-add", !flags.group_add.is_empty()),
-        ("--ipc", asked(&flags.ipc)),
-        ("--pid", asked(&flags.pid)),
-        ("--userns", asked(&flags.userns)),
-        ("--uts", asked(&flags.uts)),
-    ])?;
-    let mut spec = flags.cap_add.iter().fold(spec, ContainerSpec::cap_add);
+    let mut spec = spaces(flags, spec);
+    spec = flags.group_add.iter().fold(spec, ContainerSpec::group);
+    spec = flags.cap_add.iter().fold(spec, ContainerSpec::cap_add);
     spec = flags.cap_drop.iter().fold(spec, ContainerSpec::cap_drop);
     for option in &flags.security_opt {
         spec = match option {
@@ -79,6 +75,7 @@ pub(super) fn apply(flags: &Flags, spec: ContainerSpec) -> Result<ContainerSpec,
             // What happens anyway, where the host has neither.
             Security::AppArmor(profile) if profile == "unconfined" => spec,
             Security::Label(label) if label == "disable" => spec,
+            Security::SystemPathsUnconfined => spec.open_system_paths(),
             other => return Err(Fail::new(125, format!("run --security-opt {other}: not supported yet"))),
         };
     }
@@ -94,6 +91,24 @@ pub(super) fn apply(flags: &Flags, spec: ContainerSpec) -> Result<ContainerSpec,
         spec = spec.privileged();
     }
     Ok(if flags.read_only { spec.read_only() } else { spec })
+}
+
+/// Whose namespaces it has. That its users are the host's (`--userns=host`) is so anyway.
+fn spaces(flags: &Flags, spec: ContainerSpec) -> ContainerSpec {
+    let spec = match flags.pid.clone().unwrap_or(Space::Own) {
+        Space::Host => spec.pids(Pids::Host),
+        Space::Container(name) => spec.pids(Pids::Container(name)),
+        _ => spec,
+    };
+    let spec = match flags.ipc.clone().unwrap_or(Space::Own) {
+        Space::Own => spec,
+        Space::Shareable => spec.ipc(Ipc::Shareable),
+        Space::None => spec.ipc(Ipc::None),
+        Space::Host => spec.ipc(Ipc::Host),
+        Space::Container(name) => spec.ipc(Ipc::Container(name)),
+    };
+    let spec = if flags.has_host_uts() { spec.host_uts() } else { spec };
+    if flags.cgroupns == Some(Space::Host) { spec.host_cgroups() } else { spec }
 }
 
 /// docker's words for a profile, or a file of one.

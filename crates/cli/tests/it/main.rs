@@ -14,5 +14,6 @@ mod messages;
 mod network;
 mod ps;
 mod run;
+mod spaces;
 mod terminal;
 mod volume;

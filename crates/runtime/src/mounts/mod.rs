@@ -50,6 +50,11 @@ pub(crate) fn steps(mount: &Mount, known: Known<'_>) -> Result<Vec<Step>, Proble
         )));
     }
     match typ {
+        "proc" if known.pids.is_some() => {
+            let namespace = known.pids.map(Path::to_owned).unwrap_or_default();
+            let (options, attributes) = (options.data, options.attributes);
+            Ok(vec![Step::Attach { source: Attachment::Proc { namespace, options, attributes }, at }])
+        }
         "proc" | "sysfs" | "mqueue" => {
             let (fstype, flags) = (typ.to_owned(), options.attributes.flags());
             Ok(vec![Step::Mount { fstype, at, flags, data: options.data.join(",") }])
@@ -80,6 +85,8 @@ pub(crate) struct Known<'a> {
     pub(crate) groups: &'a Hierarchies,
     /// Whether the container has a control group namespace.
     pub(crate) group_namespace: bool,
+    /// The pid namespace that it joins.
+    pub(crate) pids: Option<&'a Path>,
 }
 
 fn bind(mount: &Mount, options: Options, name: &str, at: PathBuf) -> Result<Step, Problem> {
@@ -101,7 +108,11 @@ pub(crate) fn is_place(at: &Path) -> bool {
 
 /// Whether this step mounts the kernel file system that `path` is a path of.
 pub(crate) fn shows_kernel(step: &Step, path: &str) -> bool {
-    matches!(step, Step::Mount { at, .. } if Path::new(path).starts_with(at))
+    let at = match step {
+        Step::Mount { at, .. } | Step::Attach { source: Attachment::Proc { .. }, at } => at,
+        _ => return false,
+    };
+    Path::new(path).starts_with(at)
 }
 
 #[derive(Default)]
@@ -158,7 +169,7 @@ mod tests {
     static NO_GROUPS: std::sync::LazyLock<Hierarchies> = std::sync::LazyLock::new(Hierarchies::default);
 
     fn nothing() -> Known<'static> {
-        Known { nodes: &[], groups: &NO_GROUPS, group_namespace: true }
+        Known { nodes: &[], groups: &NO_GROUPS, group_namespace: true, pids: None }
     }
 
     fn refusal(mount: serde_json::Value) -> String {

@@ -1,6 +1,6 @@
 //! The planner: a spec and facts become a list of steps.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use coracle_host::Propagation;
 use coracle_launch::Namespaces;
@@ -50,7 +50,8 @@ impl Plan {
             false => Hierarchies::default(),
         };
         let group_namespace = check::has_namespace(spec, LinuxNamespaceType::Cgroup);
-        let known = mounts::Known { nodes: &nodes, groups: &groups, group_namespace };
+        let pids = joined(spec, LinuxNamespaceType::Pid);
+        let known = mounts::Known { nodes: &nodes, groups: &groups, group_namespace, pids };
         for mount in spec.mounts().iter().flatten() {
             match mounts::steps(mount, known) {
                 Ok(steps) => mounted.extend(steps),
@@ -119,7 +120,12 @@ impl Plan {
         let sets = privileges(process, facts);
         steps.extend(process_steps(process, sets));
         steps.push(Step::Detach);
+        if pids.is_some() {
+            // As one that joins a container: what is in the namespace sees it from here on.
+            steps.extend([Step::Undumpable, Step::Again, Step::Session]);
+        }
         steps.extend(terminal.then_some(Step::Control));
+        steps.extend(pids.map(|_| Step::DieWithParent));
         steps.extend(limit);
         steps.push(command::exec(process)?);
         let held = facts.capabilities();
@@ -303,7 +309,7 @@ fn namespaces(spec: &Spec) -> (Namespaces, bool, Vec<Step>) {
     for namespace in spec.linux().iter().flat_map(|linux| linux.namespaces()).flatten() {
         let (new, kind) = match namespace.typ() {
             LinuxNamespaceType::Mount => (Namespaces::MOUNT, None),
-            LinuxNamespaceType::Pid => (Namespaces::PID, None),
+            LinuxNamespaceType::Pid => (Namespaces::PID, Some(Joinable::Pid)),
             LinuxNamespaceType::Ipc => (Namespaces::IPC, Some(Joinable::Ipc)),
             LinuxNamespaceType::Uts => (Namespaces::UTS, Some(Joinable::Uts)),
             LinuxNamespaceType::Cgroup => (Namespaces::CGROUP, Some(Joinable::Cgroup)),
@@ -319,6 +325,12 @@ fn namespaces(spec: &Spec) -> (Namespaces, bool, Vec<Step>) {
         }
     }
     (all, new_net, joins)
+}
+
+/// The path of a namespace that is joined.
+fn joined(spec: &Spec, kind: LinuxNamespaceType) -> Option<&Path> {
+    let mut all = spec.linux().iter().flat_map(|linux| linux.namespaces()).flatten();
+    all.find(|namespace| namespace.typ() == kind)?.path().as_deref()
 }
 
 /// Whether a control group says which devices may be opened.

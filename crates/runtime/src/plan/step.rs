@@ -248,6 +248,8 @@ pub enum Joinable {
     Uts,
     /// Control groups.
     Cgroup,
+    /// Processes: those that the joining one starts are in it.
+    Pid,
 }
 
 /// A mount that the parent makes and the child only puts in place.
@@ -265,6 +267,15 @@ pub enum Attachment {
     },
     /// A devpts instance of its own.
     DevPts {
+        /// Its options, as `key=value`.
+        options: Vec<String>,
+        /// Its attributes.
+        attributes: Attributes,
+    },
+    /// The proc of a pid namespace that is joined (since Linux 6.17).
+    Proc {
+        /// The namespace, as in `/proc/PID/ns/pid`.
+        namespace: PathBuf,
         /// Its options, as `key=value`.
         options: Vec<String>,
         /// Its attributes.
