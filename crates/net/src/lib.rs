@@ -45,8 +45,9 @@
 //! the interfaces of default routes alone, with a rule that lets nothing through these but answers, and switched
 //! off again at the end; of IPv6 by `force_forwarding` (Linux 6.17), for networks that have it. No other table, route or
 //! switch is touched, with one exception: where docker is, which drops what it doesn't know, each bridge that leads out has
-//! two rules in chain `DOCKER-USER`, which docker keeps for that. Firewalls that drop forwarded packets themselves (ufw,
-//! firewalld) must be told about the bridges by whom they belong to.
+//! two rules in chain `DOCKER-USER`, which docker keeps for that. firewalld lets published ports in and containers out as it
+//! is. ufw drops what is forwarded: published ports work from the host itself, and for the rest it must be told about the
+//! bridges by whom it belongs to (`ufw route allow in on cor-+`, `ufw route allow out on cor-+`).
 //!
 //! # IPv6
 //!

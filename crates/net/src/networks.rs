@@ -18,6 +18,8 @@ use crate::{Error, Filter, Kind, NetworkSpec, Pool, Result, Subnet, act, facts, 
 /// Held while a subnet is chosen, so that no two networks get the same. A name that no network can have.
 const CHOOSING: &str = ".lock";
 
+const RECORD: &str = "record";
+
 /// The networks of one state directory. Cheap to clone; many processes may share the directory.
 ///
 /// Kernel objects are made in the network namespace of the calling thread, and only while somebody is on a
@@ -96,12 +98,9 @@ impl Networks {
         let staged = self.staging.dir()?;
         staged.dir().make_new("leases", 0o755)?;
         staged.dir().make_new("names", 0o755)?;
-        // In place, where nobody sees it yet: one wait for the disk less than by way of another name.
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
-        let mut file = File::from(staged.dir().file("record", flags, 0o644)?);
-        let written = file.write_all(&record.to_bytes()).and_then(|()| file.sync_all());
-        written.call(|| format!("write({:?})", staged.dir().path_of("record")))?;
-        staged.dir().sync()?;
+        let mut file = File::from(staged.dir().file(RECORD, flags, 0o644)?);
+        file.write_all(&record.to_bytes()).call(|| format!("write({:?})", staged.dir().path_of(RECORD)))?;
         // While nobody knows it yet: a claim is a question to the network as it will be.
         let network = Network::open(staged.dir().clone(), record, driver.clone())?;
         if let Some(claim) = driver.claim(&network) {
@@ -113,11 +112,25 @@ impl Networks {
                 return Err(Error::new(Kind::InUse, text));
             }
         }
-        match staged.publish_new(&self.dir, &spec.name) {
+        self.forget_unwritten(&spec.name)?;
+        match staged.place_new(&self.dir, &spec.name) {
             Err(error) if error.kind() == Kind::AlreadyExists => return Err(taken()),
             done => done?,
         }
+        // Once, and under the final name: the file and the way to it are in one transaction of the file system's journal. A
+        // power cut before leaves an empty record at worst, which counts as none.
+        file.sync_all().call(|| format!("fsync({:?})", self.dir.path_of(&spec.name).join(RECORD)))?;
         Network::open(self.dir.dir(&spec.name)?, network.record().clone(), driver)
+    }
+
+    /// Removes what a power cut left of a network that was being made. Nobody else is making one: the caller has
+    /// [`CHOOSING`].
+    fn forget_unwritten(&self, name: &str) -> Result<()> {
+        let Some(dir) = self.dir.dir_if_there(name)? else { return Ok(()) };
+        if read(&dir)?.is_none() {
+            self.staging.trash(&self.dir, name)?;
+        }
+        Ok(())
     }
 
     /// The network of that name, if there is one.
@@ -267,7 +280,7 @@ fn taken() -> Error {
 }
 
 fn read(dir: &Dir) -> Result<Option<Record>> {
-    let bytes = dir.read_if_there("record")?;
+    let bytes = dir.read_if_there(RECORD)?.filter(|bytes| !bytes.is_empty());
     bytes.map(|bytes| Record::read(&bytes, &dir.path_of("record"))).transpose()
 }
 

@@ -1,18 +1,18 @@
 //! IPv6: every way a packet may take, and some that it must not.
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use coracle_host::Namespace;
 use coracle_net::dns::{Names, Responder, Server};
-use coracle_net::ports::parse;
-use coracle_net::{Endpoint, Join, Kind, Network, NetworkSpec};
+use coracle_net::{Kind, Network, NetworkSpec};
 use coracle_testhost::run;
 
 use crate::support::{self, Outside, join, netns, networks, our_links, route};
+use crate::talk::{at, failure, here, serve_on, talk};
 
 const HOST: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
 const OUTSIDE: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2);
@@ -26,47 +26,12 @@ fn outside() -> Outside {
     outside
 }
 
-fn here() -> Namespace {
-    Namespace::current_net().unwrap()
-}
-
 fn sea(dir: &std::path::Path) -> Network {
     networks(dir).open(&NetworkSpec::new("sea").subnet("10.1.0.0/24").subnet("fd00:1::/64")).unwrap()
 }
 
-fn on(network: &Network, name: &str, ports: &[&str]) -> (Namespace, Endpoint) {
-    let netns = netns();
-    let ports = ports.iter().flat_map(|text| parse(text).unwrap());
-    let endpoint = network.join(&ports.fold(join(&netns, name), Join::publish)).unwrap();
-    (netns, endpoint)
-}
-
 fn serve(netns: &Namespace, port: u16) -> TcpListener {
-    netns.within(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, port))).unwrap().unwrap()
-}
-
-fn call(from: &Namespace, to: (Ipv6Addr, u16)) -> std::io::Result<TcpStream> {
-    let to = SocketAddr::from(to);
-    from.within(|| TcpStream::connect_timeout(&to, Duration::from_millis(700))).unwrap()
-}
-
-/// Calls, and has a word with the listener. Whom the listener saw.
-#[track_caller]
-fn talk(from: &Namespace, to: (Ipv6Addr, u16), listener: &TcpListener) -> IpAddr {
-    let mut call = call(from, to).unwrap_or_else(|error| panic!("{to:?}: {error}"));
-    call.write_all(b"ahoy").unwrap();
-    let (mut heard, peer) = listener.accept().unwrap();
-    let mut word = [0; 4];
-    heard.read_exact(&mut word).unwrap();
-    heard.write_all(b"aye!").unwrap();
-    call.read_exact(&mut word).unwrap();
-    assert_eq!(&word, b"aye!");
-    peer.ip()
-}
-
-#[track_caller]
-fn failure(from: &Namespace, to: (Ipv6Addr, u16)) -> ErrorKind {
-    call(from, to).map(|_| panic!("{to:?} was reached")).unwrap_err().kind()
+    serve_on(netns, Ipv6Addr::UNSPECIFIED, port)
 }
 
 #[test]
@@ -75,7 +40,7 @@ fn from_name_to_answer() {
         let outside = outside();
         let before = support::picture();
         let sea = sea(host.dir());
-        let ((boat, at_boat), (mate, at_mate)) = (on(&sea, "boat", &[]), on(&sea, "mate", &[]));
+        let ((boat, at_boat), (mate, at_mate)) = (at(&sea, "boat", &[]), at(&sea, "mate", &[]));
         assert_eq!(at_mate.addresses().len(), 2);
         assert_eq!(
             (at_mate.ipv6().unwrap().to_string(), at_mate.ipv6_prefix_len()),
@@ -111,12 +76,12 @@ fn a_published_port_is_reached_by_ipv6() {
         let sea = sea(host.dir());
         let lake = networks(host.dir()).open(&NetworkSpec::new("lake").ipv6(true)).unwrap();
         assert!(lake.pools()[1].subnet.to_string().starts_with("fd"), "{:?}", lake.pools());
-        let (boat, at_boat) = on(&sea, "boat", &["8080:80", "[2001:db8::1]:9090:80", "81"]);
+        let (boat, at_boat) = at(&sea, "boat", &["8080:80", "[2001:db8::1]:9090:80", "81"]);
         let shown: Vec<String> = at_boat.published().iter().map(ToString::to_string).collect();
         assert_eq!(shown[..3], ["0.0.0.0:8080->80/tcp", "[::]:8080->80/tcp", "[2001:db8::1]:9090->80/tcp"]);
         let free: Vec<u16> = at_boat.published()[3..].iter().map(|port| port.host_port).collect();
         assert!(free.len() == 2 && free[0] == free[1], "one port for both families: {shown:?}");
-        let ((mate, _at_mate), (duck, at_duck)) = (on(&sea, "mate", &[]), on(&lake, "duck", &[]));
+        let ((mate, _at_mate), (duck, at_duck)) = (at(&sea, "mate", &[]), at(&lake, "duck", &[]));
         let boats = serve(&boat, 80);
         let gateway = at_boat.ipv6_gateway().unwrap();
         assert_eq!(talk(&outside.0, (HOST, 8080), &boats), OUTSIDE, "a neighbour is seen as he is");
@@ -151,7 +116,7 @@ fn a_published_port_is_reached_by_ipv6() {
 fn datagrams_come_and_go() {
     run(|host| {
         let outside = outside();
-        let (boat, _at_boat) = on(&sea(host.dir()), "boat", &["5353:53/udp"]);
+        let (boat, _at_boat) = at(&sea(host.dir()), "boat", &["5353:53/udp"]);
         let boats = boat.within(|| UdpSocket::bind("[::]:53")).unwrap().unwrap();
         for (from, seen) in [(&outside.0, OUTSIDE), (&here(), HOST)] {
             let client = from.within(|| UdpSocket::bind("[::]:0")).unwrap().unwrap();
@@ -175,7 +140,7 @@ fn datagrams_come_and_go() {
 fn no_spoofed_source_leaves() {
     run(|host| {
         let outside = outside();
-        let (boat, _at_boat) = on(&sea(host.dir()), "boat", &[]);
+        let (boat, _at_boat) = at(&sea(host.dir()), "boat", &[]);
         let heard = outside.0.within(|| UdpSocket::bind((OUTSIDE, 9))).unwrap().unwrap();
         heard.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         boat.within(|| {
@@ -199,7 +164,7 @@ fn router_advertisements_are_not_believed() {
             (sea(host.dir()), "boat"),
             (networks(host.dir()).open(&NetworkSpec::new("lake").subnet("10.2.0.0/24")).unwrap(), "duck"),
         ] {
-            let (netns, at) = on(&network, name, &[]);
+            let (netns, at) = at(&network, name, &[]);
             let switch = |link: &str, key: &str| {
                 std::fs::read_to_string(format!("/proc/sys/net/ipv6/conf/{link}/{key}"))
                     .unwrap()
@@ -225,7 +190,7 @@ fn an_internal_network_has_no_way_out_by_ipv6() {
         let outside = outside();
         let spec = NetworkSpec::new("pond").subnet("10.3.0.0/24").subnet("fd00:3::/64").internal(true);
         let pond = networks(host.dir()).create(&spec).unwrap();
-        let ((frog, at_frog), (newt, _at_newt)) = (on(&pond, "frog", &[]), on(&pond, "newt", &[]));
+        let ((frog, at_frog), (newt, _at_newt)) = (at(&pond, "frog", &[]), at(&pond, "newt", &[]));
         let outsiders = outside.0.within(|| TcpListener::bind((OUTSIDE, 7))).unwrap().unwrap();
         assert_eq!(failure(&frog, (OUTSIDE, 7)), ErrorKind::NetworkUnreachable);
         frog.within(|| route(Ipv6Addr::UNSPECIFIED, 0, "fd00:3::1".parse::<Ipv6Addr>().unwrap())).unwrap();
@@ -248,7 +213,7 @@ fn addresses_and_names_as_asked() {
         let sea = networks(host.dir())
             .create(&spec.reserve("router", "fd00:1::11".parse::<Ipv6Addr>().unwrap()))
             .unwrap();
-        let (boat, at_boat) = on(&sea, "boat", &[]);
+        let (boat, at_boat) = at(&sea, "boat", &[]);
         assert_eq!(
             at_boat.ipv6().unwrap().to_string(),
             "fd00:1::12",

@@ -1,61 +1,21 @@
 //! Published ports: who gets in, who is seen, what clashes, what is left.
 
-use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::io::{ErrorKind, Write};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use coracle_host::Namespace;
-use coracle_net::ports::{Publish, parse};
-use coracle_net::{Endpoint, Join, Kind, Network, NetworkSpec};
+use coracle_net::ports::Publish;
+use coracle_net::{Kind, Network, NetworkSpec};
 use coracle_testhost::{Role, run, run_with};
 
 use crate::support::{self, HOST, OUTSIDE, Outside, join, netns, networks, our_links, route};
+use crate::talk::{at, failure, here, publish, serve_on, talk};
 
 const LOCAL: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
-fn publish<'a>(netns: &'a Namespace, container: &str, ports: &[&str]) -> Join<'a> {
-    let ports = ports.iter().flat_map(|text| parse(text).unwrap());
-    ports.fold(join(netns, container), Join::publish)
-}
-
-fn at(network: &Network, name: &str, ports: &[&str]) -> (Namespace, Endpoint) {
-    let netns = netns();
-    let endpoint = network.join(&publish(&netns, name, ports)).unwrap();
-    (netns, endpoint)
-}
-
 fn serve(netns: &Namespace, port: u16) -> TcpListener {
-    netns.within(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))).unwrap().unwrap()
-}
-
-fn call(from: &Namespace, to: (Ipv4Addr, u16)) -> std::io::Result<TcpStream> {
-    let to = SocketAddr::from(to);
-    from.within(|| TcpStream::connect_timeout(&to, Duration::from_millis(500))).unwrap()
-}
-
-/// Calls, and has a word with the listener. Whom the listener saw.
-#[track_caller]
-fn talk(from: &Namespace, to: (Ipv4Addr, u16), listener: &TcpListener) -> Ipv4Addr {
-    let mut call = call(from, to).unwrap_or_else(|error| panic!("{to:?}: {error}"));
-    call.write_all(b"ahoy").unwrap();
-    let (mut heard, peer) = listener.accept().unwrap();
-    let mut word = [0; 4];
-    heard.read_exact(&mut word).unwrap();
-    heard.write_all(b"aye!").unwrap();
-    call.read_exact(&mut word).unwrap();
-    assert_eq!(&word, b"aye!");
-    let IpAddr::V4(peer) = peer.ip() else { panic!("IPv6") };
-    peer
-}
-
-/// What becomes of a call that must not come through.
-#[track_caller]
-fn failure(from: &Namespace, to: (Ipv4Addr, u16)) -> ErrorKind {
-    call(from, to).map(|_| panic!("{to:?} was reached")).unwrap_err().kind()
-}
-
-fn here() -> Namespace {
-    Namespace::current_net().unwrap()
+    serve_on(netns, Ipv4Addr::UNSPECIFIED, port)
 }
 
 fn sea(dir: &std::path::Path) -> Network {

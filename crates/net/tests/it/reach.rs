@@ -138,6 +138,22 @@ fn networks_are_made_found_listed_and_told_apart() {
     });
 }
 
+/// The record is synced under its final name, so a power cut may leave one that is empty.
+#[test]
+fn a_network_that_a_power_cut_left_unwritten_is_none() {
+    run(|host| {
+        let networks = networks(host.dir());
+        let first = networks.create(&NetworkSpec::new("sea").subnet("10.1.0.0/24")).unwrap();
+        std::fs::write(host.dir().join("state/networks/sea/record"), "").unwrap();
+        assert!(networks.find("sea").unwrap().is_none());
+        assert!(networks.list().unwrap().is_empty());
+        assert_eq!(networks.remove("sea").unwrap_err().kind(), Kind::NotFound);
+        let again = networks.create(&NetworkSpec::new("sea").subnet("10.1.0.0/24")).unwrap();
+        assert_ne!(again.id(), first.id());
+        networks.remove("sea").unwrap();
+    });
+}
+
 #[test]
 fn a_subnet_that_another_state_brought_up_meanwhile_is_refused() {
     run(|host| {
