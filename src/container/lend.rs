@@ -27,12 +27,26 @@ pub(crate) fn make(
         Source::Volume(name) => volume(engine, record, mount, name, root),
         Source::Bind(path) => bind(mount, path).map(|made| (made, Vec::new())).doing(doing),
         Source::Tmpfs => {
-            tmpfs::mount(&mount.words, mount.read_only).map(|made| (made, Vec::new())).doing(doing)
+            let covered = mode_at(root, &mount.at).doing(doing)?;
+            tmpfs::mount(&mount.words, covered, mount.read_only).map(|made| (made, Vec::new())).doing(doing)
         }
         Source::Image(_) => image(engine, mount).doing(doing),
         Source::Anonymous | Source::Clone(_) => {
             Err(Error::new(Kind::Corrupt, format!("{}: its volume has no name", doing())))
         }
+    }
+}
+
+/// The mode of the directory that the image has there: that of a tmpfs over it, as runc has it.
+fn mode_at(root: &OwnedFd, at: &Path) -> Result<Option<u32>> {
+    match Root::new(root.as_fd(), "container's root").open(at, OFlags::PATH | OFlags::DIRECTORY) {
+        Ok(dir) => {
+            let stat = rustix::fs::fstat(&dir).call(|| format!("fstat({at:?})"))?;
+            Ok(Some(stat.st_mode & 0o7777))
+        }
+        // Nothing is there, or a file, which is refused when the place is made.
+        Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Invalid) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 

@@ -152,7 +152,8 @@ impl Mount {
         Mount::new(Source::Bind(host.as_ref().to_owned()), at)
     }
 
-    /// Memory: `nosuid,nodev,noexec`, writable for everybody, as big as half of the host's.
+    /// Memory: `nosuid,nodev,noexec`, as big as half of the host's; with the mode of the image's directory there, or writable
+    /// for everybody where it has none.
     pub fn tmpfs(at: impl AsRef<Path>) -> Mount {
         Mount::new(Source::Tmpfs, at)
     }

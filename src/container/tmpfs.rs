@@ -17,9 +17,16 @@ pub(crate) fn problem(word: &str) -> Option<String> {
     }
 }
 
-/// A new tmpfs with these options, the last word counting; `nosuid,nodev,noexec` unless they say otherwise.
-pub(crate) fn mount(words: &[String], read_only: bool) -> Result<Mount> {
-    let (options, mut flags) = sort(words);
+/// A new tmpfs with these options, the last word counting; `nosuid,nodev,noexec` unless they say otherwise, and the mode of
+/// what it covers.
+pub(crate) fn mount(words: &[String], covered: Option<u32>, read_only: bool) -> Result<Mount> {
+    let (mut options, mut flags) = sort(words);
+    let covered = covered.map(|mode| format!("{mode:o}"));
+    if let Some(mode) = &covered
+        && !options.iter().any(|(key, _)| *key == "mode")
+    {
+        options.push(("mode", mode));
+    }
     flags.set(
         MountAttrFlags::MOUNT_ATTR_RDONLY,
         read_only || flags.contains(MountAttrFlags::MOUNT_ATTR_RDONLY),

@@ -6,14 +6,14 @@ use std::io::Read;
 use std::process::Stdio;
 
 use coracle::{Container, ContainerSpec, CopyOptions, Engine};
-use coracle_testhost::{Host, run, skip};
+use coracle_testhost::{Docker, Host, run, skip};
 use serde_json::Value;
 
-use crate::{Docker, base, is_there};
+use crate::base;
 
 /// Both engines, each with the image `acc-base:1`.
 fn both(host: &Host) -> Option<(Docker, Engine)> {
-    if !is_there() {
+    if !Docker::is_there() {
         skip(host.test(), "docker.io and busybox-static are not both installed");
         return None;
     }

@@ -10,10 +10,9 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
-use coracle_testhost::{Host, run, skip};
+use coracle_testhost::{Docker, Host, busybox_tree, run, skip};
 
 use engine::Ours;
 
@@ -107,125 +106,33 @@ fn context(dir: &Path) -> PathBuf {
 
 /// A root file system of busybox, as a tar.
 fn base(dir: &Path) -> PathBuf {
-    let tree = dir.join("base");
-    for name in ["bin", "etc", "tmp", "proc", "sys", "dev", "root", "var", "home", "run"] {
-        fs::create_dir_all(tree.join(name)).unwrap();
-    }
-    fs::set_permissions(tree.join("tmp"), fs::Permissions::from_mode(0o1777)).unwrap();
-    fs::copy("/bin/busybox", tree.join("bin/busybox")).unwrap();
-    let list = Command::new("/bin/busybox").arg("--list").output().unwrap().stdout;
-    for name in String::from_utf8(list).unwrap().lines().filter(|name| *name != "busybox") {
-        symlink("busybox", tree.join("bin").join(name)).unwrap();
-    }
-    fs::write(tree.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1000:app:/home:/bin/sh\n")
-        .unwrap();
-    fs::write(tree.join("etc/group"), "root:x:0:\napp:x:1000:\n").unwrap();
-    let tar = dir.join("base.tar");
+    let (tree, tar) = (busybox_tree(dir), dir.join("base.tar"));
     assert!(
         Command::new("tar").arg("-C").arg(&tree).arg("-cf").arg(&tar).arg(".").status().unwrap().success()
     );
     tar
 }
 
-/// A docker daemon of the test's own, below a process whose end takes all of it along.
-struct Docker {
-    init: Child,
-    socket: PathBuf,
-    root: PathBuf,
-}
-
-impl Docker {
-    fn start(dir: &Path) -> Docker {
-        let root = dir.join("docker");
-        fs::create_dir_all(root.join("run")).unwrap();
-        let socket = root.join("run/docker.sock");
-        let script = "mount -t tmpfs tmpfs /run && exec dockerd --data-root \"$1/data\" --exec-root /run/docker \
-             -H \"unix://$1/run/docker.sock\" -p /run/docker.pid --iptables=false --bridge=none \
-             --storage-driver=overlay2 >\"$1/log\" 2>&1";
-        let init = Command::new("unshare")
-            .args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", script, "sh"])
-            .arg(&root)
-            .stdin(Stdio::null())
-            .spawn()
-            .unwrap();
-        let docker = Docker { init, socket, root };
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while !docker.docker().arg("version").output().unwrap().status.success() {
-            let log = fs::read_to_string(docker.root.join("log")).unwrap_or_default();
-            assert!(Instant::now() < deadline, "dockerd does not start: {log}");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        docker
+/// Has docker build a case; what it said where it failed.
+fn docker_builds(docker: &Docker, dir: &Path, case: &Case, context: &Path) -> Result<(), String> {
+    let file = dir.join("Dockerfile");
+    fs::write(&file, &case.text).unwrap();
+    let mut command = docker.docker();
+    command.args(["build", "--progress=plain", "--network=none", "-t", "case", "-f"]).arg(&file);
+    for (flag, value) in case.flags.iter().filter(|(flag, _)| flag != EXCEPT) {
+        let value = value.replace("src=", &format!("src={}/", context.display()));
+        command.arg(flag).arg(value);
     }
-
-    fn docker(&self) -> Command {
-        let mut command = Command::new("/usr/bin/docker");
-        command.env("DOCKER_HOST", format!("unix://{}", self.socket.display()));
-        command.env("DOCKER_BUILDKIT", "1").env("HOME", &self.root).stdin(Stdio::null());
-        command
+    let output = command.arg(context).output().unwrap();
+    match output.status.success() {
+        true => Ok(()),
+        false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
     }
-
-    #[track_caller]
-    fn ok(&self, command: &mut Command) -> String {
-        let output = command.output().unwrap();
-        let err = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "{command:?}: {err}");
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    /// Builds a case; what docker said where it failed.
-    fn build(&self, case: &Case, context: &Path) -> Result<(), String> {
-        let file = self.root.join("Dockerfile");
-        fs::write(&file, &case.text).unwrap();
-        let mut command = self.docker();
-        command.args(["build", "--progress=plain", "--network=none", "-t", "case", "-f"]).arg(&file);
-        for (flag, value) in case.flags.iter().filter(|(flag, _)| flag != EXCEPT) {
-            let value = value.replace("src=", &format!("src={}/", context.display()));
-            command.arg(flag).arg(value);
-        }
-        let output = command.arg(context).output().unwrap();
-        match output.status.success() {
-            true => Ok(()),
-            false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
-        }
-    }
-}
-
-impl Drop for Docker {
-    fn drop(&mut self) {
-        let _ = self.init.kill();
-        let _ = self.init.wait();
-        let deadline = Instant::now() + Duration::from_secs(5);
-        // Control groups can go when the kernel has seen off what was in them.
-        while !fs::read_dir("/sys/fs/cgroup")
-            .unwrap()
-            .flatten()
-            .all(|at| remove_groups(&at.path().join("docker")))
-        {
-            assert!(Instant::now() < deadline, "docker's control groups can't be removed");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-}
-
-/// Whether they are gone.
-fn remove_groups(group: &Path) -> bool {
-    let Ok(entries) = fs::read_dir(group) else { return true };
-    let below = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    for entry in below {
-        remove_groups(&entry.path());
-    }
-    fs::remove_dir(group).is_ok()
-}
-
-/// Whether what these tests need is installed.
-fn is_there() -> bool {
-    ["/usr/sbin/dockerd", "/usr/bin/docker", "/bin/busybox"].iter().all(|path| Path::new(path).exists())
 }
 
 /// The cases whose number leaves this rest: several tests, so that several run at once and none takes long.
 fn compare(host: &Host, rest: usize) {
-    if !is_there() {
+    if !Docker::is_there() {
         return skip(host.test(), "docker.io and busybox-static are not both installed");
     }
     let (context, base) = (context(host.dir()), base(host.dir()));
@@ -234,7 +141,7 @@ fn compare(host: &Host, rest: usize) {
     let ours = Ours::open(&host.dir().join("state"), &base);
     let mut wrong: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for case in cases().into_iter().enumerate().filter(|(i, _)| i % PARTS == rest).map(|(_, case)| case) {
-        let theirs = docker.build(&case, &context);
+        let theirs = docker_builds(&docker, host.dir(), &case, &context);
         let built = ours.build(&case, &context);
         let found = match (theirs, built) {
             (Ok(()), Ok(image)) => {

@@ -10,6 +10,7 @@ mod files;
 mod full;
 mod kills;
 mod life;
+mod links;
 mod manners;
 mod mounts;
 mod network;

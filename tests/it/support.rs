@@ -22,8 +22,8 @@ pub fn engine(dir: &Path) -> Engine {
 /// Programs to write scripts with.
 pub fn programs() -> Capture {
     Capture::new().search_path(["/bin", "/usr/bin"]).programs([
-        "sh", "cat", "ls", "sleep", "sort", "env", "id", "readlink", "head", "touch", "mkdir", "rm", "stat",
-        "getent",
+        "sh", "cat", "cut", "ls", "sleep", "sort", "env", "id", "readlink", "head", "touch", "mkdir", "rm",
+        "stat", "getent",
     ])
 }
 

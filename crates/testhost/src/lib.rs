@@ -24,6 +24,7 @@
 
 mod cgroup;
 mod disk;
+mod docker;
 mod host;
 mod hung;
 mod inside;
@@ -36,6 +37,7 @@ mod skip;
 mod trace;
 
 pub use disk::{Disk, power_cuts};
+pub use docker::{Docker, busybox_tree};
 pub use host::Host;
 pub use record::{Step, What};
 pub use roles::{Part, Player, Role};

@@ -134,6 +134,9 @@ impl<'a> Said<'a> {
         let source = self.source.ok_or_else(|| config("field Source must not be empty"));
         let mut mount = match kind {
             "volume" => match self.source {
+                None if self.read_only => {
+                    return Err(config("must not set ReadOnly mode when using anonymous volumes"));
+                }
                 None => Mount::anonymous(at),
                 Some(name) => {
                     wants_name(name).map_err(|why| config(&why))?;
@@ -330,6 +333,7 @@ mod tests {
             ("type=tmpfs,src=x,target=/x", "field Source must not be specified"),
             ("type=npipe,target=/x", "invalid mount config for type \"npipe\": mount type unknown"),
             ("type=bind,src=rel,dst=/x", "invalid mount path: 'rel' mount path must be absolute"),
+            ("target=/x,readonly", "must not set ReadOnly mode when using anonymous volumes"),
             ("source=db", "target is required"),
             ("source,target=/x", "invalid field 'source' must be a key=value pair"),
             ("source=db,target=x", "invalid mount path: 'x' mount path must be absolute"),
