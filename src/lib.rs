@@ -74,8 +74,9 @@ pub use container::{
     Throttling,
 };
 pub use coracle_build::{
-    Allow, BuildSpec, Cancel, Cause, Checked, Event, Explanation, FileChange, HostAddress, ImageConfig, Lint,
-    Network as StepNetwork, Nothing, Outcome, Place, Reason, RunConfig, StepReport, Unpacked,
+    Allow, BuildSpec, Cancel, Cause, Checked, Error as BuildError, Event, Explanation, FileChange, Git,
+    GitSource, HostAddress, ImageConfig, Lint, Network as StepNetwork, Nothing, Outcome, Place, Reason,
+    Remote, RemoteContext, RemoteSource, RunConfig, StepReport, Unpacked,
 };
 pub use coracle_host::{Exit, Kind};
 pub use coracle_layers::{Capture, Change, ChangeKind};

@@ -7,7 +7,10 @@ pub use cache::{BuildCacheEntry, BuildCacheKind};
 
 use std::io::Read;
 
-use coracle_build::{BuildSpec, Cache, CacheMounts, Checked, Event, Explanation, StepReport, Unpacked};
+use coracle_build::{
+    BuildSpec, Cache, CacheMounts, Checked, Event, Explanation, Git, Remote, RemoteContext, StepReport,
+    Unpacked,
+};
 
 use crate::engine::Inner;
 use crate::error::{Doing, Error, Result};
@@ -63,6 +66,17 @@ impl Engine {
     /// `Invalid` for what is no such archive, or leads out of itself; `Unsupported` for devices in it.
     pub fn unpack_context(&self, archive: impl Read + 'static) -> Result<Unpacked> {
         Ok(Unpacked::from_tar(archive, &self.0.state.staging)?)
+    }
+}
+
+impl Engine {
+    /// Fetches a context: of a repository what is meant of it (`git` fetches it, since no library runs programs), of a URL an
+    /// archive unpacked, or else the text of a Dockerfile.
+    ///
+    /// # Errors
+    /// What fetching fails with; `Unsupported` for a URL where the feature `http` is off, and for a repository without `git`.
+    pub fn fetch_context(&self, remote: &Remote, git: Option<&dyn Git>) -> Result<RemoteContext> {
+        Ok(coracle_build::fetch_context(remote, git, &self.0.state.staging, None)?)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::path::Path;
 
-use coracle_host::Dir;
+use coracle_host::{Call, Dir};
 use coracle_layers::{Loaded, Reference};
 
 use super::Image;
@@ -85,6 +85,24 @@ impl Engine {
     pub fn load_layout(&self, path: impl AsRef<Path>) -> Result<Vec<LoadedImage>> {
         let dir = Dir::open(path.as_ref()).doing(|| "load images")?;
         Ok(self.loaded(self.0.store.load_layout(&dir)?))
+    }
+
+    /// Stores one image of an OCI image layout, in a directory or a tar, without any of its names: that which has `wanted`
+    /// for its tag or its manifest's digest; without `wanted` it is `latest`, or the only one. It is kept as long as
+    /// an image without a name is.
+    ///
+    /// # Errors
+    /// `NotFound` where there is none, or several and none was asked for; else as of [`Engine::load`].
+    pub fn load_one(&self, path: impl AsRef<Path>, wanted: Option<&str>) -> Result<Image> {
+        let path = path.as_ref();
+        let image = match path.is_dir() {
+            true => self.0.store.load_chosen(&Dir::open(path)?, wanted)?,
+            false => {
+                let file = std::fs::File::open(path).call(|| format!("open({path:?})"))?;
+                self.0.store.load_chosen_from(file, wanted)?
+            }
+        };
+        Ok(self.of(image))
     }
 
     fn loaded(&self, all: Vec<Loaded>) -> Vec<LoadedImage> {

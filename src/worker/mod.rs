@@ -160,7 +160,11 @@ impl Worker for Builder<'_> {
         let names: Result<Vec<Reference>, _> =
             image.tags.iter().map(|tag| tag.parse::<Reference>()).collect();
         let names = names.map_err(own)?;
-        let stored = self.engine.store.commit(&image.config, &image.snapshot.layers).map_err(own)?;
+        let stored = self
+            .engine
+            .store
+            .commit_annotated(&image.config, &image.snapshot.layers, &image.annotations)
+            .map_err(own)?;
         for name in &names {
             self.engine.store.tag(&stored, name).map_err(own)?;
         }

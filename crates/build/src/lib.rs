@@ -42,7 +42,7 @@
 //!
 //! # What it does not know yet
 //!
-//! ADD of URLs, of git repositories and of archives compressed with bzip2 or xz; `ONBUILD` triggers that copy or mount
+//! ADD of archives compressed with bzip2 or xz; `ONBUILD` triggers that copy or mount
 //! from a stage or image; a named context as what a stage starts from, unless it is an image; other platforms than this machine's: each is refused at its line, none is ignored. `COPY --link` gives the
 //! same tree as without it, and is not yet kept apart from the layers below.
 //!
@@ -73,6 +73,7 @@ mod mount;
 mod paths;
 mod pattern;
 mod plan;
+mod remote;
 mod solve;
 mod spec;
 mod stream;
@@ -93,6 +94,8 @@ pub use ignore::Ignore;
 pub use image::{ImageConfig, Nothing, RunConfig};
 pub use mount::{Lent, MountFrom, Network, RunMount, Secret, Sharing};
 pub use plan::{CopyFrom, CopyOp, Graph, Op, Origin, Plan, Stage, Step};
+pub use remote::fetch::{RemoteContext, fetch_context};
+pub use remote::{Git, GitSource, Remote, RemoteSource};
 pub use solve::build;
 pub use spec::{Allow, BuildSpec, HostAddress};
 pub use stream::Unpacked;

@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::cancel::Cancel;
 use crate::mount::{Network, Secret};
+use crate::remote::Git;
 
 /// Where a secret's value is.
 #[derive(Clone, Debug)]
@@ -53,8 +55,10 @@ pub struct BuildSpec {
     pub(crate) file: Option<PathBuf>,
     pub(crate) text: Option<Vec<u8>>,
     pub(crate) target: Option<String>,
+    pub(crate) platform: Option<String>,
     pub(crate) args: BTreeMap<String, String>,
     pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) annotations: BTreeMap<String, String>,
     pub(crate) tags: Vec<String>,
     pub(crate) secrets: BTreeMap<String, SecretFrom>,
     pub(crate) ssh: BTreeMap<String, PathBuf>,
@@ -67,6 +71,17 @@ pub struct BuildSpec {
     pub(crate) cancel: Option<Cancel>,
     pub(crate) source_date_epoch: Option<i64>,
     pub(crate) now: Option<SystemTime>,
+    pub(crate) git: Option<ByGit>,
+}
+
+/// Who fetches git repositories.
+#[derive(Clone)]
+pub(crate) struct ByGit(pub(crate) Arc<dyn Git>);
+
+impl std::fmt::Debug for ByGit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ByGit")
+    }
 }
 
 impl BuildSpec {
@@ -101,6 +116,12 @@ impl BuildSpec {
         self
     }
 
+    /// The platform to build for, as `linux/amd64`. Only this machine's can be built for; else the build is refused.
+    pub fn platform(mut self, platform: impl Into<String>) -> BuildSpec {
+        self.platform = Some(platform.into());
+        self
+    }
+
     /// The value of a build argument (`ARG name` in the Dockerfile).
     pub fn arg(mut self, name: impl Into<String>, value: impl Into<String>) -> BuildSpec {
         self.args.insert(name.into(), value.into());
@@ -110,6 +131,13 @@ impl BuildSpec {
     /// A label of the image, besides those of the Dockerfile.
     pub fn label(mut self, key: impl Into<String>, value: impl Into<String>) -> BuildSpec {
         self.labels.insert(key.into(), value.into());
+        self
+    }
+
+    /// An annotation of the image's manifest (OCI image specification, annotations.md): unlike a label it is not in the
+    /// image's configuration, and changes no image's id.
+    pub fn annotation(mut self, key: impl Into<String>, value: impl Into<String>) -> BuildSpec {
+        self.annotations.insert(key.into(), value.into());
         self
     }
 
@@ -209,6 +237,13 @@ impl BuildSpec {
     /// What [`BuildSpec::source_date_epoch`] was given: a worker for such a build lets no file in a new layer be younger.
     pub fn epoch(&self) -> Option<i64> {
         self.source_date_epoch
+    }
+
+    /// Who fetches the git repositories that ADD names; without, they are refused. No library runs programs, so that this is
+    /// for the embedding program to say: one that has git(1) runs it, another may have a library.
+    pub fn git(mut self, git: Arc<dyn Git>) -> BuildSpec {
+        self.git = Some(ByGit(git));
+        self
     }
 
     /// The time that steps which run now are dated with; else it is the clock's when each ends. A cached step keeps

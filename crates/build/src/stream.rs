@@ -8,7 +8,7 @@ use coracle_host::{Dir, StagedDir, Staging};
 use crate::error::Result;
 use crate::files::unpack;
 
-/// A context that came as an archive, in a directory that is removed with this value.
+/// A context that came from elsewhere, in a directory that is removed with this value.
 pub struct Unpacked {
     dir: Dir,
     _staged: StagedDir,
@@ -25,6 +25,10 @@ impl Unpacked {
         let dir = staged.dir().make_new("context", 0o700)?;
         unpack::context(archive, &dir)?;
         Ok(Unpacked { dir, _staged: staged })
+    }
+
+    pub(crate) fn of(dir: Dir, staged: StagedDir) -> Unpacked {
+        Unpacked { dir, _staged: staged }
     }
 
     /// The directory.

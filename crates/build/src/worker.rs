@@ -1,5 +1,6 @@
 //! What a builder needs of an engine.
 
+use std::collections::BTreeMap;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use crate::error::Error;
@@ -93,6 +94,7 @@ pub struct Base<S> {
 
 /// A finished image.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Commit<S> {
     /// Its tree.
     pub snapshot: S,
@@ -100,6 +102,8 @@ pub struct Commit<S> {
     pub config: ImageConfig,
     /// As they were given to [`BuildSpec::tag`](crate::BuildSpec::tag); there may be none.
     pub tags: Vec<String>,
+    /// Of its manifest: see [`BuildSpec::annotation`](crate::BuildSpec::annotation).
+    pub annotations: BTreeMap<String, String>,
 }
 
 /// A process that a RUN step asks for.

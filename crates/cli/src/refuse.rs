@@ -18,9 +18,9 @@ const FLAGS: &[(&str, &str)] = &[
     ("exec", "--privileged"),
     (
         "build",
-        "--annotation --attest --builder --cache-from --cache-to --call --cgroup-parent -c --cpu-shares \
-         --cpu-period --cpu-quota --cpuset-cpus --cpuset-mems -m --memory --memory-swap --platform \
-         --provenance --pull --push --sbom --security-opt --shm-size --squash --ulimit",
+        "--cache-from --cache-to --cgroup-parent -c --cpu-shares \
+         --cpu-period --cpu-quota --cpuset-cpus --cpuset-mems -m --memory --memory-swap \
+         --security-opt --shm-size --squash --ulimit",
     ),
     ("builder prune", "--keep-storage --max-used-space --min-free-space --reserved-space --verbose"),
     ("buildx prune", "--builder --keep-storage --max-used-space --min-free-space --reserved-space --verbose"),

@@ -1,5 +1,6 @@
 //! Images: a config, a manifest and the layers that they list (OCI image-spec, config.md and manifest.md).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -118,6 +119,19 @@ impl Store {
     /// `NotFound`, naming the layer; `Invalid` for layers that are not each other's parents, and for a config that is
     /// none.
     pub fn commit(&self, config: impl Serialize, layers: &[ChainId]) -> Result<Image> {
+        self.commit_annotated(config, layers, &BTreeMap::new())
+    }
+
+    /// [`Store::commit`], with annotations of the manifest (annotations.md). They are no part of the image's id.
+    ///
+    /// # Errors
+    /// As of [`Store::commit`].
+    pub fn commit_annotated(
+        &self,
+        config: impl Serialize,
+        layers: &[ChainId],
+        annotations: &BTreeMap<String, String>,
+    ) -> Result<Image> {
         self.check_stack(layers)?;
         let stack = self.stack(layers.last())?;
         let wrong = |error: oci_spec::OciSpecError| Error::invalid(format!("commit image: {error}"));
@@ -131,7 +145,11 @@ impl Store {
         config["rootfs"] = serde_json::to_value(rootfs).map_err(document)?;
         ImageConfiguration::deserialize(&config).map_err(document)?;
         let stored = self.blobs.write(&mut json::canonical(&config)?.as_slice())?;
-        self.put_image(stored, &stack, None)
+        let mut manifest = manifest_of(stored, &stack)?;
+        if !annotations.is_empty() {
+            manifest.set_annotations(Some(annotations.clone().into_iter().collect()));
+        }
+        self.put_image(stored, &stack, Some(&json::canonical(&manifest)?))
     }
 
     /// Stores an image of a stored config without a name. `manifest` is taken as it is where it lists just these blobs; else

@@ -94,9 +94,12 @@ pub(crate) struct Healthcheck {
 /// COPY and ADD.
 #[derive(Debug)]
 pub(crate) struct Copy {
-    /// ADD: archives are unpacked unless it was told not to.
+    /// It is an ADD.
     pub(crate) add: bool,
-    pub(crate) unpack: bool,
+    /// As it was told; else files of the context are unpacked by ADD, and what it fetches is not.
+    pub(crate) unpack: Option<bool>,
+    pub(crate) checksum: Option<Word>,
+    pub(crate) keep_git_dir: Option<(bool, Span)>,
     pub(crate) parents: bool,
     pub(crate) link: bool,
     pub(crate) exclude: Vec<Word>,

@@ -69,12 +69,16 @@ impl Flags {
         self.found.iter().filter(|f| f.name == name).filter_map(|f| f.value.clone()).collect()
     }
 
+    /// Whether a switch is on, and where, if it is there.
+    pub(crate) fn is_on(&self, name: &str) -> Option<(bool, Range<usize>)> {
+        let flag = self.found.iter().find(|f| f.name == name)?;
+        let on = flag.value.as_ref().is_none_or(|v| matches!(v.text.as_str(), "true" | "1"));
+        Some((on, flag.at.clone()))
+    }
+
     /// Whether a switch is there and on; `default` where it is not there.
     pub(crate) fn switch(&self, name: &str, default: bool) -> bool {
-        match self.found.iter().find(|f| f.name == name) {
-            None => default,
-            Some(flag) => flag.value.as_ref().is_none_or(|v| matches!(v.text.as_str(), "true" | "1")),
-        }
+        self.is_on(name).map_or(default, |(on, _)| on)
     }
 
     /// Where the first flag stands, if there is one.
@@ -82,14 +86,12 @@ impl Flags {
         self.found.first().map(|f| f.at.clone())
     }
 
-    /// Whether all flags are among `known`, are there once, and have values. `later` are those of the language
-    /// that this version refuses.
+    /// Whether all flags are among `known`, are there once, and have values.
     pub(crate) fn check(
         &self,
         line: &Line,
         verb: &str,
         known: &[(&str, Takes)],
-        later: &[&str],
         problems: &mut Problems<'_>,
     ) -> bool {
         let mut good = true;
@@ -97,13 +99,8 @@ impl Flags {
         for flag in &self.found {
             let name = flag.name.as_str();
             let span = line.span(flag.at.clone());
-            if later.contains(&name) {
-                problems.unsupported(span, format!("`{verb} --{name}` is not supported yet"));
-                good = false;
-                continue;
-            }
             let Some((_, takes)) = known.iter().find(|(known, _)| *known == name) else {
-                let near = nearest(name, known.iter().map(|(name, _)| name).chain(later).copied());
+                let near = nearest(name, known.iter().map(|(name, _)| *name));
                 let help = near.map(|near| format!("did you mean `--{near}`?"));
                 problems.add(Kind::Invalid, span, format!("`{verb}` has no flag `--{name}`"), help);
                 good = false;

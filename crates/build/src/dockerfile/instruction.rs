@@ -119,12 +119,13 @@ impl Parser<'_, '_> {
                 ("link", Switch),
                 ("exclude", Values),
                 ("unpack", Switch),
+                ("checksum", Value),
+                ("keep-git-dir", Switch),
             ],
             "HEALTHCHECK" => &health::FLAGS,
             _ => &[],
         };
-        let later: &[&str] = if self.verb == "ADD" { &["checksum", "keep-git-dir"] } else { &[] };
-        self.flags.check(self.line, self.verb, known, later, self.problems)
+        self.flags.check(self.line, self.verb, known, self.problems)
     }
 
     fn start(&self) -> usize {
@@ -266,7 +267,9 @@ impl Parser<'_, '_> {
         let add = self.verb == "ADD";
         Some(Copy {
             add,
-            unpack: add && self.flags.switch("unpack", true),
+            unpack: self.flags.is_on("unpack").map(|(on, _)| on),
+            checksum: self.flags.get("checksum"),
+            keep_git_dir: self.flags.is_on("keep-git-dir").map(|(on, at)| (on, self.line.span(at))),
             parents: self.flags.switch("parents", false),
             link: self.flags.switch("link", false),
             exclude: self.flags.all("exclude"),

@@ -56,7 +56,7 @@ fn each_error_says_what() {
             "1: `1x` can't name a stage: a letter first, then letters, digits, `-`, `_` and `.`",
         ),
         ("FROM --platform a\n", "1: `--platform` takes a value: --platform=…"),
-        ("FROM a\nADD --checksum=x x y\n", "2: `ADD --checksum` is not supported yet"),
+        ("FROM a\nCOPY --checksum=x x y\n", "2: `COPY` has no flag `--checksum`"),
         ("FROM a\nRUN --security=none ls\n", "2: `--security` is `sandbox` or `insecure`, not `none`"),
         ("FROM a\nCOPY --link=maybe a b\n", "2: `--link` is `true` or `false`"),
         ("FROM a\nCOPY --parent a b\n", "2: `COPY` has no flag `--parent`"),
@@ -99,8 +99,8 @@ fn each_error_says_what() {
 #[test]
 fn kinds_tell_refusals_from_mistakes() {
     let kind = |text: &str| Dockerfile::parse("D", text.as_bytes()).unwrap_err().kind();
-    assert_eq!(kind("FROM a\nADD --checksum=x x y"), coracle_host::Kind::Unsupported);
-    assert_eq!(kind("FROM a\nADD --checksum=x x y\nRUNN z"), coracle_host::Kind::Invalid);
+    assert_eq!(kind("# syntax=me/mine\nFROM a\n"), coracle_host::Kind::Unsupported);
+    assert_eq!(kind("# syntax=me/mine\nFROM a\nRUNN z"), coracle_host::Kind::Invalid);
 }
 
 #[test]

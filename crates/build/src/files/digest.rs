@@ -71,6 +71,7 @@ pub(crate) fn digest(tree: Option<Tree<'_>>, picked: &[Picked], overrides: Overr
     let listed = tree.is_some_and(|tree| tree.known().is_some());
     let mut list = Files::new();
     for source in picked {
+        let tree = source.remote.as_ref().map(|fetched| fetched.tree(None)).or(tree);
         let name: &[u8] = if source.is_dir() { b"" } else { source.name.as_bytes() };
         fields.add(name).add((source.entries.len() as u64).to_le_bytes());
         for entry in &source.entries {

@@ -12,14 +12,19 @@ pub(crate) mod unpack;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use rustix::fs::Timespec;
+
+use crate::remote::fetch::Fetched;
 
 /// What one source of COPY means: a file, or a directory whose contents are copied.
 #[derive(Debug)]
 pub(crate) struct Picked {
     /// Its last component, which a file keeps where the destination is a directory.
     pub(crate) name: OsString,
+    /// Where it is, if it was fetched; else in the tree that was picked from.
+    pub(crate) remote: Option<Arc<Fetched>>,
     /// Itself first, then what is below it, parents before children, by name.
     pub(crate) entries: Vec<Entry>,
 }
@@ -37,7 +42,7 @@ impl Picked {
             stamp: Stamp::default(),
             xattrs: Vec::new(),
         };
-        Picked { name: name.into(), entries: vec![entry] }
+        Picked { name: name.into(), remote: None, entries: vec![entry] }
     }
 
     pub(crate) fn is_dir(&self) -> bool {

@@ -184,8 +184,11 @@ impl<'a> Tree<'a> {
     fn one(&self, path: &Path) -> Result<Option<Picked>> {
         let Some((real, stat)) = self.follow(path)? else { return Ok(None) };
         let hidden = self.ignores(path) || self.ignores(&real);
-        let mut picked =
-            Picked { name: path.file_name().unwrap_or(OsStr::new("")).to_owned(), entries: Vec::new() };
+        let mut picked = Picked {
+            name: path.file_name().unwrap_or(OsStr::new("")).to_owned(),
+            remote: None,
+            entries: Vec::new(),
+        };
         if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
             if hidden {
                 return Ok(None);

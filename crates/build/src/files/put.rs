@@ -56,10 +56,12 @@ impl<'a> Put<'a> {
     /// `Invalid` where a file would have to become a directory or the reverse; else the host's.
     pub(crate) fn place(&mut self, tree: Option<Tree<'_>>, picked: &Picked, dest: &str) -> Result<()> {
         let Some((top, below)) = picked.entries.split_first() else { return Ok(()) };
+        let tree = picked.remote.as_ref().map(|fetched| fetched.tree(None)).or(tree);
+        let unpack = picked.remote.as_ref().map_or(self.unpack, |fetched| fetched.unpack);
         if picked.is_dir() {
             return self.directory(tree, top, below, dest);
         }
-        if let Some(tree) = tree.filter(|_| self.unpack && top.node == Node::File)
+        if let Some(tree) = tree.filter(|_| unpack && top.node == Node::File)
             && let Some((file, archive)) = unpack::open(tree, &top.path)?
         {
             let made = self.make_dirs(Path::new(dest))?;

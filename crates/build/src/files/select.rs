@@ -51,7 +51,7 @@ impl Tree<'_> {
             };
             entries.push(Entry { below, ..entry });
         }
-        Ok(Picked { name: Default::default(), entries })
+        Ok(Picked { name: Default::default(), remote: None, entries })
     }
 }
 

@@ -71,6 +71,13 @@ pub(crate) fn context(archive: impl Read + 'static, into: &Dir) -> Result<()> {
     unpack(Cursor::new(first).chain(reader), &put, name)
 }
 
+/// Whether it is a tar, plain or compressed, or compressed at all.
+pub(crate) fn is_archive(from: &mut dyn Read) -> std::io::Result<bool> {
+    const MAGIC: [&[u8]; 4] = [b"\x1f\x8b\x08", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd"];
+    let first = block(from)?;
+    Ok(MAGIC.iter().any(|magic| first.starts_with(magic)) || is_header(&first))
+}
+
 /// What comes out of `reader`, which begins with `magic`; else the name of a compression that is not known here.
 fn decompressed(
     magic: &[u8],

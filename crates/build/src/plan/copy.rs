@@ -6,11 +6,39 @@ use super::stage::Planner;
 use super::{CopyFrom, CopyOp, Op, Origin};
 use crate::chmod::Chmod;
 use crate::dockerfile::ast::{self, CopySource, Word};
+use crate::error::Span;
 use crate::expand;
 use crate::ignore::Ignore;
 use crate::paths;
+use crate::remote::{self, Remote, RemoteSource};
 
 impl Planner<'_, '_> {
+    fn remote(
+        &mut self,
+        mut remote: Remote,
+        copy: &ast::Copy,
+        checksum: &Option<(String, Span)>,
+        word: &Word,
+    ) -> Option<CopyFrom> {
+        if let Remote::Git(git) = &mut remote {
+            git.keep_git_dir = copy.keep_git_dir.is_some_and(|(on, _)| on);
+            if git.url.contains('?') {
+                let what = format!("`{git}`: what of a repository is meant stands after `#`, not after `?`");
+                self.problems.unsupported(word.span, what);
+                return None;
+            }
+        }
+        let web = matches!(remote, Remote::Web(_));
+        let unpack = web && copy.unpack.unwrap_or(false);
+        let source =
+            RemoteSource { remote, checksum: checksum.as_ref().map(|(text, _)| text.clone()), unpack };
+        if let (Err(what), Some((_, span))) = (source.check(), checksum) {
+            self.problems.invalid(*span, what);
+            return None;
+        }
+        Some(CopyFrom::Remote(source))
+    }
+
     pub(super) fn copy(&mut self, number: Option<usize>, copy: &ast::Copy) -> Option<(Op, String)> {
         let verb = if copy.add { "ADD" } else { "COPY" };
         if let (Some(word), None) = (&copy.from, number) {
@@ -31,6 +59,7 @@ impl Planner<'_, '_> {
             Some(Some((value, word.span)))
         };
         let (chown, chmod) = (flag("chown", &copy.chown)?, flag("chmod", &copy.chmod)?);
+        let checksum = flag("checksum", &copy.checksum)?;
         let chmod = match chmod.map(|(text, span)| (Chmod::parse(&text), span)) {
             None => None,
             Some((Ok(chmod), _)) => Some(chmod),
@@ -61,10 +90,17 @@ impl Planner<'_, '_> {
                     let path = self.path(word, verb)?;
                     created_by.push_str(&format!(" {path}"));
                     if copy.add
-                        && let Some(what) = remote(&path)
+                        && let Some(remote) = Remote::parse(&path)
                     {
-                        let what = format!("`ADD` of {what} is not supported yet");
-                        self.problems.unsupported(word.span, what);
+                        // A password is not for the history.
+                        let written = created_by.len() - path.len();
+                        created_by.replace_range(written.., &remote.to_string());
+                        sources.push(self.remote(remote, copy, &checksum, word)?);
+                        continue;
+                    }
+                    if let Some((_, span)) = &checksum {
+                        let what = "`--checksum` is for URLs and git repositories";
+                        self.problems.invalid(*span, what);
                         return None;
                     }
                     if copy.parents {
@@ -95,6 +131,20 @@ impl Planner<'_, '_> {
                 }
             }
         }
+        let remotes = sources.iter().filter(|source| matches!(source, CopyFrom::Remote(_))).count();
+        let refused = match (&checksum, copy.keep_git_dir) {
+            (Some((_, span)), _) if copy.sources.len() > 1 => {
+                Some((*span, "`--checksum` says what one source is, and there are more"))
+            }
+            (_, Some((true, span))) if remotes == 0 => {
+                Some((span, "`--keep-git-dir` is for git repositories"))
+            }
+            _ => None,
+        };
+        if let Some((span, what)) = refused {
+            self.problems.invalid(span, what);
+            return None;
+        }
         let dest = self.path(&copy.dest, verb)?;
         created_by.push_str(&format!(" {dest}"));
         if sources.len() > 1 && !paths::means_directory(&dest) {
@@ -108,26 +158,22 @@ impl Planner<'_, '_> {
             path.push('/');
         }
         let chown = chown.map(|(value, _)| value);
-        let (unpack, parents) = (copy.unpack, copy.parents);
+        let (unpack, parents) = (copy.add && copy.unpack.unwrap_or(true), copy.parents);
+        for (word, source) in copy.sources.iter().zip(&sources) {
+            if let CopyFrom::Remote(source) = source
+                && let Remote::Web(url) = &source.remote
+                && path.ends_with('/')
+                && remote::file_name(url).is_none()
+            {
+                let what = format!("`{}` names no file, so the destination has to", source.remote);
+                self.problems.invalid(word.span(), what);
+                return None;
+            }
+        }
         Some((
             Op::Copy(CopyOp { from, sources, dest: path, chown, chmod, unpack, parents, exclude }),
             created_by,
         ))
-    }
-}
-
-/// What ADD would have to fetch.
-fn remote(source: &str) -> Option<&'static str> {
-    let lower = source.to_ascii_lowercase();
-    let git = ["git@", "git://", "ssh://"].iter().any(|start| lower.starts_with(start));
-    let web = lower.starts_with("http://") || lower.starts_with("https://");
-    let path = lower.split(['#', '?']).next().unwrap_or("");
-    if git || web && path.ends_with(".git") {
-        Some("git repositories")
-    } else if web {
-        Some("URLs")
-    } else {
-        None
     }
 }
 

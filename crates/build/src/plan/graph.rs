@@ -75,6 +75,9 @@ impl Graph {
     /// All at once, at their lines: unknown or later stages, variables where none may be, a platform that is not this
     /// machine's. `NotFound` for an unknown target.
     pub fn new(file: &Dockerfile, spec: &BuildSpec) -> Result<Graph> {
+        if let Some(platform) = spec.platform.as_deref().filter(|platform| !is_own(platform)) {
+            return Err(Error::new(Kind::Unsupported, other_platform(platform)));
+        }
         let mut problems = Problems::new(&file.source);
         let globals = globals(file, spec, &mut problems);
         let mut nodes: Vec<Node> = Vec::new();
@@ -246,6 +249,16 @@ pub(super) fn report(word: &Word, fault: &expand::Fault, problems: &mut Problems
     problems.add(fault.kind, span, fault.message.clone(), None);
 }
 
+/// Whether a platform (`os[/architecture[/variant]]`) is this machine's.
+fn is_own(platform: &str) -> bool {
+    let own = format!("linux/{}", host_arch());
+    platform == own || platform == "linux" || platform.starts_with(&format!("{own}/"))
+}
+
+fn other_platform(platform: &str) -> String {
+    format!("building for `{platform}` is not supported yet; this machine is `linux/{}`", host_arch())
+}
+
 fn target(file: &Dockerfile, wanted: Option<&str>) -> Result<usize> {
     let Some(wanted) = wanted else { return Ok(file.stages.len() - 1) };
     let lower = wanted.to_lowercase();
@@ -312,10 +325,8 @@ impl Resolver<'_, '_> {
 
     fn platform(&mut self, word: &Word) {
         let Some(platform) = expanded(word, self.file.escape, self.globals, self.problems) else { return };
-        let own = format!("linux/{}", host_arch());
-        if platform != own && platform != "linux" && !platform.starts_with(&format!("{own}/")) {
-            let what = format!("building for `{platform}` is not supported yet; this machine is `{own}`");
-            self.problems.unsupported(word.span, what);
+        if !is_own(&platform) {
+            self.problems.unsupported(word.span, other_platform(&platform));
         }
     }
 

@@ -22,6 +22,7 @@ use crate::dockerfile::Dockerfile;
 use crate::error::{Diagnostic, Span};
 use crate::image::ImageConfig;
 use crate::mount::{Network, RunMount};
+use crate::remote::RemoteSource;
 use crate::worker::Command;
 
 /// Where a stage starts, or where files come from.
@@ -136,11 +137,14 @@ pub struct CopyOp {
 
 /// One source of COPY.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum CopyFrom {
     /// A path or wildcard, relative to the root of where it comes from and without `..`.
     Path(String),
     /// A here-document: name and text.
     Inline(String, String),
+    /// Something that is fetched (ADD).
+    Remote(RemoteSource),
 }
 
 impl Plan {

@@ -242,9 +242,25 @@ fn what_cannot_be_planned_is_said_at_its_place() {
             "FROM scratch\nFROM trigger\n",
             "2:6: `ONBUILD COPY --from=a b c` of trigger: a trigger that copies from a stage or image is not supported yet",
         ),
-        ("FROM base\nADD https://x/y z\n", "2:5: `ADD` of URLs is not supported yet"),
-        ("FROM base\nADD git@github.com:x/y.git z\n", "2:5: `ADD` of git repositories is not supported yet"),
-        ("FROM base\nADD https://x/y.git#v1 z\n", "2:5: `ADD` of git repositories is not supported yet"),
+        ("FROM base\nADD https://x z/\n", "2:5: `https://x` names no file, so the destination has to"),
+        (
+            "FROM base\nADD https://x/y.git?ref=v1 z\n",
+            "2:5: `https://x/y.git?ref=v1`: what of a repository is meant stands after `#`, not after `?`",
+        ),
+        (
+            "FROM base\nADD --checksum=a https://x/y z\n",
+            "2:16: `--checksum` of a URL is `sha256:` and 64 digits, not `a`",
+        ),
+        (
+            "FROM base\nADD --checksum=x git@x:y z\n",
+            "2:16: `--checksum` of a repository is a commit's id, not `x`",
+        ),
+        ("FROM base\nADD --checksum=a x z\n", "2:16: `--checksum` is for URLs and git repositories"),
+        (
+            "FROM base\nADD --checksum=abcdef01 git@x:y git@x:z z/\n",
+            "2:16: `--checksum` says what one source is, and there are more",
+        ),
+        ("FROM base\nADD --keep-git-dir x z\n", "2:5: `--keep-git-dir` is for git repositories"),
         (
             "FROM base\nRUN --mount=type=ssh,sharing=locked x\n",
             "2:22: a mount of the type `ssh` has no option `sharing`",

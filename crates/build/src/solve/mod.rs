@@ -24,6 +24,7 @@ use crate::error::{Error, Result, Span};
 use crate::event::{Built, Event, Outcome, Place, Reason, StepReport};
 use crate::image::ImageConfig;
 use crate::plan::{Graph, Op, Origin, Plan, Stage, Step};
+use crate::remote::fetch::Fetches;
 use crate::spec::{BuildSpec, Named};
 use crate::trace::StepTrace;
 use crate::worker::{Base, Commit, Snapshot, Worker};
@@ -71,8 +72,18 @@ pub fn build<W: Worker>(
     }
     let epoch = spec.source_date_epoch.map(timestamp_of_epoch).transpose()?;
     let (events, heard) = sync_channel(EVENTS);
-    let solver =
-        Solver { spec, worker, cache, plan: &plan, context, named, images, board: Board::new(), epoch };
+    let solver = Solver {
+        spec,
+        worker,
+        cache,
+        plan: &plan,
+        context,
+        named,
+        images,
+        board: Board::new(),
+        fetches: Fetches::default(),
+        epoch,
+    };
     for warning in &warnings {
         on_event(&Event::Warning { message: warning.clone() });
     }
@@ -131,6 +142,7 @@ struct Solver<'a, W: Worker> {
     named: BTreeMap<String, Context>,
     images: BTreeMap<String, Base<W::Snapshot>>,
     board: Board<State<W::Snapshot>>,
+    fetches: Fetches,
     /// `source_date_epoch`, RFC 3339.
     epoch: Option<String>,
 }
@@ -298,7 +310,12 @@ impl<W: Worker> Solver<'_, W> {
         };
         let state = self.board.wait(stage.index)?;
         let config = ImageConfig { created: state.time, history: state.history, ..stage.config.clone() };
-        let commit = Commit { snapshot: state.snapshot, config, tags: self.spec.tags.clone() };
+        let commit = Commit {
+            snapshot: state.snapshot,
+            config,
+            tags: self.spec.tags.clone(),
+            annotations: self.spec.annotations.clone(),
+        };
         self.worker.commit(commit).map_err(|error| error.context("store the image"))
     }
 }

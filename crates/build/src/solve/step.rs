@@ -19,6 +19,7 @@ use crate::files::{Picked, owner};
 use crate::ignore::Ignore;
 use crate::mount::Network;
 use crate::plan::{CopyFrom, CopyOp, Op, Origin, Step};
+use crate::remote::fetch::With;
 use crate::trace::Files;
 use crate::worker::{Command, Snapshot, Worker};
 
@@ -74,6 +75,11 @@ impl<W: Worker> Solver<'_, W> {
                 key.add(copy.chmod.as_ref().map_or(String::new(), |m| format!("chmod {m}")));
                 if copy.unpack {
                     key.add("unpack");
+                }
+                for source in &copy.sources {
+                    if matches!(source, CopyFrom::Remote(remote) if remote.unpack) {
+                        key.add("unpack what was fetched");
+                    }
                 }
                 Ok(Work { key: key.hex(), bytes: files.bytes, picked, files: files.digest, list })
             }
@@ -163,8 +169,12 @@ impl<W: Worker> Solver<'_, W> {
             mode: copy.chmod.as_ref().is_some_and(|c| !c.is_relative()),
             owner: copy.chown.is_some(),
         };
-        let known = self.snapshot_of(&copy.from)?.map(|snapshot| {
-            let mut key = cache::key("files", snapshot.id());
+        let fixed = match self.fetched_identities(step, copy)? {
+            Some(identities) => Some(format!("fetched {identities}")),
+            None => self.snapshot_of(&copy.from)?.map(|snapshot| snapshot.id().to_owned()),
+        };
+        let known = fixed.map(|fixed| {
+            let mut key = cache::key("files", &fixed);
             key.add([u8::from(overrides.mode), u8::from(overrides.owner)]);
             if copy.parents {
                 key.add("parents");
@@ -176,6 +186,7 @@ impl<W: Worker> Solver<'_, W> {
                 match source {
                     CopyFrom::Path(path) => key.add("path").add(path),
                     CopyFrom::Inline(name, text) => key.add("inline").add(name).add(text),
+                    CopyFrom::Remote(source) => key.add("remote").add(format!("{source:?}")),
                 };
             }
             key.hex()
@@ -199,6 +210,31 @@ impl<W: Worker> Solver<'_, W> {
         Ok(Read { record, picked: Some(picked), list })
     }
 
+    /// What is fetched for it, in short; `None` where other files belong to it, too.
+    fn fetched_identities(&self, step: &Step, copy: &CopyOp) -> Result<Option<String>> {
+        let mut identities = Vec::new();
+        for (source, span) in copy.sources.iter().zip(&step.sources) {
+            match source {
+                CopyFrom::Remote(source) => {
+                    let identity = self.fetches.identity(source, self.with());
+                    identities.push(identity.map_err(|error| locate(self.plan, *span, error, None))?);
+                }
+                CopyFrom::Inline(..) => {}
+                CopyFrom::Path(_) => return Ok(None),
+            }
+        }
+        Ok((!identities.is_empty()).then(|| identities.join(" ")))
+    }
+
+    fn with(&self) -> With<'_> {
+        With {
+            cache: self.cache,
+            git: self.spec.git.as_ref().map(|git| &*git.0),
+            cancel: self.spec.cancel(),
+            afresh: self.spec.no_cache,
+        }
+    }
+
     pub(super) fn pick(&self, step: &Step, copy: &CopyOp, tree: Option<Tree<'_>>) -> Result<Vec<Picked>> {
         let mut picked: Vec<Picked> = Vec::new();
         let pick = |tree: Tree<'_>, path: &str| match copy.parents {
@@ -208,6 +244,15 @@ impl<W: Worker> Solver<'_, W> {
         for (source, span) in copy.sources.iter().zip(&step.sources) {
             match (source, tree) {
                 (CopyFrom::Inline(name, text), _) => picked.push(Picked::inline(name, text)),
+                (CopyFrom::Remote(source), _) => {
+                    let fail = |error: Error| locate(self.plan, *span, error, None);
+                    let fetched = self.fetches.get(source, self.with()).map_err(fail)?;
+                    let tree = fetched.tree(self.spec.cancel());
+                    for mut one in tree.pick(&fetched.path).map_err(fail)? {
+                        one.remote = Some(fetched.clone());
+                        picked.push(one);
+                    }
+                }
                 (CopyFrom::Path(path), Some(tree)) => picked.extend(pick(tree, path).map_err(|error| {
                     let outside = error.kind() == Kind::NotFound && step.text.contains("..");
                     let help = outside.then(|| "`..` leads no further than the top".to_owned());

@@ -9,5 +9,6 @@ mod image;
 mod language;
 mod reference;
 mod refuse;
+mod remote;
 mod stages;
 mod targets;

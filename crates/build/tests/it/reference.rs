@@ -45,6 +45,8 @@ fn copied(text: &str) -> (Vec<String>, String) {
     let source = |source: &CopyFrom| match source {
         CopyFrom::Path(path) => path.clone(),
         CopyFrom::Inline(name, text) => format!("<<{name} {text:?}"),
+        CopyFrom::Remote(source) => source.remote.to_string(),
+        other => panic!("{other:?}"),
     };
     (copy.sources.iter().map(source).collect(), copy.dest.clone())
 }

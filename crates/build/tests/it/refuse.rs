@@ -56,7 +56,7 @@ fn nothing_outside_the_context_can_be_copied() {
 #[test]
 fn all_problems_before_anything_runs() {
     let mut bench = Bench::new();
-    let spec = bench.dockerfile("FROM base\nRUN put a 1\nRUNN x\nADD --checksum=a y z\n");
+    let spec = bench.dockerfile("FROM base\nRUN put a 1\nRUNN x\nADD --checksm=a y z\n");
     let error = bench.try_build(&spec).unwrap_err();
     assert_eq!(error.diagnostics().len(), 2);
     let spec = bench.dockerfile("FROM base\nRUN put a 1\nEXPOSE x\nENV a=${\n");

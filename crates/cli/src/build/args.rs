@@ -16,12 +16,24 @@ pub(crate) struct Args {
     /// Allow extra privileged entitlement (e.g., "network.host", "security.insecure")
     #[arg(long, value_name = "ENTITLEMENT")]
     pub(super) allow: Vec<String>,
+    /// Add annotation to the image
+    #[arg(long, value_name = "[manifest:]KEY=VALUE")]
+    pub(super) annotation: Vec<String>,
+    /// Attestation parameters (only disabled ones)
+    #[arg(long, value_name = "type=TYPE,disabled=true")]
+    attest: Vec<String>,
     /// Set build-time variables
     #[arg(long, value_name = "NAME[=VALUE]")]
     pub(super) build_arg: Vec<String>,
     /// Additional build contexts (e.g., name=path)
     #[arg(long, value_name = "NAME=PATH")]
     pub(super) build_context: Vec<String>,
+    /// The builder: there is one
+    #[arg(long, default_value = "default")]
+    builder: String,
+    /// Set method for evaluating the build (build, check, lint)
+    #[arg(long, default_value = "build", value_name = "METHOD")]
+    call: String,
     /// Check the build and say what could be better; nothing is built
     #[arg(long)]
     pub(super) check: bool,
@@ -55,9 +67,24 @@ pub(crate) struct Args {
     /// Output destination (format: "type=local,dest=path"): a directory, - for a tar, or local, tar, oci, docker, image
     #[arg(short, long, value_name = "DEST")]
     pub(super) output: Vec<String>,
+    /// Set target platform for the build: this machine's
+    #[arg(long, value_name = "PLATFORM", value_delimiter = ',')]
+    platform: Vec<String>,
     /// Set type of progress output (auto, plain, tty, quiet, json, rawjson)
     #[arg(long, default_value = "auto", value_parser = ["auto", "plain", "tty", "quiet", "json", "rawjson"])]
     pub(super) progress: String,
+    /// Attestation of where the image is from (only false)
+    #[arg(long, value_name = "BOOL", num_args = 1)]
+    provenance: Option<String>,
+    /// Always attempt to pull all referenced images (only false)
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pull: Option<String>,
+    /// Push the image to a registry (only false)
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    push: Option<String>,
+    /// Attestation of what is in the image (only false)
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    sbom: Option<String>,
     /// Suppress the build output and print image ID on success
     #[arg(short, long)]
     pub(super) quiet: bool,
@@ -78,8 +105,64 @@ pub(crate) struct Args {
     pub(super) path: String,
 }
 
+impl Args {
+    /// Whether it is only to be checked.
+    pub(super) fn checks(&self) -> bool {
+        self.check || ["check", "lint"].contains(&self.call.as_str())
+    }
+
+    /// Says what docker has and this program does not, before anything is read.
+    fn refused(&self) -> Result<(), Fail> {
+        let refuse = |flag: &str, why: &str| Err(Fail::new(1, format!("build --{flag}: {why}")));
+        let on = |value: &Option<String>| value.as_deref().is_some_and(|v| !["false", "0"].contains(&v));
+        let registry = "there is no registry to speak with yet: images come by load, import and build";
+        if let [_, second, ..] = self.platform.as_slice() {
+            return refuse(&format!("platform {second}"), "an image is for one platform, this machine's");
+        }
+        for attest in &self.attest {
+            if !attest.split(',').any(|part| part == "disabled=true") {
+                return refuse(&format!("attest {attest}"), "there are no attestations yet");
+            }
+        }
+        match self.call.as_str() {
+            "build" | "check" | "lint" => {}
+            other => return refuse(&format!("call {other}"), "only build, check and lint"),
+        }
+        match self.builder.as_str() {
+            "default" | "" => {}
+            other => return refuse(&format!("builder {other}"), "there is one builder, `default`"),
+        }
+        match () {
+            () if on(&self.pull) => refuse("pull", registry),
+            () if on(&self.push) => refuse("push", registry),
+            () if on(&self.provenance) => refuse("provenance", "there are no attestations yet"),
+            () if on(&self.sbom) => refuse("sbom", "there are no attestations yet"),
+            () => Ok(()),
+        }
+    }
+}
+
 /// Everything that the flags say, on top of the spec that the context came to.
 pub(super) fn spec(args: &Args, mut spec: BuildSpec, lookup: env::Lookup<'_>) -> Result<BuildSpec, Fail> {
+    args.refused()?;
+    if let Some(platform) = args.platform.first().filter(|platform| *platform != "local") {
+        spec = spec.platform(platform);
+    }
+    for text in &args.annotation {
+        let bad = |what: &str| Fail::new(1, format!("build --annotation {text}: {what}"));
+        let (key, value) =
+            text.split_once('=').filter(|(k, _)| !k.is_empty()).ok_or_else(|| bad("want key=value"))?;
+        let key = match key.split_once(':') {
+            Some(("manifest", key)) => key,
+            Some((kind @ ("index" | "index-descriptor" | "manifest-descriptor"), _)) => {
+                return Err(bad(&format!(
+                    "`{kind}:` annotates what an image here has not, only its manifest"
+                )));
+            }
+            _ => key,
+        };
+        spec = spec.annotation(key, value);
+    }
     for text in &args.build_arg {
         // docker's way: a name that is set nowhere keeps the Dockerfile's default.
         let pair = text.split_once('=').map(|(name, value)| (name, value.to_owned()));
@@ -106,9 +189,6 @@ pub(super) fn spec(args: &Args, mut spec: BuildSpec, lookup: env::Lookup<'_>) ->
                 return Err(Fail::new(1, what));
             }
         });
-    }
-    for text in &args.build_context {
-        spec = context(spec, text)?;
     }
     spec = spec.network(match args.network.as_str() {
         "default" => StepNetwork::Default,
@@ -142,22 +222,6 @@ fn host(text: &str) -> Result<(&str, HostAddress), Fail> {
         ip => HostAddress::Ip(ip.parse::<IpAddr>().map_err(|_| bad())?),
     };
     if name.is_empty() { Err(bad()) } else { Ok((name, address)) }
-}
-
-/// `name=directory`, or `name=docker-image://image`.
-fn context(spec: BuildSpec, text: &str) -> Result<BuildSpec, Fail> {
-    let Some((name, value)) =
-        text.split_once('=').filter(|(name, value)| !name.is_empty() && !value.is_empty())
-    else {
-        return Err(Fail::new(1, format!("build --build-context {text}: want name=directory")));
-    };
-    match value.split_once("://") {
-        Some(("docker-image", image)) => Ok(spec.context_image(name, image)),
-        Some((scheme, _)) => {
-            Err(Fail::new(1, format!("build --build-context {name}: {scheme}:// is not supported yet")))
-        }
-        None => Ok(spec.context_directory(name, value)),
-    }
 }
 
 /// `id=name[,type=file|env][,src=path][,env=NAME]`; where only the id is given it is a variable's or a file's name.
@@ -254,10 +318,12 @@ mod tests {
             ("build --add-host h:[::1] .", here().host("h", HostAddress::Ip("::1".parse().unwrap()))),
             ("build --network host .", here().network(StepNetwork::Host)),
             ("build --allow security.insecure .", here().allow(Allow::Insecure)),
+            ("build --platform linux/mips .", here().platform("linux/mips")),
             (
-                "build --build-context d=/x --build-context i=docker-image://a:1 .",
-                here().context_directory("d", "/x").context_image("i", "a:1"),
+                "build --annotation a=b --annotation manifest:c=d .",
+                here().annotation("a", "b").annotation("c", "d"),
             ),
+            ("build --pull=false --push=false --provenance=false --sbom=false --call build .", here()),
             ("build --secret id=a,env=SET --secret id=SET .", here().secret("a", "1").secret("SET", "1")),
             ("build --secret type=env,id=SET .", here().secret("SET", "1")),
             ("build --secret id=h,src=/etc/passwd .", here().secret_file("h", "/etc/passwd")),
@@ -274,8 +340,16 @@ mod tests {
             ("build --add-host h .", "--add-host h: want name:address"),
             ("build --add-host h:x .", "--add-host h:x"),
             ("build --allow all .", "`all` is neither"),
-            ("build --build-context x .", "want name=directory"),
-            ("build --build-context x=https://y .", "https:// is not supported"),
+            ("build --pull .", "--pull: there is no registry"),
+            ("build --push .", "--push: there is no registry"),
+            ("build --platform linux/amd64,linux/arm64 .", "--platform linux/arm64: "),
+            ("build --provenance mode=max .", "--provenance: "),
+            ("build --sbom .", "--sbom: "),
+            ("build --attest type=sbom .", "--attest type=sbom: "),
+            ("build --builder other .", "--builder other: "),
+            ("build --call outline .", "--call outline: "),
+            ("build --annotation x .", "want key=value"),
+            ("build --annotation index:x=y .", "`index:` "),
             ("build --network bridge .", "only default, none and host"),
             ("build --secret src=/x .", "an `id` is missing"),
             ("build --secret id=a,src=/nosuch .", "\"/nosuch\" of `a` is no file"),

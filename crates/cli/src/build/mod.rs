@@ -1,10 +1,14 @@
 //! `coracle build`.
 
 mod args;
+mod contexts;
+mod git;
 mod output;
 mod progress;
 mod source;
 mod view;
+
+use std::sync::Arc;
 
 use coracle::{BuildSpec, Built, Engine};
 
@@ -28,14 +32,15 @@ pub(crate) fn run(args: &Args) -> Done {
     }
     let engine = Engine::open_default()?;
     let (context, spec) = source.open(&engine)?;
-    let spec = args::spec(args, spec, &env::own)?;
-    if args.check {
+    let spec = args::spec(args, spec, &env::own)?.git(Arc::new(git::ByProgram));
+    let (contexts, spec) = contexts::add(&engine, &args.build_context, spec)?;
+    if args.checks() {
         return check(&engine, &spec);
     }
     let mut progress = Progress::new(if args.quiet { "quiet" } else { &args.progress });
     let built = engine.build(&spec, |event| progress.tell(event));
     progress.finish();
-    drop(context);
+    drop((context, contexts));
     let built = match built {
         Ok(built) => built,
         Err(error) => {

@@ -1,16 +1,20 @@
 //! Where the context and the Dockerfile come from: a directory, or standard input.
 
 use std::io::{Cursor, Read};
+use std::path::Path;
 
-use coracle::{BuildSpec, Engine, Unpacked};
+use coracle::{BuildSpec, Engine, GitSource, Remote, RemoteContext, Unpacked};
 
 use super::Args;
+use super::git::ByProgram;
 use crate::fail::Fail;
 
 /// Where from, before anything is read.
 pub(super) enum Source<'a> {
     /// A directory with its Dockerfile, or with another one.
     Directory(&'a str, Option<&'a str>),
+    /// Something to be fetched, and the Dockerfile's name in it.
+    Remote(Remote, Option<&'a str>),
     /// A directory, and the Dockerfile on standard input.
     TextFor(&'a str),
     /// A Dockerfile or an archive on standard input, and the Dockerfile's name in the archive.
@@ -27,17 +31,38 @@ impl<'a> Source<'a> {
                 return Err(Fail::new(1, "build: standard input can't be both Dockerfile and context"));
             }
             ("-", file) => Source::Stream(file),
-            (url, _) if is_remote(url) => {
-                return Err(Fail::new(1, format!("build {url}: only directories and - are supported yet")));
-            }
-            (path, Some("-")) => Source::TextFor(path),
-            (path, file) => Source::Directory(path, file),
+            (path, file) => match (remote(path), file) {
+                (Some(remote), Some("-")) => {
+                    let what =
+                        format!("build -f - {remote}: a Dockerfile on standard input goes with a directory");
+                    return Err(Fail::new(1, what));
+                }
+                (Some(remote), file) => Source::Remote(remote, file),
+                (None, Some("-")) => Source::TextFor(path),
+                (None, file) => Source::Directory(path, file),
+            },
         })
     }
 
     /// The spec, and what has to be kept while it is built.
     pub(super) fn open(self, engine: &Engine) -> Result<(Option<Unpacked>, BuildSpec), Fail> {
-        self.read(std::io::stdin(), |archive| Ok(engine.unpack_context(archive)?))
+        match self {
+            Source::Remote(remote, file) => match engine.fetch_context(&remote, Some(&ByProgram))? {
+                RemoteContext::Directory(context) => {
+                    let spec = below(&context, file);
+                    Ok((Some(context), spec))
+                }
+                RemoteContext::Dockerfile(text) => match file {
+                    None => Ok((None, BuildSpec::without_context(text))),
+                    Some(file) => Err(Fail::new(
+                        1,
+                        format!("build -f {file} {remote}: it is no archive that could have it"),
+                    )),
+                },
+                other => Err(Fail::new(1, format!("build {remote}: it came to {other:?}"))),
+            },
+            other => other.read(std::io::stdin(), |archive| Ok(engine.unpack_context(archive)?)),
+        }
     }
 
     fn read<R: Read + Send + 'static>(
@@ -68,18 +93,33 @@ impl<'a> Source<'a> {
                     return Ok((None, BuildSpec::without_context(head)));
                 }
                 let context = unpack(Box::new(Cursor::new(head).chain(input)))?;
-                let mut spec = BuildSpec::new(context.path());
-                if let Some(file) = file {
-                    spec = spec.file(context.path().join(file.trim_start_matches('/')));
-                }
+                let spec = below(&context, file);
                 Ok((Some(context), spec))
+            }
+            Source::Remote(remote, _) => {
+                Err(Fail::new(1, format!("build {remote}: it is not standard input")))
             }
         }
     }
 }
 
-fn is_remote(path: &str) -> bool {
-    path.contains("://") || path.starts_with("git@")
+/// A context that came whole, its Dockerfile in it.
+fn below(context: &Unpacked, file: Option<&str>) -> BuildSpec {
+    let spec = BuildSpec::new(context.path());
+    match file {
+        Some(file) => spec.file(context.path().join(file.trim_start_matches('/'))),
+        None => spec,
+    }
+}
+
+/// What is no path: as ADD takes it, and `github.com/…` besides, which docker's command line knows.
+pub(super) fn remote(path: &str) -> Option<Remote> {
+    match path.strip_prefix("github.com/") {
+        Some(_) if !Path::new(path).exists() => {
+            Some(Remote::Git(GitSource::parse(&format!("https://{path}"))))
+        }
+        _ => Remote::parse(path),
+    }
 }
 
 /// Whether this is a tar, or something compressed, rather than a Dockerfile.
@@ -113,8 +153,7 @@ mod tests {
         for (line, input, words) in [
             ("build -f - -", &b"FROM a"[..], "both"),
             ("build -f x -", b"FROM a", "no archive"),
-            ("build https://example.org/x.git", b"", "only directories"),
-            ("build git@example.org:x.git", b"", "only directories"),
+            ("build -f - https://example.org/x.git", b"", "goes with a directory"),
             ("build -", b"\x1f\x8b\x08", "an archive"),
         ] {
             let error = spec(line, input).unwrap_err().to_string();

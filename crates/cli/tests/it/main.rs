@@ -2,6 +2,7 @@
 
 mod again;
 mod build;
+mod sources;
 mod support;
 
 mod archives;

@@ -1,5 +1,6 @@
 //! What an archive's index or manifest lists: which images, of which members, under which names. Touches nothing.
 
+use coracle_host::Kind;
 use oci_spec::image::{Arch, Descriptor, ImageIndex, ImageManifest, MediaType, Os};
 
 use super::members::{Members, absent};
@@ -69,6 +70,38 @@ pub(super) fn images(members: &Members) -> Result<Vec<Pending>> {
         image.names.dedup();
     }
     Ok(images)
+}
+
+/// The image of a layout with that tag or digest.
+///
+/// # Errors
+/// `NotFound`, saying which there are.
+pub(super) fn chosen(members: &Members, wanted: Option<&str>) -> Result<Pending> {
+    let index: ImageIndex = members.json(INDEX)?.ok_or_else(|| absent(INDEX))?;
+    let tag = |one: &Descriptor| {
+        let notes = one.annotations().as_ref()?;
+        let name = notes.get(REF_NAME).or_else(|| notes.get(IMAGE_NAME))?;
+        let last = name.rsplit('/').next().unwrap_or(name);
+        Some(last.rsplit(':').next().unwrap_or(last).to_owned())
+    };
+    let is = |one: &Descriptor, wanted: &str| {
+        one.digest().to_string() == wanted || tag(one).is_some_and(|tag| tag == wanted)
+    };
+    let all = index.manifests();
+    let found = match (wanted, all.as_slice()) {
+        (Some(wanted), _) => all.iter().find(|one| is(one, wanted)),
+        (None, [only]) => Some(only),
+        (None, _) => all.iter().find(|one| is(one, "latest")),
+    };
+    let there =
+        || all.iter().map(|one| tag(one).unwrap_or_else(|| one.digest().to_string())).collect::<Vec<_>>();
+    let found = found.ok_or_else(|| {
+        let text = format!("no image `{}` is in it, but {}", wanted.unwrap_or("latest"), there().join(", "));
+        Error::new(Kind::NotFound, text)
+    })?;
+    let (config, layers, manifest) = manifest(members, found, DEEPEST)?
+        .ok_or_else(|| Error::new(Kind::NotFound, "there is no image for this machine in it"))?;
+    Ok(Pending { config, layers, manifest: Some(manifest), names: Vec::new() })
 }
 
 type Found = (Vec<u8>, Vec<String>, Vec<u8>);

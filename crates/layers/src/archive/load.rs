@@ -47,6 +47,29 @@ impl Store {
         load().context(|| format!("load images of {:?}", dir.path()))
     }
 
+    /// Stores one image of an image layout, without any of its names: that which has `wanted` for its tag
+    /// (`org.opencontainers.image.ref.name`) or its manifest's digest. Without `wanted` it is `latest`, or the only one.
+    ///
+    /// # Errors
+    /// `NotFound` where there is none, or several and none was asked for; else as of [`Store::load`].
+    pub fn load_chosen(&self, dir: &Dir, wanted: Option<&str>) -> Result<Image> {
+        let load = || self.chosen_from(&Members::layout(dir)?, wanted);
+        load().context(|| format!("load an image of {:?}", dir.path()))
+    }
+
+    /// [`Store::load_chosen`] of an archive.
+    ///
+    /// # Errors
+    /// As of [`Store::load_chosen`].
+    pub fn load_chosen_from(&self, archive: impl Read, wanted: Option<&str>) -> Result<Image> {
+        let load = || self.chosen_from(&Members::receive(&self.staging, archive)?, wanted);
+        load().context(|| "load an image")
+    }
+
+    fn chosen_from(&self, members: &Members, wanted: Option<&str>) -> Result<Image> {
+        self.load_one(members, &document::chosen(members, wanted)?)
+    }
+
     fn load_from(&self, members: &Members) -> Result<Vec<Loaded>> {
         let mut images = Vec::new();
         for pending in document::images(members)? {
