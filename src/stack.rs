@@ -173,6 +173,17 @@ impl Stack {
         Ok(endpoint.leave()?)
     }
 
+    /// Other names from now on, beside the aliases that it has on each network.
+    pub(crate) fn rename(&mut self, names: &[String], mode: &Mode) -> Result<()> {
+        let Mode::Networks(networks) = mode else { return Ok(()) };
+        for endpoint in &mut self.endpoints {
+            let place = networks.iter().find(|place| place.network == endpoint.network().name());
+            let aliases = place.map(|place| place.aliases.as_slice()).unwrap_or_default();
+            endpoint.rename(names.iter().chain(aliases).cloned())?;
+        }
+        Ok(())
+    }
+
     /// Writes the container's `/etc/hosts` anew: it shows its addresses of now.
     pub(crate) fn write_hosts(
         &self,

@@ -33,7 +33,7 @@ pub(crate) enum Question {
     Disconnect(String),
     /// Run this in it, and wait for it.
     Exec(Box<ExecSpec>),
-    /// Its record has changed: the new one counts from the next start on.
+    /// Its record has changed: its name counts at once, the rest from the next start on.
     Reload,
 }
 

@@ -112,7 +112,12 @@ impl Served {
                 }
             }
             Ok(Question::Hold) => self.held = true,
-            Ok(Question::Reload) => self.reload = true,
+            Ok(Question::Reload) => {
+                self.reload = true;
+                if let Err(error) = self.rename() {
+                    report.failure = Some((&error).into());
+                }
+            }
             // A newer program than this supervisor; an empty answer is none.
             Err(_) => return Answer::default(),
         }
@@ -125,6 +130,22 @@ impl Served {
         };
         let running = exec::begin(engine, spec, record, &live.pidfd, &live.root, Default::default())?;
         self.execs.push(running.pidfd);
+        Ok(())
+    }
+
+    /// The name that is in its record now is the one on its networks, too.
+    fn rename(&mut self) -> Result<()> {
+        let Some((engine, old)) = &self.record else { return Ok(()) };
+        let new = Record::read(&engine.state.containers.dir(&old.id)?)?;
+        if new.name == old.name {
+            return Ok(());
+        }
+        let (engine, old) = (engine.clone(), Record::clone(old));
+        let now = Record { name: new.name, ..old };
+        if let Some(stack) = &mut self.stack {
+            stack.rename(&names(&now), &new.network)?;
+        }
+        self.record = Some((engine, Arc::new(now)));
         Ok(())
     }
 

@@ -382,10 +382,11 @@ impl Container {
         }
     }
 
-    /// Gives it another name; the old one is free then. On its networks it has the new name from its next start on.
+    /// Gives it another name, at once and also on its networks; the old one is free then.
     ///
     /// # Errors
-    /// `Invalid` for a bad name; `AlreadyExists` where another container has it.
+    /// `Invalid` for a bad name; `AlreadyExists` where another container has it; else why its networks could not be told,
+    /// which know it by the new name from its next start on.
     pub fn rename(&mut self, name: &str) -> Result<()> {
         let doing = |old: &str| format!("rename container `{old}` to `{name}`");
         let old = self.name().to_owned();
@@ -405,11 +406,12 @@ impl Container {
         record.write(&self.room, &state.staging).doing(|| doing(&old))?;
         self.record = Arc::new(record);
         self.tell("rename", &[("oldName", &old)]);
-        let _ = control::ask(&self.room, Question::Reload);
-        match before.filter(|before| before != name) {
-            Some(before) => {
-                names::release(&state.names, &state.staging, &before, self.id()).doing(|| doing(&old))
-            }
+        let told = control::ask(&self.room, Question::Reload);
+        if let Some(before) = before.filter(|before| before != name) {
+            names::release(&state.names, &state.staging, &before, self.id()).doing(|| doing(&old))?;
+        }
+        match told.ok().flatten().and_then(|reached| reached.report.failure) {
+            Some(failure) => Err(Error::from(failure)).doing(|| doing(&old)),
             None => Ok(()),
         }
     }

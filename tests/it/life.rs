@@ -114,17 +114,18 @@ fn a_name_can_be_changed() {
     host(|host| {
         let engine = engine(host.dir());
         tools(&engine);
-        let mut container = engine.start(&script("sleep 100").name("a")).unwrap();
-        let other = engine.start(&script("sleep 100").name("b")).unwrap();
-        fails(container.rename("b"), Kind::AlreadyExists, &["`a` to `b`", "in use"]);
+        // Names that no id begins with.
+        let mut container = engine.start(&script("sleep 100").name("x")).unwrap();
+        let other = engine.start(&script("sleep 100").name("y")).unwrap();
+        fails(container.rename("y"), Kind::AlreadyExists, &["`x` to `y`", "in use"]);
         fails(container.rename("-"), Kind::Invalid, &["`-`"]);
-        container.rename("c").unwrap();
-        assert_eq!(container.name(), "c");
-        assert_eq!(engine.find("c").unwrap().unwrap().id(), container.id());
-        assert!(engine.find("a").unwrap().is_none());
-        drop(engine.start(&script("true").name("a")).unwrap());
+        container.rename("z").unwrap();
+        assert_eq!(container.name(), "z");
+        assert_eq!(engine.find("z").unwrap().unwrap().id(), container.id());
+        assert!(engine.find("x").unwrap().is_none());
+        drop(engine.start(&script("true").name("x")).unwrap());
         drop(container);
-        drop(engine.start(&script("true").name("c")).unwrap());
+        drop(engine.start(&script("true").name("z")).unwrap());
         drop(other);
     });
 }

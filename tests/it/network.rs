@@ -190,6 +190,10 @@ fn networks_are_joined_and_left_while_it_runs() {
             coracle::Kind::AlreadyExists,
             &["land"],
         );
+        container.rename("walker").unwrap();
+        assert!(looks_up(&peer, "walker") && looks_up(&peer, "also") && !looks_up(&peer, "mover"));
+        container.rename("mover").unwrap();
+        assert!(looks_up(&peer, "mover") && !looks_up(&peer, "walker"));
         container.disconnect("land").unwrap();
         assert!(!looks_up(&container, "peer") && !looks_up(&peer, "also"));
         crate::support::fails(container.disconnect("land"), coracle::Kind::NotFound, &["land"]);

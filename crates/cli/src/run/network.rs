@@ -357,7 +357,25 @@ fn mac(text: &str) -> Result<[u8; 6], String> {
 struct Published(Vec<Publish>);
 
 fn publish(text: &str) -> Result<Published, String> {
-    Publish::parse(text).map(Published).map_err(|error| error.to_string())
+    Publish::parse(&short(text)?).map(Published).map_err(|error| error.to_string())
+}
+
+/// `published=8080,target=80,protocol=tcp` in the short form, as docker reads it.
+fn short(text: &str) -> Result<String, String> {
+    if !text.contains('=') {
+        return Ok(text.to_owned());
+    }
+    let (mut published, mut target, mut protocol) = ("", "", "tcp");
+    for field in text.split(',') {
+        match field.split_once('=') {
+            Some(("published", value)) => published = value,
+            Some(("target", value)) => target = value,
+            Some(("protocol", value)) => protocol = value,
+            Some(("mode", "host")) => {}
+            _ => return Err(format!("invalid publish opts format (should be name=value but got '{field}')")),
+        }
+    }
+    Ok(format!("{published}:{target}/{protocol}"))
 }
 
 /// Ports that a container says that it serves.
@@ -441,6 +459,16 @@ mod tests {
         assert_eq!(link("a:b:c").unwrap_err(), "bad format for links: a:b:c");
         assert_eq!(mac("xx").unwrap_err(), "xx is not a valid mac address");
         assert!(mac("92:d0:c6:0a:29:+3").is_err());
+    }
+
+    #[test]
+    fn long_ports() {
+        let read = |text: &str| short(text).unwrap();
+        assert_eq!(read("published=8080,target=80"), "8080:80/tcp");
+        assert_eq!(read("target=53,protocol=udp"), ":53/udp");
+        assert_eq!(read("8080:80"), "8080:80");
+        assert!(short("target=80,mode").unwrap_err().contains("but got 'mode'"));
+        assert!(publish("published=1,target=x").is_err());
     }
 
     #[test]

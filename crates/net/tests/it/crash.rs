@@ -1,5 +1,7 @@
 //! What SIGKILL leaves: nothing that the next one doesn't reclaim.
 
+use std::process::Command;
+
 use coracle_net::NetworkSpec;
 use coracle_net::ports::Publish;
 use coracle_testhost::{Host, Role, run_with};
@@ -79,6 +81,7 @@ fn lasting(picture: &str) -> Vec<String> {
 fn killed_at_every_fourth_call(host: &Host, first: usize) {
     let outside = Outside::new();
     let before = support::picture();
+    let rules = others_rules();
     let networks = networks(host.dir());
     let mut calls = first;
     while host.play("sailor").kill_after(calls, "go") {
@@ -95,7 +98,35 @@ fn killed_at_every_fourth_call(host: &Host, first: usize) {
         calls += 4;
     }
     assert!(calls > 100, "{calls} calls are too few to be a join");
+    assert_eq!(ruleset(), rules, "somebody else's rules");
+    if rules.is_some() {
+        let deleted =
+            Command::new("nft").arg("delete table ip filter; delete table ip nat").status().unwrap();
+        assert!(deleted.success());
+    }
     drop(outside);
+}
+
+/// Rules as iptables-nft(8) and docker make them, where there is a nft(8) to make them with.
+fn others_rules() -> Option<String> {
+    let rules = "
+        table ip filter {
+            chain DOCKER-USER { counter return; }
+            chain FORWARD { type filter hook forward priority filter; policy drop; jump DOCKER-USER; }
+            chain INPUT { type filter hook input priority filter; policy accept; tcp dport 22 counter accept; }
+        }
+        table ip nat {
+            chain PREROUTING { type nat hook prerouting priority dstnat; tcp dport 9 dnat to 10.9.9.9:9; }
+        }";
+    let added = Command::new("nft").arg(rules).status().ok()?;
+    assert!(added.success());
+    ruleset()
+}
+
+/// All rules, without what their counters say.
+fn ruleset() -> Option<String> {
+    let told = Command::new("nft").args(["-s", "list", "ruleset"]).output().ok()?;
+    Some(String::from_utf8(told.stdout).unwrap())
 }
 
 #[test]

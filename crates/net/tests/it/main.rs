@@ -14,4 +14,5 @@ mod manners;
 mod matrix;
 mod ports;
 mod reach;
+mod sctp;
 mod walls;
