@@ -72,8 +72,13 @@ pub enum Op<'a> {
     LoopbackUp,
     /// Nothing mounted from here on reaches other mount namespaces, and nothing theirs us (`MS_REC|MS_PRIVATE` on `/`).
     MakePrivate,
-    /// Attach a detached mount over `/` and make its root the current directory (move_mount(2)).
-    AttachRoot(BorrowedFd<'a>),
+    /// Attach a detached mount over a directory of the parent's and make its root the current directory (move_mount(2)).
+    AttachRoot {
+        /// The mount.
+        root: BorrowedFd<'a>,
+        /// Where: `/`, or where those see it who look at the namespace before its root is entered.
+        at: &'a CStr,
+    },
     /// Attach a detached mount.
     Attach {
         /// The mount.

@@ -91,8 +91,8 @@ impl<'a> Performer<'a> {
             Op::MakePrivate => {
                 mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
             }
-            Op::AttachRoot(root) => {
-                move_mount(root, c"", CWD, c"/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+            Op::AttachRoot { root, at } => {
+                move_mount(root, c"", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
                 fchdir(root)?;
             }
             Op::Attach { mount, at, path } => {

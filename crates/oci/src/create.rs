@@ -29,7 +29,7 @@ pub(crate) fn create(home: &Home, options: &Create, log: &Log) -> Result<PidFd> 
     let prepared = prepare::read(&options.bundle)?;
     let console = console(&prepared, options.console_socket.as_deref())?;
     let (dir, _lock) = home.claim(&options.id)?;
-    let made = make(&dir, prepared, options, console, extra);
+    let made = make(&dir, prepared, options, console, extra, log);
     if made.is_err()
         && let Err(error) = home.open()?.remove_tree(&options.id).map_err(Error::from)
     {
@@ -44,6 +44,7 @@ fn make(
     options: &Create,
     console: Option<UnixStream>,
     extra: Vec<OwnedFd>,
+    log: &Log,
 ) -> Result<PidFd> {
     let place = cgroup::path(prepared.cgroups_path(), &options.id);
     let asked = prepared.cgroups_path().is_some() || prepared.resources().is_some();
@@ -60,7 +61,9 @@ fn make(
         cgroup: group.is_some().then_some(place),
         annotations: prepared.spec.annotations().clone().unwrap_or_default(),
     };
-    let running = start(dir, prepared, &record, group.as_ref(), console.as_ref(), extra);
+    let (stopped, poststop) = (record.clone(), prepared.hooks.poststop().clone());
+    let mut hook_failed = false;
+    let running = start(dir, prepared, &record, group.as_ref(), console.as_ref(), extra, &mut hook_failed);
     let finished = running.and_then(|(running, commands)| {
         finish(dir, record, &running, commands, options, console)
             .inspect_err(|_| {
@@ -77,6 +80,12 @@ fn make(
         (Err(error), group) => {
             // What is wrong with it is less than what went wrong before.
             let _ = group.map(Cgroup::remove);
+            // runtime.md, "Lifecycle" 3 to 5, 12 and 13: who saw it begin sees it end.
+            let state = list::described(&stopped, Status::Stopped);
+            let poststop = poststop.as_deref().filter(|_| hook_failed);
+            if let Err(error) = hooks::run("poststop", poststop, &state) {
+                log.warn(&error.to_string());
+            }
             Err(error)
         }
     }
@@ -95,6 +104,7 @@ fn start(
     group: Option<&Cgroup>,
     console: Option<&UnixStream>,
     extra: Vec<OwnedFd>,
+    hook_failed: &mut bool,
 ) -> Result<(Running, Commands)> {
     let mut plan = prepared.plan(group.is_some())?;
     let Prepared { rootfs, net, hooks, view, .. } = prepared;
@@ -121,14 +131,15 @@ fn start(
     let group = group.map(Cgroup::entrance).transpose()?;
     let mut bundle = Bundle { mounts, net, stdio, extra, group, go: Some(go), ..Bundle::new(root) };
     let failed = Arc::new(Mutex::new(None));
-    let pivot = plan.steps().iter().position(|step| *step == Step::Pivot);
+    if hooks::inside_before_pivot(&hooks) {
+        // Where those hooks look for it.
+        bundle.root_at = Some(rootfs);
+    }
     if hooks::before_pivot(&hooks) {
         let (sink, record) = (failed.clone(), record.clone());
         let thread = rustix::thread::gettid().as_raw_nonzero();
-        bundle.stepper = Some(Box::new(move |index| {
-            if Some(index) == pivot
-                && let Err(error) = at_pivot(&hooks, record.clone(), thread.get())
-            {
+        bundle.before_pivot = Some(Box::new(move || {
+            if let Err(error) = at_pivot(&hooks, record, thread.get()) {
                 *sink.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(error);
             }
         }));
@@ -137,6 +148,7 @@ fn start(
     match failed.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take() {
         None => Ok((running?, commands)),
         Some(error) => {
+            *hook_failed = true;
             if let Ok(running) = running {
                 let _ = running.pidfd.signal(9).and_then(|_| running.pidfd.reap());
             }
@@ -152,7 +164,7 @@ fn at_pivot(hooks: &oci_spec::runtime::Hooks, record: Record, thread: i32) -> Re
     let pid = children.split_whitespace().next().and_then(|pid| pid.parse().ok());
     let pid = pid.ok_or_else(|| Error::new("hooks: the container's process can't be found"))?;
     let record = Record { pid, ..record };
-    let ran = hooks::run_before_pivot(hooks, &list::described(&record, Status::Creating));
+    let ran = hooks::run_before_pivot(hooks, pid, &list::described(&record, Status::Creating));
     if ran.is_err() {
         // It goes no further; the launch sees that it has ended.
         let _ = PidFd::open(pid).and_then(|pidfd| pidfd.signal(9));

@@ -1,6 +1,5 @@
-//! features: what this runtime can do (features.md, features-linux.md).
+//! features: what this runtime can do (features.md, features-linux.md), whatever the host can.
 
-use coracle_runtime::cgroup::{Hierarchies, Version};
 use serde_json::json;
 
 use crate::error::Result;
@@ -10,21 +9,23 @@ use crate::list::print_json;
 pub(crate) const SPECIFICATION: &str = "1.2.1";
 
 pub(crate) fn print() -> Result<()> {
-    let host = Hierarchies::of_this_host()?;
-    let has = |version| host.iter().any(|hierarchy| hierarchy.version() == version);
+    let capabilities: Vec<String> = caps::all().into_iter().map(|one| one.to_string()).collect();
     print_json(&json!({
         "ociVersionMin": "1.0.0",
         "ociVersionMax": SPECIFICATION,
-        "hooks": ["prestart", "createRuntime", "poststart", "poststop"],
+        "hooks": ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"],
         "mountOptions": [
             "atime", "bind", "defaults", "dev", "diratime", "exec", "noatime", "nodev", "nodiratime",
-            "noexec", "nostrictatime", "nosuid", "nosymfollow", "private", "rbind", "relatime", "ro",
-            "rprivate", "rshared", "rslave", "rw", "shared", "slave", "strictatime", "suid", "symfollow",
+            "noexec", "nostrictatime", "nosuid", "nosymfollow", "private", "ratime", "rbind", "rdev", "rdiratime",
+            "relatime", "rexec", "rnoatime", "rnodev", "rnodiratime", "rnoexec", "rnostrictatime", "rnosuid",
+            "rnosymfollow", "ro", "rprivate", "rrelatime", "rro", "rrw", "rshared", "rslave", "rstrictatime",
+            "rsuid", "rsymfollow", "rw", "shared", "slave", "strictatime", "suid", "symfollow",
         ],
         "linux": {
             "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "uts"],
+            "capabilities": capabilities,
             "cgroup": {
-                "v1": has(Version::V1), "v2": has(Version::V2), "systemd": false, "systemdUser": false, "rdma": false,
+                "v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": false,
             },
             "seccomp": {
                 "enabled": true,
@@ -50,6 +51,7 @@ pub(crate) fn print() -> Result<()> {
             "apparmor": { "enabled": false },
             "selinux": { "enabled": false },
             "intelRdt": { "enabled": false },
+            "mountExtensions": { "idmap": { "enabled": false } },
         },
         "potentiallyUnsafeConfigAnnotations": [],
     }))

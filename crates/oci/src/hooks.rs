@@ -1,27 +1,22 @@
 //! Hooks (config.md, "POSIX-platform Hooks"): programs of the user's at points of a container's life.
 
+use std::fs::File;
 use std::io::{Read, Write};
-use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{Command, Stdio as Pipes};
 use std::time::{Duration, Instant};
 
-use coracle_host::PidFd;
-use oci_spec::runtime::{Hook, Hooks};
+use coracle_host::{Exit, PidFd};
+use coracle_runtime::cgroup::Cgroup;
+use coracle_runtime::{Facts, Join, Plan, Stdio};
+use oci_spec::runtime::{Hook, Hooks, Spec};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::cgroup;
 use crate::error::{During, Error, Result};
-
-/// Those that have to run inside the container's namespaces.
-pub(crate) fn refuse(hooks: &Hooks) -> Result<()> {
-    let there = |list: &Option<Vec<Hook>>| list.as_ref().is_some_and(|list| !list.is_empty());
-    for (list, name) in
-        [(hooks.create_container(), "createContainer"), (hooks.start_container(), "startContainer")]
-    {
-        if there(list) {
-            return Err(Error::new(format!("hooks.{name}: not supported yet")));
-        }
-    }
-    Ok(())
-}
+use crate::record::Found;
 
 /// Runs them in order, each with the state on its standard input. The first that fails ends it.
 pub(crate) fn run(name: &str, hooks: Option<&[Hook]>, state: &serde_json::Value) -> Result<()> {
@@ -33,21 +28,107 @@ pub(crate) fn run(name: &str, hooks: Option<&[Hook]>, state: &serde_json::Value)
 
 /// Whether there is anything to run before the container's root is entered.
 pub(crate) fn before_pivot(hooks: &Hooks) -> bool {
-    let lists = [hooks.prestart(), hooks.create_runtime()];
+    let lists = [hooks.prestart(), hooks.create_runtime(), hooks.create_container()];
     lists.into_iter().flatten().any(|list| !list.is_empty())
 }
 
-/// prestart and createRuntime.
-pub(crate) fn run_before_pivot(hooks: &Hooks, state: &serde_json::Value) -> Result<()> {
+/// Whether there is anything to run in the container's namespaces before its root is entered.
+pub(crate) fn inside_before_pivot(hooks: &Hooks) -> bool {
+    hooks.create_container().as_ref().is_some_and(|list| !list.is_empty())
+}
+
+/// prestart and createRuntime; then createContainer, in the namespaces of the container's process, where the root is
+/// still this host's (config.md, "CreateContainer Hooks").
+pub(crate) fn run_before_pivot(hooks: &Hooks, pid: u32, state: &serde_json::Value) -> Result<()> {
     run("prestart", hooks.prestart().as_deref(), state)?;
-    run("createRuntime", hooks.create_runtime().as_deref(), state)
+    run("createRuntime", hooks.create_runtime().as_deref(), state)?;
+    if !inside_before_pivot(hooks) {
+        return Ok(());
+    }
+    let path = format!("/proc/{pid}/root");
+    let root = std::fs::File::open(&path).during(|| format!("open({path:?})"))?;
+    let process = PidFd::open(pid)?;
+    process.within(root, || run("createContainer", hooks.create_container().as_deref(), state))?
+}
+
+/// startContainer: as processes of the container, with its rights and its root (config.md, "StartContainer Hooks").
+pub(crate) fn run_inside(
+    found: &Found,
+    config: &Spec,
+    container: &PidFd,
+    state: &serde_json::Value,
+) -> Result<()> {
+    let hooks = config.hooks().as_ref().and_then(|hooks| hooks.start_container().as_deref());
+    for (index, hook) in hooks.unwrap_or_default().iter().enumerate() {
+        one_inside(hook, found, config, container, state)
+            .during(|| format!("hooks.startContainer[{index}]"))?;
+    }
+    Ok(())
+}
+
+fn one_inside(
+    hook: &Hook,
+    found: &Found,
+    config: &Spec,
+    container: &PidFd,
+    state: &serde_json::Value,
+) -> Result<()> {
+    let path = absolute(hook)?;
+    let text = path.to_str().ok_or_else(|| Error::new(format!("{path:?} is not UTF-8")))?;
+    let mut process = config.process().clone().ok_or_else(|| Error::new("process: missing"))?;
+    let args = hook.args().clone().filter(|args| args.first().is_some_and(|name| !name.is_empty()));
+    process
+        .set_terminal(None)
+        .set_args(Some(args.unwrap_or_else(|| vec![text.to_owned()])))
+        .set_env(Some(hook.env().clone().unwrap_or_default()));
+    let mut plan = Plan::exec(&process, &Facts::of_this_host())?;
+    plan.program(text);
+    let group = cgroup::find(found.record()?)?;
+    if group.is_some() {
+        plan.enter_group();
+    }
+    let group = group.as_ref().map(Cgroup::entrance).transpose()?;
+    let stdio = [Stdio::Pipe, Stdio::Null, Stdio::Pipe];
+    let running = plan.join(container, Join { stdio, group })?;
+    let stdin = running.stdin.map(std::fs::File::from);
+    let stderr = running.stderr.map(std::fs::File::from);
+    let told = Told { hook, path, stdin, stderr };
+    told.outcome(&running.pidfd, state, || Ok(running.pidfd.reap()?))
+}
+
+/// config.md, "POSIX-platform Hooks": the path MUST be absolute, and a timeout greater than zero.
+fn absolute(hook: &Hook) -> Result<&Path> {
+    if !hook.path().is_absolute() {
+        return Err(Error::new(format!("{:?} is not an absolute path", hook.path())));
+    }
+    match hook.timeout() {
+        Some(seconds) if seconds <= 0 => {
+            Err(Error::new(format!("timeout {seconds}: it must be more than zero")))
+        }
+        _ => Ok(hook.path()),
+    }
+}
+
+/// What is wrong with hooks is said before any runs.
+pub(crate) fn check(hooks: &Hooks) -> Result<()> {
+    let lists = [
+        ("prestart", hooks.prestart()),
+        ("createRuntime", hooks.create_runtime()),
+        ("createContainer", hooks.create_container()),
+        ("startContainer", hooks.start_container()),
+        ("poststart", hooks.poststart()),
+        ("poststop", hooks.poststop()),
+    ];
+    for (name, list) in lists {
+        for (index, hook) in list.iter().flatten().enumerate() {
+            absolute(hook).during(|| format!("hooks.{name}[{index}]"))?;
+        }
+    }
+    Ok(())
 }
 
 fn one(hook: &Hook, state: &serde_json::Value) -> Result<()> {
-    let path = hook.path();
-    if !path.is_absolute() {
-        return Err(Error::new(format!("{path:?} is not an absolute path")));
-    }
+    let path = absolute(hook)?;
     let mut command = Command::new(path);
     let mut args = hook.args().iter().flatten();
     if let Some(name) = args.next() {
@@ -58,35 +139,96 @@ fn one(hook: &Hook, state: &serde_json::Value) -> Result<()> {
         let (name, value) = variable.split_once('=').unwrap_or((variable, ""));
         command.env(name, value);
     }
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command.stdin(Pipes::piped()).stdout(Pipes::null()).stderr(Pipes::piped());
     let mut child = command.spawn().during(|| format!("execute {path:?}"))?;
-    let text = state.to_string();
-    let deadline = hook.timeout().and_then(|seconds| u64::try_from(seconds).ok());
-    let deadline = deadline.map(|seconds| Instant::now() + Duration::from_secs(seconds));
-    if let Some(mut stdin) = child.stdin.take() {
-        // Less than a pipe holds, so it does not block; who does not read it closes it, which is fine.
-        let _ = stdin.write_all(text.as_bytes());
-    }
     let pidfd = PidFd::open(child.id())?;
-    let mut stderr = child.stderr.take();
-    let reader = std::thread::spawn(move || {
-        let mut text = String::new();
-        if let Some(stderr) = &mut stderr {
-            let _ = stderr.take(4096).read_to_string(&mut text);
-        }
-        text
-    });
-    let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
-    if !pidfd.ended_within(left)? {
-        child.kill().during(|| "kill it".to_owned())?;
-        child.wait().during(|| "reap it".to_owned())?;
-        return Err(Error::new(format!("{path:?} takes longer than {} s", hook.timeout().unwrap_or(0))));
-    }
-    let status = child.wait().during(|| "reap it".to_owned())?;
-    if status.success() {
-        return Ok(());
-    }
-    // What it left running may hold its standard error open: only what is there already counts.
-    let said = if reader.is_finished() { reader.join().unwrap_or_default() } else { String::new() };
-    Err(Error::new(format!("{path:?}: {status}: {}", said.trim_end())))
+    let stdin = child.stdin.take().map(|pipe| OwnedFd::from(pipe).into());
+    let stderr = child.stderr.take().map(|pipe| OwnedFd::from(pipe).into());
+    Told { hook, path, stdin, stderr }.outcome(&pidfd, state, || {
+        let status = child.wait().during(|| "reap it".to_owned())?;
+        let code = status.code().and_then(|code| u8::try_from(code).ok()).map(Exit::Code);
+        let signal = status.signal().and_then(|signal| u8::try_from(signal).ok()).map(Exit::Signal);
+        Ok(code.or(signal).unwrap_or(Exit::Unknown))
+    })
 }
+
+/// A hook that runs, and the ends of its streams.
+struct Told<'a> {
+    hook: &'a Hook,
+    path: &'a Path,
+    stdin: Option<File>,
+    stderr: Option<File>,
+}
+
+impl Told<'_> {
+    /// Tells it the state and waits for its end, in time.
+    fn outcome(
+        self,
+        pidfd: &PidFd,
+        state: &serde_json::Value,
+        reap: impl FnOnce() -> Result<Exit>,
+    ) -> Result<()> {
+        let Told { hook, path, stdin, stderr } = self;
+        let timeout = hook.timeout().and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
+        if let Some(mut stdin) = stdin {
+            // Less than a pipe holds, so it does not block; who does not read it closes it, which is fine.
+            let _ = stdin.write_all(state.to_string().as_bytes());
+        }
+        // No thread reads it: one that has joined a pid namespace for its children can't start any.
+        let mut said = Vec::new();
+        if !ended(pidfd, timeout, stderr.as_ref(), &mut said)? {
+            pidfd.signal(9)?;
+            reap()?;
+            return Err(Error::new(format!("{path:?} takes longer than {} s", hook.timeout().unwrap_or(0))));
+        }
+        let exit = reap()?;
+        if exit.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&said);
+        Err(Error::new(format!("{path:?}: {exit}: {}", said.trim_end())))
+    }
+}
+
+/// Waits for the end of a process, with what it says meanwhile; whether it came in time. What it left running may hold its
+/// standard error open: what that says is nobody's.
+fn ended(
+    pidfd: &PidFd,
+    timeout: Option<Duration>,
+    stderr: Option<&File>,
+    said: &mut Vec<u8>,
+) -> Result<bool> {
+    let deadline = timeout.map(|timeout| Instant::now() + timeout);
+    if let Some(stderr) = stderr {
+        rustix::io::ioctl_fionbio(stderr, true)
+            .during(|| "ioctl(hook's standard error, FIONBIO)".to_owned())?;
+    }
+    let mut open = stderr;
+    loop {
+        let mut fds = vec![PollFd::new(pidfd, PollFlags::IN)];
+        fds.extend(open.map(|stderr| PollFd::new(stderr, PollFlags::IN)));
+        let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+        let left = left.and_then(|left| Timespec::try_from(left).ok());
+        let ready = rustix::io::retry_on_intr(|| poll(&mut fds, left.as_ref()));
+        let timed_out = ready.during(|| "poll(hook)".to_owned())? == 0;
+        let over = !fds[0].revents().is_empty();
+        let mut bytes = [0; 4096];
+        // Who never stops talking has its time, too.
+        for _ in 0..16 {
+            let Some(mut stderr) = open else { break };
+            match stderr.read(&mut bytes) {
+                Ok(count) if count > 0 => {
+                    said.extend(&bytes[..count.min(SAID.saturating_sub(said.len()))]);
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => break,
+                _ => open = None,
+            }
+        }
+        if over || timed_out {
+            return Ok(over);
+        }
+    }
+}
+
+/// How much of what a hook says is passed on, in bytes.
+const SAID: usize = 4096;

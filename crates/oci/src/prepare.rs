@@ -36,8 +36,9 @@ pub(crate) fn read(bundle: &Path) -> Result<Prepared> {
         .during(|| format!("find root.path {:?}", root.path()))?;
     let mut ours = spec.clone();
     let hooks = ours.hooks().clone().unwrap_or_default();
-    crate::hooks::refuse(&hooks)?;
+    crate::hooks::check(&hooks)?;
     ours.set_hooks(None);
+    sources(&mut ours, &bundle);
     let mut net = None;
     if let Some(mut linux) = ours.linux().clone() {
         for namespace in linux.namespaces_mut().iter_mut().flatten() {
@@ -80,6 +81,17 @@ impl Prepared {
 
     pub(crate) fn resources(&self) -> Option<&LinuxResources> {
         self.spec.linux().as_ref()?.resources().as_ref()
+    }
+}
+
+/// config.md, "Mounts": what a bind mount shows is an absolute path, or relative to the bundle.
+fn sources(spec: &mut Spec, bundle: &Path) {
+    for mount in spec.mounts_mut().iter_mut().flatten() {
+        let binds = mount.options().iter().flatten().any(|option| option == "bind" || option == "rbind");
+        let bind = binds || mount.typ().as_deref() == Some("bind");
+        if let Some(source) = mount.source().clone().filter(|source| bind && source.is_relative()) {
+            mount.set_source(Some(bundle.join(source)));
+        }
     }
 }
 

@@ -1,10 +1,15 @@
 //! start: the program is let go. run: everything in one call.
 
+use std::time::Duration;
+
 use crate::cli::Run;
 use crate::error::{During, Error, Result};
 use crate::journal::Log;
 use crate::record::{Found, Home, Status};
 use crate::{create, delete, hooks, list};
+
+/// How long a killed process may take to end.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(crate) fn start(home: &Home, id: &str, log: &Log) -> Result<()> {
     let found = home.find(id)?;
@@ -16,8 +21,23 @@ pub(crate) fn start(home: &Home, id: &str, log: &Log) -> Result<()> {
     let Some(gate) = gate else {
         return Err(Error::new(format!("container `{id}` is {}, not created", found.status()?.word())));
     };
+    before(&found, log)?;
     rustix::io::write(&gate, b"!").during(|| "let the container's process go".to_owned())?;
     started(&found, log)
+}
+
+/// What comes before its program. A failure there ends the container (runtime.md, "Lifecycle" 7).
+fn before(found: &Found, log: &Log) -> Result<()> {
+    let config = found.config()?;
+    let Some(process) = found.process()? else { return Ok(()) };
+    let state = list::described(found.record()?, Status::Created);
+    let ran = hooks::run_inside(found, &config, &process, &state);
+    if ran.is_err()
+        && let Err(error) = process.signal(9).and_then(|_| process.ended_within(Some(PATIENCE)))
+    {
+        log.warn(&format!("end the container: {error}"));
+    }
+    ran
 }
 
 /// What comes after the start. Failures there don't undo it (config.md, "Poststart").

@@ -399,6 +399,11 @@ fn at_step(step: &Step, error: coracle_host::Error) -> Error {
     Error::host(step.to_string(), error)
 }
 
+/// A path as the kernel takes it.
+pub(crate) fn path(path: &Path) -> Result<CString> {
+    c(path.as_os_str().as_bytes())
+}
+
 fn c(text: impl AsRef<[u8]>) -> Result<CString> {
     CString::new(text.as_ref()).map_err(|error| Error::invalid(format!("{error}")))
 }

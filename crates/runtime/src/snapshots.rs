@@ -71,8 +71,8 @@ fn dockers_defaults() {
 34  make ./proc/irq read-only
 35  make ./proc/sys read-only
 36  make ./proc/sysrq-trigger read-only
-37  pivot here, detach old root
-38  hostname db
+37  hostname db
+38  pivot here, detach old root
 39  new session keyring
 40  umask 0022
 41  standard input, output, error
@@ -106,8 +106,8 @@ fn what_else_can_be_asked_for() {
     assert_eq!(
         more,
         [
-            "make / read-only",
             "domainname nis",
+            "make / read-only",
             "umask 0077",
             "ids 999:998, groups 10,20",
             "keep 14 capabilities, 1 ambient",

@@ -2,6 +2,7 @@
 
 use std::ffi::{CStr, c_char};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::ptr;
 
 use coracle_host::{Call, Kind, Mount, Namespace, PidFd};
@@ -13,7 +14,7 @@ use crate::cgroup::Entrance;
 use crate::error::{Doing, Error, Result};
 use crate::realize::{self, Part};
 use crate::stdio::{self, Streams};
-use crate::step::{Gate, Stepper};
+use crate::step::{BeforePivot, Gate, Stepper, Stop};
 use crate::{Plan, Stdio, Step, Terminal, image, terminal};
 
 /// The kernel objects that a container is made of. They are used up by the start; what the container doesn't
@@ -37,6 +38,12 @@ pub struct Bundle {
     /// Called with the index of each launch operation when the child has performed all before it and waits to be let on.
     /// For tests that kill at every one, and for looking at a half-made container in a debugger.
     pub stepper: Option<Stepper>,
+    /// Called once, on another thread, when the container's namespaces and mounts are there and its root is not entered yet:
+    /// runtime-spec's moment for createContainer hooks. Not together with a stepper.
+    pub before_pivot: Option<BeforePivot>,
+    /// Where the root is in the container's mount namespace until it is entered: a directory of this host's by its absolute
+    /// path. `/` where nothing is said.
+    pub root_at: Option<PathBuf>,
 }
 
 impl Bundle {
@@ -51,6 +58,8 @@ impl Bundle {
             go: None,
             group: None,
             stepper: None,
+            before_pivot: None,
+            root_at: None,
         }
     }
 }
@@ -87,7 +96,9 @@ impl Plan {
     /// # Errors
     /// What could not be prepared, or which step of the launch failed and why. Nothing is left then.
     pub fn start(&self, bundle: Bundle) -> Result<Running> {
-        let Bundle { root, mounts, net, stdio, extra, go, group, stepper } = bundle;
+        let Bundle { root, mounts, net, stdio, extra, go, group, stepper, before_pivot, root_at } = bundle;
+        let stop = Stop::of(stepper, before_pivot)?;
+        let root_at = root_at.as_deref().map_or(Ok(c"/".to_owned()), realize::path)?;
         // What is mounted inside one that the host's mounts have events in common with would appear on the host.
         let root = root.private().doing(|| "prepare the root")?;
         let root = match self.steps.contains(&Step::NoDevices) {
@@ -98,14 +109,14 @@ impl Plan {
         let dir = realize::root_dir(&root).doing(|| "open the root")?;
         let beside = Beside::new(extra, go, None).doing(|| "prepare the launch")?;
         let here = Here {
-            root: Some((root, dir.as_fd())),
+            root: Some((root, dir.as_fd(), &root_at)),
             net: net.as_ref(),
             pidfd: None,
             terminal: None,
             group: group.as_ref(),
         };
         let net = if self.new_net && net.is_none() { Namespaces::NET } else { Namespaces::NONE };
-        let running = self.perform(&parts, stdio, &beside, &here, self.namespaces.and(net), stepper)?;
+        let running = self.perform(&parts, stdio, &beside, &here, self.namespaces.and(net), stop)?;
         Ok(Running { terminal, ..running })
     }
 
@@ -164,7 +175,7 @@ impl Plan {
         beside: &Beside,
         here: &Here<'_>,
         namespaces: Namespaces,
-        stepper: Option<Stepper>,
+        stop: Option<Stop>,
     ) -> Result<Running> {
         let (uid, gid) = self.owner();
         let terminal = here.terminal(parts);
@@ -182,7 +193,7 @@ impl Plan {
         else {
             return Err(Error::invalid("the command has more arguments than room was made for"));
         };
-        let gate = stepper.is_some().then(Gate::new).transpose().doing(|| "prepare the launch")?;
+        let gate = stop.is_some().then(Gate::new).transpose().doing(|| "prepare the launch")?;
         let detach = self.steps.iter().position(|step| *step == Step::Detach).unwrap_or_default();
         if self.steps.contains(&Step::Await) != beside.go.is_some() {
             return Err(Error::invalid(
@@ -236,7 +247,9 @@ impl Plan {
                 None if matches!(step, Step::JoinNet | Step::NoDevices) => continue,
                 None => return Err(Error::invalid(format!("nothing was given for the step `{step}`"))),
             };
-            if let Some(gate) = &gate {
+            if let Some(gate) = &gate
+                && stop.as_ref().is_some_and(|stop| stop.is_at(step))
+            {
                 ops.push(Op::Await(gate.child()));
                 origin.push(index);
             }
@@ -245,8 +258,8 @@ impl Plan {
         }
         let born = group.filter(|_| beside.doors.is_empty()).and_then(Entrance::into_fd);
         let launch = || launch(&ops, namespaces, born);
-        let started = match (&gate, stepper) {
-            (Some(gate), Some(stepper)) => gate.while_stepping(stepper, launch),
+        let started = match (&gate, stop) {
+            (Some(gate), Some(stop)) => gate.while_stepping(stop.stepper(), launch),
             _ => launch(),
         };
         drop(streams);
@@ -349,7 +362,8 @@ impl Beside {
 
 /// What steps refer to without naming it.
 struct Here<'a> {
-    root: Option<(Mount, BorrowedFd<'a>)>,
+    /// With its directory, and where it is put.
+    root: Option<(Mount, BorrowedFd<'a>, &'a CStr)>,
     net: Option<&'a Namespace>,
     pidfd: Option<&'a PidFd>,
     terminal: Option<&'a OwnedFd>,
@@ -376,8 +390,8 @@ impl Here<'_> {
 
     fn op(&self, step: &Step) -> Option<Op<'_>> {
         match (step, &self.root) {
-            (Step::AttachRoot, Some((mount, _))) => Some(Op::AttachRoot(mount.as_fd())),
-            (Step::EnterRoot, Some((_, dir))) => Some(Op::Enter(*dir)),
+            (Step::AttachRoot, Some((mount, _, at))) => Some(Op::AttachRoot { root: mount.as_fd(), at }),
+            (Step::EnterRoot, Some((_, dir, _))) => Some(Op::Enter(*dir)),
             (Step::JoinNet, _) => self.net.map(|net| Op::Join(net.as_fd(), LinkNameSpaceType::Network)),
             (Step::JoinContainer, _) => self.pidfd.map(|pidfd| Op::JoinAll(pidfd.as_fd(), ALL)),
             _ => None,

@@ -6,10 +6,55 @@ use coracle_host::{Call, Result};
 use coracle_launch::Op;
 use rustix::net::{AddressFamily, SendFlags, Shutdown, SocketFlags, SocketType, send, shutdown, socketpair};
 
+use crate::Step;
+use crate::error::Error;
 use crate::stdio::high;
 
 /// Called with the index of each launch operation.
 pub(crate) type Stepper = Box<dyn FnMut(usize) + Send>;
+
+/// Called when everything is there but the root is not entered yet.
+pub(crate) type BeforePivot = Box<dyn FnOnce() + Send>;
+
+/// Where a launch stops, and what is called there.
+pub(crate) enum Stop {
+    Everywhere(Stepper),
+    BeforePivot(BeforePivot),
+}
+
+impl Stop {
+    pub(crate) fn of(
+        stepper: Option<Stepper>,
+        before_pivot: Option<BeforePivot>,
+    ) -> Result<Option<Stop>, Error> {
+        match (stepper, before_pivot) {
+            (Some(_), Some(_)) => {
+                Err(Error::invalid("a bundle has both a stepper and a call before the pivot"))
+            }
+            (Some(stepper), None) => Ok(Some(Stop::Everywhere(stepper))),
+            (None, Some(call)) => Ok(Some(Stop::BeforePivot(call))),
+            (None, None) => Ok(None),
+        }
+    }
+
+    pub(crate) fn is_at(&self, step: &Step) -> bool {
+        matches!(self, Stop::Everywhere(_)) || *step == Step::Pivot
+    }
+
+    pub(crate) fn stepper(self) -> Stepper {
+        match self {
+            Stop::Everywhere(stepper) => stepper,
+            Stop::BeforePivot(call) => {
+                let mut call = Some(call);
+                Box::new(move |_| {
+                    if let Some(call) = call.take() {
+                        call();
+                    }
+                })
+            }
+        }
+    }
+}
 
 /// The two ends of the gate that a stepper opens.
 pub(crate) struct Gate {

@@ -42,6 +42,94 @@ fn hooks_get_the_state_at_their_time() {
     });
 }
 
+/// config.md, "CreateContainer Hooks" and "StartContainer Hooks": where each is looked for, and where it runs.
+#[test]
+fn hooks_inside_run_where_the_container_is() {
+    run(|host| {
+        let mut oci = Oci::new(host, "");
+        let spaces = "readlink /proc/self/ns/mnt; readlink /proc/self/ns/uts; hostname";
+        // Found on this host; the container's root is where its configuration says, and what it mounts there stays.
+        let script = format!(
+            "cat > {0}/before; ({spaces}) > {0}/spaces; echo made > {0}/rootfs/made; mount --bind {0}/other \
+             {0}/rootfs/seen",
+            oci.bundle()
+        );
+        std::fs::write(oci.dir.join("other"), "mounted\n").unwrap();
+        std::fs::write(oci.dir.join("rootfs/seen"), "").unwrap();
+        let before =
+            json!([{ "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin"] }]);
+        // Found in the container, with its rights.
+        let inside =
+            "cat > /dev/shm/state; (readlink /proc/self/ns/mnt; id -u; echo $0 $PATH) > /dev/shm/said";
+        std::fs::copy("/bin/sh", oci.dir.join("rootfs/only-here")).unwrap();
+        let start = json!([{ "path": "/only-here", "args": ["me", "-c", inside], "env": ["PATH=/bin"] }]);
+        oci.config["hooks"] = json!({ "createContainer": before, "startContainer": start });
+        oci.config["hostname"] = json!("inside");
+        oci.config["process"]["user"] = json!({ "uid": 7, "gid": 7 });
+        oci.script(
+            "readlink /proc/self/ns/mnt /proc/self/ns/uts; cat /made /seen /dev/shm/state /dev/shm/said; exit 0",
+        );
+        oci.create();
+        let state = seen(&oci, "before");
+        assert_eq!((state["status"].as_str(), &state["pid"]), (Some("creating"), &oci.state()["pid"]));
+        assert_eq!(oci.out(), "");
+        oci.ok(&["start", "c"]);
+        oci.until("stopped");
+        let out = oci.out();
+        let lines: Vec<&str> = out.lines().collect();
+        let spaces = std::fs::read_to_string(oci.dir.join("spaces")).unwrap();
+        assert_eq!(spaces, format!("{}\n{}\ninside\n", lines[0], lines[1]));
+        assert_eq!(lines[2..4], ["made", "mounted"]);
+        let state: Value = serde_json::from_str(&lines[4][..lines[4].rfind('}').unwrap() + 1]).unwrap();
+        assert_eq!(state["status"], "created", "{out}");
+        assert!(out.ends_with(&format!("{}\n7\nme /bin\n", lines[0])), "{out}");
+        // Nothing of it is to be seen outside.
+        assert_eq!(std::fs::read_to_string(oci.dir.join("rootfs/seen")).unwrap(), "");
+        oci.ok(&["delete", "c"]);
+        oci.end();
+    });
+}
+
+/// runtime.md, "Lifecycle" 3 to 7, 12, 13.
+#[test]
+fn a_hook_that_fails_ends_what_was_begun() {
+    run(|host| {
+        let mut oci = Oci::new(host, "echo ran");
+        let failing = json!([{ "path": "/bin/sh", "args": ["sh", "-c", "echo no >&2; exit 3"] }]);
+        for name in ["prestart", "createRuntime", "createContainer"] {
+            oci.config["hooks"] = json!({ name: failing, "poststop": hook(&oci, "poststop") });
+            oci.write();
+            let refused = oci.refused(&["create", "--bundle", oci.bundle(), "c"]);
+            assert!(refused.contains(&format!("hooks.{name}[0]: \"/bin/sh\": exit status 3")), "{refused}");
+            assert_eq!(seen(&oci, "poststop")["status"], "stopped");
+            std::fs::remove_file(oci.dir.join("poststop")).unwrap();
+            assert_eq!(oci.ok(&["list", "-q"]), "");
+        }
+        let slow = json!([{ "path": "/bin/sleep", "args": ["sleep", "1000"], "timeout": 1 }]);
+        for (hooks, text) in [(failing, "exit status 3"), (slow, "takes longer than 1 s")] {
+            oci.config["hooks"] = json!({ "startContainer": hooks });
+            oci.write();
+            oci.create();
+            let refused = oci.refused(&["start", "c"]);
+            assert!(refused.contains("hooks.startContainer[0]: ") && refused.contains(text), "{refused}");
+            oci.until("stopped");
+            assert_eq!(oci.out(), "");
+            oci.ok(&["delete", "c"]);
+        }
+        // config.md: the path MUST be absolute, and a timeout greater than zero.
+        for (hook, text) in [
+            (json!([{ "path": "bin/true" }]), "hooks.poststop[0]: \"bin/true\" is not an absolute path"),
+            (json!([{ "path": "/bin/true", "timeout": 0 }]), "hooks.poststop[0]: timeout 0: it must be more"),
+        ] {
+            oci.config["hooks"] = json!({ "poststop": hook });
+            oci.write();
+            let refused = oci.refused(&["create", "--bundle", oci.bundle(), "c"]);
+            assert!(refused.contains(text), "{refused}");
+        }
+        oci.end();
+    });
+}
+
 #[test]
 fn a_hook_that_fails_ends_the_creation_and_only_that() {
     run(|host| {
@@ -52,7 +140,7 @@ fn a_hook_that_fails_ends_the_creation_and_only_that() {
         oci.config["hooks"] = json!({ "createRuntime": failing("echo no >&2; exit 3") });
         oci.write();
         let refused = oci.refused(&create);
-        assert!(refused.contains("hooks.createRuntime[0]: \"/bin/sh\": exit status: 3"), "{refused}");
+        assert!(refused.contains("hooks.createRuntime[0]: \"/bin/sh\": exit status 3"), "{refused}");
         let slow = json!([{ "path": "/bin/sleep", "args": ["sleep", "1000"], "timeout": 1 }]);
         oci.config["hooks"] = json!({ "createRuntime": slow });
         oci.write();

@@ -102,8 +102,8 @@ fn what_fails_leaves_nothing() {
             ("solaris", json!({}), "solaris: not supported yet"),
             (
                 "hooks",
-                json!({ "createContainer": [{ "path": "/x" }] }),
-                "hooks.createContainer: not supported yet",
+                json!({ "createContainer": [{ "path": "x" }] }),
+                "hooks.createContainer[0]: \"x\" is not an absolute path",
             ),
         ] {
             let mut config = oci.config.clone();

@@ -109,12 +109,13 @@ impl Plan {
         }
         steps.push(Step::EnterRoot);
         steps.extend(walls);
+        // Here hooks may look at all of it.
+        steps.extend(spec.hostname().clone().map(Step::HostName));
+        steps.extend(spec.domainname().clone().map(Step::DomainName));
         steps.push(Step::Pivot);
         if spec.root().as_ref().is_some_and(|root| root.readonly() == Some(true)) {
             steps.push(Step::RootReadOnly);
         }
-        steps.extend(spec.hostname().clone().map(Step::HostName));
-        steps.extend(spec.domainname().clone().map(Step::DomainName));
         let (raise, limit) = limits::steps(process, facts);
         steps.extend(raise);
         let sets = privileges(process, facts);
@@ -260,6 +261,16 @@ impl Plan {
         let end = self.end();
         self.steps.insert(end, last);
         1
+    }
+
+    /// Executes the file at this path, whatever the first argument calls it.
+    pub fn program(&mut self, path: impl Into<String>) {
+        for step in &mut self.steps {
+            if let Step::Exec { candidates, .. } = step {
+                *candidates = vec![path.into()];
+                return;
+            }
+        }
     }
 
     /// Makes a plan of [`Plan::exec`] enter the control group that [`Join::group`](crate::Join::group) brings.
