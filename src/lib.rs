@@ -64,7 +64,7 @@ mod template;
 mod volume;
 mod worker;
 
-pub use build::{BuildCacheEntry, BuildCacheKind, Built};
+pub use build::{BuildCacheEntry, BuildCacheKind, Built, CacheExport, CacheMode};
 pub use container::supervise;
 pub use container::{
     CommitSpec, ConnectSpec, Container, ContainerSpec, CopyOptions, CpuStats, Exec, ExecSpec, GivenDevice,

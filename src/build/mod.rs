@@ -2,14 +2,16 @@
 
 mod cache;
 mod output;
+mod transfer;
 
 pub use cache::{BuildCacheEntry, BuildCacheKind};
+pub use transfer::{CacheExport, CacheMode};
 
 use std::io::Read;
 
 use coracle_build::{
-    BuildSpec, Cache, CacheMounts, Checked, Event, Explanation, Git, Remote, RemoteContext, StepReport,
-    Unpacked,
+    BuildSpec, Cache, CacheMounts, CachedStep, Checked, Event, Explanation, Git, Remote, RemoteContext,
+    StepReport, Unpacked,
 };
 
 use crate::engine::Inner;
@@ -26,6 +28,8 @@ pub struct Built {
     pub steps: Vec<StepReport>,
     /// The Dockerfile, line by line: what was cached, what was built and why, and what it cost. `Display` prints it.
     pub explanation: Explanation,
+    /// The steps as the cache has them: see [`Engine::export_build_cache`].
+    cache: Vec<CachedStep>,
 }
 
 impl Engine {
@@ -44,7 +48,7 @@ impl Engine {
             Error::new(Kind::NotFound, format!("the image {} was removed while it was built", built.id))
         })?;
         let explanation = built.explain();
-        Ok(Built { image, steps: built.steps, explanation })
+        Ok(Built { image, steps: built.steps, explanation, cache: built.cache })
     }
 }
 

@@ -3,6 +3,7 @@
 mod support;
 
 mod bad;
+mod carried;
 mod crowd;
 mod data;
 mod events;

@@ -104,7 +104,7 @@ impl Cache {
 }
 
 /// A step that the cache knows the result of, see [`Cache::steps`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct CachedStep {
     /// Its name in the cache.
@@ -117,9 +117,52 @@ pub struct CachedStep {
     pub created: SystemTime,
     /// How long it took.
     pub cost: Duration,
+    /// How many bytes it copied.
+    pub bytes: u64,
+}
+
+impl CachedStep {
+    pub(crate) fn new(key: &str, record: StepRecord) -> CachedStep {
+        let created = record.created.parse::<jiff::Timestamp>().map(SystemTime::from);
+        CachedStep {
+            key: key.to_owned(),
+            snapshot: record.snapshot,
+            text: record.text,
+            created: created.unwrap_or(SystemTime::UNIX_EPOCH),
+            cost: Duration::from_millis(record.milliseconds),
+            bytes: record.bytes,
+        }
+    }
 }
 
 impl Cache {
+    /// Learns what a step led to elsewhere, by a cache of this version ([`Cache::version`]). It is believed: the key is the
+    /// digest of what the step depends on, and nothing tells whether this is what it makes.
+    ///
+    /// # Errors
+    /// `Invalid` for what is no key or no time; the host's.
+    pub fn learn(&self, step: &CachedStep) -> Result<()> {
+        if step.key.len() != 64 || !is_key(&step.key) {
+            return Err(crate::Error::invalid(format!("`{}` is no key of the build cache", step.key)));
+        }
+        let created = jiff::Timestamp::try_from(step.created).map_err(|error| {
+            crate::Error::invalid(format!("the time of `{}` can't be written: {error}", step.text))
+        })?;
+        let record = StepRecord {
+            snapshot: step.snapshot.clone(),
+            created: created.to_string(),
+            milliseconds: u64::try_from(step.cost.as_millis()).unwrap_or(u64::MAX),
+            bytes: step.bytes,
+            text: step.text.clone(),
+        };
+        self.put(&step.key, record)
+    }
+
+    /// What keys and records are of. Those of another version are of no use.
+    pub fn version() -> &'static str {
+        VERSION
+    }
+
     /// All steps that it knows, in no order.
     ///
     /// # Errors
@@ -129,14 +172,7 @@ impl Cache {
         for name in self.dir.names()? {
             let Some(key) = name.to_str().filter(|name| !name.ends_with(".lock")) else { continue };
             let Some(record) = self.get::<StepRecord>(key) else { continue };
-            let created = record.created.parse::<jiff::Timestamp>().map(SystemTime::from);
-            steps.push(CachedStep {
-                key: key.to_owned(),
-                snapshot: record.snapshot,
-                text: record.text,
-                created: created.unwrap_or(SystemTime::UNIX_EPOCH),
-                cost: Duration::from_millis(record.milliseconds),
-            });
+            steps.push(CachedStep::new(key, record));
         }
         Ok(steps)
     }
@@ -146,7 +182,7 @@ impl Cache {
     /// # Errors
     /// `Invalid` for what is no key; the host's.
     pub fn forget(&self, key: &str) -> Result<()> {
-        if key.is_empty() || !key.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        if !is_key(key) {
             return Err(crate::Error::invalid(format!("`{key}` is no key of the build cache")));
         }
         Ok(self.staging.trash(&self.dir, key)?)
@@ -171,6 +207,10 @@ impl Cache {
             let _ = file.place(&self.dir, key);
         }
     }
+}
+
+fn is_key(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// Begins a key: what kind of step, on which snapshot.

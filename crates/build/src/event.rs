@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::cache::CachedStep;
 use crate::dockerfile::Dockerfile;
 use crate::trace::Cause;
 use crate::worker::Stream;
@@ -141,6 +142,8 @@ pub struct Built {
     pub steps: Vec<StepReport>,
     /// What was odd.
     pub warnings: Vec<String>,
+    /// The steps with results in the cache, stage after stage: what another cache would have to know to build nothing.
+    pub cache: Vec<CachedStep>,
     pub(crate) file: Dockerfile,
 }
 

@@ -18,7 +18,7 @@ const FLAGS: &[(&str, &str)] = &[
     ("exec", "--privileged"),
     (
         "build",
-        "--cache-from --cache-to --cgroup-parent -c --cpu-shares \
+        "--cgroup-parent -c --cpu-shares \
          --cpu-period --cpu-quota --cpuset-cpus --cpuset-mems -m --memory --memory-swap \
          --security-opt --shm-size --squash --ulimit",
     ),

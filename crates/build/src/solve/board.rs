@@ -9,6 +9,7 @@ use std::time::Duration;
 use coracle_host::Kind;
 
 use super::Solver;
+use crate::cache::CachedStep;
 use crate::error::{Error, Result};
 use crate::event::{Event, Outcome, Place, StepReport};
 use crate::worker::Worker;
@@ -88,13 +89,14 @@ impl<T: Clone> Drop for Guard<'_, T> {
     }
 }
 
-/// The reports and warnings of a stage that is done.
-pub(super) type Told = (Vec<StepReport>, Vec<String>);
+/// The reports, warnings and cached steps of a stage that is done.
+pub(super) type Told = (Vec<StepReport>, Vec<String>, Vec<CachedStep>);
 
 /// What is told and reported of one stage.
 pub(super) struct Track {
     pub(super) reports: Vec<StepReport>,
     pub(super) warnings: Vec<String>,
+    pub(super) cache: Vec<CachedStep>,
     events: SyncSender<Event>,
 }
 
@@ -144,14 +146,19 @@ pub(super) fn stages<W: Worker>(
             let at = next.fetch_add(1, Ordering::Relaxed);
             plan.stages.get(at).map(|stage| (at, stage))
         } {
-            let mut track = Track { reports: Vec::new(), warnings: Vec::new(), events: events.clone() };
+            let mut track = Track {
+                reports: Vec::new(),
+                warnings: Vec::new(),
+                cache: Vec::new(),
+                events: events.clone(),
+            };
             let result = solver.stage(stage, &mut track).map(|state| solver.board.done(stage.index, state));
             if result.is_err() {
                 solver.board.stop();
             }
             let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
             // Without its end of the channel, which closes with the last of them.
-            results.insert(at, result.map(|()| (track.reports, track.warnings)));
+            results.insert(at, result.map(|()| (track.reports, track.warnings, track.cache)));
         }
     };
     std::thread::scope(|scope| {

@@ -18,7 +18,7 @@ use load::Context;
 use telling::Telling;
 pub(crate) use telling::trace_key;
 
-use crate::cache::{Cache, StepRecord};
+use crate::cache::{Cache, CachedStep, StepRecord};
 use crate::cancel::Cancel;
 use crate::error::{Error, Result, Span};
 use crate::event::{Built, Event, Outcome, Place, Reason, StepReport};
@@ -94,8 +94,9 @@ pub fn build<W: Worker>(
     let told = told?;
     let id = solver.commit()?;
     on_event(&Event::Done { id: id.clone() });
-    let mut built = Built { id, steps: Vec::new(), warnings, file: plan.file.clone() };
-    for (reports, warnings) in told {
+    let mut built = Built { id, steps: Vec::new(), warnings, cache: Vec::new(), file: plan.file.clone() };
+    for (reports, warnings, cache) in told {
+        built.cache.extend(cache);
         built.steps.extend(reports);
         built.warnings.extend(warnings);
     }
@@ -228,6 +229,7 @@ impl<W: Worker> Solver<'_, W> {
                     if let Some(snapshot) = found.map_err(|e| locate(self.plan, step.span, e, None))? {
                         drop(claim);
                         told.cached(record.milliseconds);
+                        track.cache.push(CachedStep::new(&work.key, record.clone()));
                         self.cached(state, snapshot, record, at, started, track);
                         return Ok(());
                     }
@@ -262,6 +264,7 @@ impl<W: Worker> Solver<'_, W> {
                 bytes: work.bytes,
                 text: step.text.clone(),
             };
+            track.cache.push(CachedStep::new(&work.key, record.clone()));
             self.cache.put(&work.key, record)?;
         }
         drop(claim);

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use coracle::{Allow, BuildSpec, HostAddress, StepNetwork};
 
+use super::cache::Place;
 use crate::env;
 use crate::fail::Fail;
 
@@ -31,6 +32,12 @@ pub(crate) struct Args {
     /// The builder: there is one
     #[arg(long, default_value = "default")]
     builder: String,
+    /// External cache sources (format: "type=local,src=path")
+    #[arg(long, value_name = "SOURCE")]
+    cache_from: Vec<String>,
+    /// Cache export destinations (format: "type=local,dest=path[,mode=max]")
+    #[arg(long, value_name = "DEST")]
+    cache_to: Vec<String>,
     /// Set method for evaluating the build (build, check, lint)
     #[arg(long, default_value = "build", value_name = "METHOD")]
     call: String,
@@ -109,6 +116,12 @@ impl Args {
     /// Whether it is only to be checked.
     pub(super) fn checks(&self) -> bool {
         self.check || ["check", "lint"].contains(&self.call.as_str())
+    }
+
+    /// What is read before and written after.
+    pub(super) fn caches(&self) -> Result<(Vec<Place>, Vec<Place>), Fail> {
+        let from = self.cache_from.iter().map(|text| Place::from(text)).collect::<Result<_, _>>()?;
+        Ok((from, self.cache_to.iter().map(|text| Place::to(text)).collect::<Result<_, _>>()?))
     }
 
     /// Says what docker has and this program does not, before anything is read.

@@ -1,6 +1,7 @@
 //! `coracle build`.
 
 mod args;
+mod cache;
 mod contexts;
 mod git;
 mod output;
@@ -30,6 +31,7 @@ pub(crate) fn run(args: &Args) -> Done {
     if to_stdout > 1 {
         return Err(Fail::new(1, "build -o: standard output can take one of them only"));
     }
+    let (cache_from, cache_to) = args.caches()?;
     let engine = Engine::open_default()?;
     let (context, spec) = source.open(&engine)?;
     let spec = args::spec(args, spec, &env::own)?.git(Arc::new(git::ByProgram));
@@ -37,6 +39,7 @@ pub(crate) fn run(args: &Args) -> Done {
     if args.checks() {
         return check(&engine, &spec);
     }
+    cache_from.iter().try_for_each(|place| place.import(&engine))?;
     let mut progress = Progress::new(if args.quiet { "quiet" } else { &args.progress });
     let built = engine.build(&spec, |event| progress.tell(event));
     progress.finish();
@@ -50,6 +53,7 @@ pub(crate) fn run(args: &Args) -> Done {
         }
     };
     let id = built.image.id();
+    cache_to.iter().try_for_each(|place| place.export(&engine, &built))?;
     for output in &outputs {
         output.write(&engine, &built.image, &args.tag)?;
     }

@@ -139,3 +139,26 @@ fn the_cache_is_shown_and_pruned() {
         assert!(cli.fails(1, &["builder", "prune", "-f", "--filter", "x=y"]).contains("invalid filter 'x'"));
     });
 }
+
+#[test]
+fn a_cold_machine_builds_nothing_with_the_cache_of_another() {
+    run(|host| {
+        let cli = Cli::new(host);
+        let context = context(host, "FROM scratch AS one\nCOPY a /a\nFROM scratch\nCOPY --from=one /a /b\n");
+        let cache = host.dir().join("cache");
+        let (to, from) = (
+            format!("type=local,dest={},mode=max", text(&cache)),
+            format!("type=local,src={}", text(&cache)),
+        );
+        let words = ["build", "-q", "--cache-from", &from, "--cache-to", &to, text(&context)];
+        let first = cli.run(&words);
+        assert_eq!(first.status, 0, "{first:?}");
+        assert!(first.err.starts_with("WARNING: import the build cache of"), "there is none yet: {first:?}");
+        let elsewhere = host.dir().join("elsewhere");
+        let mut second = cli.command(&["build", "--progress=plain", "--cache-from", &from, text(&context)]);
+        let second = second.env("CORACLE_ROOT", elsewhere).output().unwrap();
+        let said = String::from_utf8(second.stderr).unwrap();
+        assert!(said.contains(first.out.trim()), "the same image: {said}");
+        assert_eq!(said.matches("… cached").count(), 2, "{said}");
+    });
+}
