@@ -7,7 +7,7 @@
 use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use coracle::{Capture, ContainerSpec, Engine, VolumeSpec};
@@ -17,6 +17,7 @@ type Done = Result<(), Box<dyn Error>>;
 const FILES: usize = 10_000;
 const GIGABYTE: usize = 1 << 30;
 const ROUNDS: usize = 60;
+const DD_ROUNDS: usize = 5;
 
 fn main() -> Done {
     let given = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
@@ -32,31 +33,46 @@ fn main() -> Done {
     starts(&engine)
 }
 
-/// dd of a gigabyte with fsync, and back from the disk's cache, inside and outside.
+/// dd of a gigabyte with fsync, and back from the disk's cache, inside and outside in turn, by dd's own clock.
 fn throughput(engine: &Engine, host: &Path) -> Done {
     fs::create_dir(host)?;
-    println!("{:>28} {:>12} {:>12}", "1 GiB with dd", "volume", "host");
+    let columns = ["1 GiB with dd", "volume", "host", "of the host's"];
+    println!("{:>28} {:>12} {:>12} {:>14}", columns[0], columns[1], columns[2], columns[3]);
     let write = "if=/dev/zero of=FILE bs=1M count=1024 conv=fsync,notrunc";
     let read = "if=FILE of=/dev/null bs=1M";
-    for (what, args) in [("write and fsync", write), ("again", write), ("read", read)] {
-        let inside = args.replace("FILE", "/v/file");
-        let spec = ContainerSpec::new("tools").command(["sh", "-c", &format!("dd {inside} 2>/dev/null")]);
-        let spec = spec.volume("speed", "/v").no_network();
-        let ours = timed(|| {
-            let exit = engine.start(&spec)?.wait()?;
-            if exit.success() { Ok(()) } else { Err(exit.to_string().into()) }
-        })?;
-        let outside = args.replace("FILE", &host.join("file").display().to_string());
-        let theirs = timed(|| {
-            let status = Command::new("dd").args(outside.split(' ')).stderr(Stdio::null()).status()?;
-            if status.success() { Ok(()) } else { Err(status.to_string().into()) }
-        })?;
-        let rate = |took: Duration| format!("{:.0} MiB/s", 1024.0 / took.as_secs_f64());
-        println!("{what:>28} {:>12} {:>12}", rate(ours), rate(theirs));
+    for (what, args) in [("write and fsync", write), ("read", read)] {
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for round in 0..=DD_ROUNDS {
+            let inside = args.replace("FILE", "/v/file");
+            let command = ["sh", "-c", &format!("LC_ALL=C dd {inside} 2>&1")].map(str::to_owned);
+            let spec = ContainerSpec::new("tools").command(command).volume("speed", "/v").no_network();
+            let container = engine.start(&spec)?;
+            container.wait()?;
+            let own = rate(&container.output()?.stdout)?;
+            drop(container);
+            let outside = args.replace("FILE", &host.join("file").display().to_string());
+            let output = Command::new("dd").env("LC_ALL", "C").args(outside.split(' ')).output()?;
+            let other = rate(&String::from_utf8(output.stderr)?)?;
+            // The first ones make the files.
+            if round > 0 {
+                ours.push(own);
+                theirs.push(other);
+            }
+        }
+        let (ours, theirs) = (median(ours), median(theirs));
+        let share = ours as f64 / theirs as f64;
+        println!("{what:>28} {ours:>6} MiB/s {theirs:>6} MiB/s {share:>13.2}x");
     }
     engine.remove_volume("speed")?;
     fs::remove_dir_all(host)?;
     Ok(())
+}
+
+/// What dd says of a gigabyte (`… copied, 0.5 s, …`), in MiB/s.
+fn rate(said: &str) -> Result<u64, Box<dyn Error>> {
+    let seconds = said.split("copied, ").nth(1).and_then(|rest| rest.split(" s").next());
+    let seconds: f64 = seconds.ok_or_else(|| format!("dd says {said:?}"))?.parse()?;
+    Ok((1024.0 / seconds) as u64)
 }
 
 fn clones(engine: &Engine) -> Done {
@@ -86,6 +102,13 @@ fn clones(engine: &Engine) -> Done {
         all.push(timed(|| engine.start(&write)?.wait().map(drop).map_err(Into::into))?);
     }
     println!("{:>28} {:>12.1?}", "start, first write, end", median(all));
+    let mut all = Vec::new();
+    for number in 0..20 {
+        let idle = ContainerSpec::new("tools").command(["sh", "-c", ":"]).no_network();
+        let idle = idle.volume(format!("clone{number}"), "/v");
+        all.push(timed(|| engine.start(&idle)?.wait().map(drop).map_err(Into::into))?);
+    }
+    println!("{:>28} {:>12.1?}", "the same without the write", median(all));
     Ok(())
 }
 
@@ -96,7 +119,7 @@ fn starts(engine: &Engine) -> Done {
     let template = first.freeze("prepared")?;
     drop(first);
     let plain = ContainerSpec::new("tools").command(["true"]).no_network();
-    let volume = plain.clone().volume("clone1", "/v");
+    let volume = plain.clone().volume("plain", "/v");
     let from = template.spec().command(["true"]).no_network();
     let (mut plains, mut volumes, mut templates) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..ROUNDS + 10 {
@@ -120,7 +143,7 @@ fn timed(act: impl FnOnce() -> Done) -> Result<Duration, Box<dyn Error>> {
     Ok(begun.elapsed())
 }
 
-fn median(mut all: Vec<Duration>) -> Duration {
+fn median<T: Ord + Copy>(mut all: Vec<T>) -> T {
     all.sort();
     all[all.len() / 2]
 }

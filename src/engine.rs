@@ -7,7 +7,7 @@ use coracle_host::Kind;
 use coracle_layers::Store;
 use coracle_net::{NetworkSpec, Networks};
 use coracle_runtime::cgroup::Hierarchies;
-use coracle_volume::Volumes;
+use coracle_volume::{Driver, Volumes};
 
 use crate::container::{Filters, reclaim};
 use crate::error::{Doing, Error, Result};
@@ -32,6 +32,28 @@ pub(crate) struct Inner {
     pub(crate) filters: Filters,
 }
 
+/// What a program brings along to an engine: nothing of it is in the state directory.
+#[derive(Clone, Debug, Default)]
+pub struct EngineOptions {
+    volume_drivers: Vec<Arc<dyn Driver>>,
+}
+
+impl EngineOptions {
+    /// Nothing.
+    pub fn new() -> EngineOptions {
+        EngineOptions::default()
+    }
+
+    /// One more provider of volumes' data, beside `local`; see [`volume_driver`](crate::volume_driver). Programs that don't
+    /// bring it see its volumes, and can't use them. That goes for the supervisors of kept containers, too: let them
+    /// have it by [`supervise_with`](crate::supervise_with).
+    #[must_use]
+    pub fn volume_driver(mut self, driver: Arc<dyn Driver>) -> EngineOptions {
+        self.volume_drivers.push(driver);
+        self
+    }
+}
+
 impl Engine {
     /// Opens the state directory at `path`, making it if it is missing, and reclaims what programs that were
     /// killed left in it.
@@ -40,8 +62,16 @@ impl Engine {
     /// `Denied` without permission; `Unsupported` where a newer version wrote it; `Invalid` where the directory
     /// is something else; as of the file system.
     pub fn open(path: impl AsRef<Path>) -> Result<Engine> {
+        Engine::open_with(path, &EngineOptions::new())
+    }
+
+    /// [`Engine::open`] with what this program brings along.
+    ///
+    /// # Errors
+    /// As of [`Engine::open`].
+    pub fn open_with(path: impl AsRef<Path>, options: &EngineOptions) -> Result<Engine> {
         let path = path.as_ref();
-        Engine::try_open(path).doing(|| format!("open state directory {path:?}"))
+        Engine::try_open(path, options).doing(|| format!("open state directory {path:?}"))
     }
 
     /// [`Engine::open`] at `$CORACLE_ROOT`; without it at `/var/lib/coracle` for root, and at
@@ -53,11 +83,13 @@ impl Engine {
         Engine::open(default_path()?)
     }
 
-    fn try_open(path: &Path) -> Result<Engine> {
+    fn try_open(path: &Path, options: &EngineOptions) -> Result<Engine> {
         let state = State::open(path)?;
         let store = Store::open(&state.dir, &state.staging)?;
         let networks = Networks::new(state.networks.clone(), state.staging.clone());
         let volumes = Volumes::new(&state.volumes, &state.staging);
+        let drivers = options.volume_drivers.iter().cloned();
+        let volumes = drivers.fold(volumes, Volumes::with_driver);
         let (groups, filters) = (OnceLock::new(), Filters::default());
         let inner = Inner { state, store, networks, volumes, groups, filters };
         reclaim(&inner)?;

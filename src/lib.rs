@@ -62,10 +62,10 @@ mod stack;
 mod state;
 mod template;
 mod volume;
+pub mod volume_driver;
 mod worker;
 
 pub use build::{BuildCacheEntry, BuildCacheKind, Built, CacheExport, CacheMode};
-pub use container::supervise;
 pub use container::{
     CommitSpec, ConnectSpec, Container, ContainerSpec, CopyOptions, CpuStats, Exec, ExecSpec, GivenDevice,
     Health, HealthCheck, HealthStatus, IoStats, Ipc, LimitValues, Limits, LogEntry, LogLimits, LogQuery,
@@ -73,6 +73,7 @@ pub use container::{
     Recursion, Restart, Seccomp, Source, StartPlan, State, Stats, Status, Stream, Streams, Throttle,
     Throttling,
 };
+pub use container::{supervise, supervise_with};
 pub use coracle_build::{
     Allow, BuildSpec, Cancel, Cause, Checked, Error as BuildError, Event, Explanation, FileChange, Git,
     GitSource, HostAddress, ImageConfig, Lint, Network as StepNetwork, Nothing, Outcome, Place, Reason,
@@ -82,7 +83,7 @@ pub use coracle_host::{Exit, Kind};
 pub use coracle_layers::{Capture, Change, ChangeKind};
 pub use coracle_net::{Attached, Mac, NetworkSpec, Pool, Subnet};
 pub use coracle_volume::{Filter as VolumeFilter, Usage as VolumeUsage, VolumeSpec};
-pub use engine::Engine;
+pub use engine::{Engine, EngineOptions};
 pub use error::{Error, Result};
 pub use events::{EngineEvent, Events};
 pub use image::{HistoryEntry, Image, ImportSpec, LoadedImage, RemovedImage};

@@ -17,7 +17,7 @@ use super::record::{self, Record};
 use super::room;
 use super::supervisor::{self, Manner, Said};
 use crate::Engine;
-use crate::engine::Inner;
+use crate::engine::{EngineOptions, Inner};
 use crate::error::{Error, Result};
 
 /// The name that the program is run again under.
@@ -34,6 +34,12 @@ static HOOKED: AtomicBool = AtomicBool::new(false);
 ///
 /// Only programs that use [`ContainerSpec::keep`](crate::ContainerSpec::keep) need it.
 pub fn supervise() {
+    supervise_with(&EngineOptions::new());
+}
+
+/// [`supervise`], for supervisors that have what this program brings along to its engines
+/// ([`Engine::open_with`](crate::Engine::open_with)).
+pub fn supervise_with(options: &EngineOptions) {
     HOOKED.store(true, Ordering::Relaxed);
     let mut arguments = std::env::args_os();
     if arguments.next().is_none_or(|name| name != SUPERVISOR) {
@@ -53,7 +59,7 @@ pub fn supervise() {
             .spawn();
         std::process::exit(i32::from(detached.is_err()));
     }
-    serve(&state, &id.to_string_lossy(), watched.is_some());
+    serve(&state, options, &id.to_string_lossy(), watched.is_some());
     std::process::exit(0);
 }
 
@@ -120,10 +126,10 @@ fn listen(room: &Dir, pipe: impl Read) -> Result<Streams> {
 }
 
 /// The life of a supervisor process: standard input is the room's lock, standard output leads to the starter.
-fn serve(state: &std::path::Path, id: &str, watched: bool) {
+fn serve(state: &std::path::Path, options: &EngineOptions, id: &str, watched: bool) {
     // A session of our own: no terminal's signals come here. It fails only for a group leader, which we are not.
     let _ = rustix::process::setsid();
-    let opened = Engine::open(state).and_then(|engine| {
+    let opened = Engine::open_with(state, options).and_then(|engine| {
         let room = engine.0.state.containers.dir(id)?;
         let record = Arc::new(Record::read(&room)?);
         Ok((engine, room, record))

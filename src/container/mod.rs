@@ -52,7 +52,7 @@ pub(crate) use filter::Filters;
 pub use filter::Seccomp;
 pub use handle::Container;
 pub use health::{Health, HealthCheck, HealthStatus, Probe};
-pub use keep::supervise;
+pub use keep::{supervise, supervise_with};
 pub(crate) use launch::set_user;
 pub use life::{State, Status};
 pub use limits::{Limits, Throttle};

@@ -58,7 +58,11 @@ fn source_problem(engine: &Inner, mount: &Mount) -> Result<Option<(Kind, String)
             Some((Kind::Invalid, text))
         }
         Source::Volume(name) => match engine.volumes.find(name) {
-            Ok(_) => mount.volume_spec(name).check().err().map(|error| (error.kind(), error.to_string())),
+            Ok(_) => engine
+                .volumes
+                .check(&mount.volume_spec(name))
+                .err()
+                .map(|error| (error.kind(), error.to_string())),
             Err(error) if error.kind() == Kind::Invalid => Some((Kind::Invalid, error.to_string())),
             Err(error) => return Err(error.into()),
         },
@@ -79,7 +83,8 @@ fn source_problem(engine: &Inner, mount: &Mount) -> Result<Option<(Kind, String)
             Err(error) => return Err(error.into()),
         },
         Source::Anonymous => {
-            mount.volume_spec("anonymous").check().err().map(|error| (error.kind(), error.to_string()))
+            let checked = engine.volumes.check(&mount.volume_spec("anonymous"));
+            checked.err().map(|error| (error.kind(), error.to_string()))
         }
         Source::Bind(_) | Source::Tmpfs => None,
     })

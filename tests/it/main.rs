@@ -6,6 +6,7 @@ mod bad;
 mod carried;
 mod crowd;
 mod data;
+mod drivers;
 mod events;
 mod files;
 mod full;

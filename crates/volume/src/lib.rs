@@ -25,7 +25,7 @@
 //! What matters here: [`Volumes`] (a directory of them), [`VolumeSpec`] (what is wanted), [`Volume`], [`Terms`] (how it is
 //! borrowed: read-only, a part of it, filled from an image before), [`Loan`]; [`Filter`] and [`Pruned`] for those who
 //! tidy up. A volume without a name of its own may have an owner ([`Volumes::create_for`]) and is found when that is no
-//! more ([`Volumes::reclaim`]). [`Volumes::clone_volume`] makes one that begins as another one is: at once and without
+//! more ([`Volumes::reclaim`]). Whose data comes from elsewhere altogether has a [`Driver`]. [`Volumes::clone_volume`] makes one that begins as another one is: at once and without
 //! a copy where that one is frozen ([`Volumes::freeze`]), which a test harness wants of a prepared database.
 //!
 //! # On disk
@@ -56,6 +56,7 @@
 mod clone;
 mod copy;
 mod data;
+mod driver;
 mod error;
 mod filter;
 mod frozen;
@@ -72,6 +73,7 @@ mod volumes;
 mod walk;
 mod xattr;
 
+pub use driver::{Driver, Place};
 pub use error::{Error, Result};
 pub use filter::Filter;
 pub use loan::Loan;

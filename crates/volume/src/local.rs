@@ -14,6 +14,8 @@ pub(crate) enum Backing {
     Bind { device: PathBuf, recursive: bool, read_only: bool },
     /// In memory, anew for each borrower.
     Tmpfs { options: Vec<(String, String)>, flags: MountAttrFlags },
+    /// With a driver of its own.
+    Driver,
     /// In any other file system of the kernel's: nfs, overlay, one on a disk. The options have its source, too.
     Other { fstype: String, options: Vec<(String, String)>, flags: MountAttrFlags },
 }

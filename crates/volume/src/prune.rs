@@ -200,6 +200,7 @@ impl Volumes {
             Err(error) if error.kind() == Kind::NotFound => 0,
             Err(error) => return Err(error),
         };
+        volume.give_up()?;
         self.trash(volume.name(), gate, volume.is_volatile()).during(act, volume.name())?;
         Ok(Removed::Yes(freed))
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::local::Backing;
 
-/// The only driver so far: a directory of this state directory.
+/// The driver that is always there: a directory of this state directory.
 pub(crate) const LOCAL: &str = "local";
 
 /// Unknown fields are let pass: a newer version that adds one marks the state directory if it matters.
@@ -44,18 +44,20 @@ impl Record {
         if record.name != name {
             return Err(format!("it is the record of `{}`", record.name));
         }
-        if record.driver != LOCAL {
-            return Err(format!("its driver `{}` is unknown", record.driver));
-        }
         match Backing::parse(&record.options) {
             Ok(_) => Ok(record),
+            // The options of other drivers are theirs.
+            Err(_) if record.driver != LOCAL => Ok(record),
             Err(_) => Err(format!("its options mean nothing here: {:?}", record.options)),
         }
     }
 
     /// Where the data is.
     pub(crate) fn backing(&self) -> Backing {
-        Backing::parse(&self.options).unwrap_or(Backing::Data)
+        match self.driver == LOCAL {
+            true => Backing::parse(&self.options).unwrap_or(Backing::Data),
+            false => Backing::Driver,
+        }
     }
 }
 
@@ -70,8 +72,8 @@ mod tests {
         let record = Record::parse(text, "db").unwrap();
         assert_eq!((record.created, record.anonymous, record.labels.len()), (1, false, 0));
         assert_eq!(Record::parse(text, "other").unwrap_err(), "it is the record of `db`");
-        let foreign = br#"{"name":"db","created":1,"driver":"nfs"}"#;
-        assert_eq!(Record::parse(foreign, "db").unwrap_err(), "its driver `nfs` is unknown");
+        let foreign = br#"{"name":"db","created":1,"driver":"disk","options":{"tier":"fast"}}"#;
+        assert_eq!(Record::parse(foreign, "db").unwrap().backing(), Backing::Driver);
         let newer = br#"{"name":"db","created":1,"driver":"local","options":{"size":"1g"}}"#;
         assert_eq!(
             Record::parse(newer, "db").unwrap_err(),

@@ -54,7 +54,8 @@ impl VolumeSpec {
         self
     }
 
-    /// Who provides its data, `local` unless it is said. Others are refused.
+    /// Who provides its data, `local` unless it is said: others are there where a program brings them
+    /// ([`crate::Volumes::with_driver`]), and the options are theirs.
     #[must_use]
     pub fn driver(mut self, driver: impl Into<String>) -> VolumeSpec {
         self.driver = Some(driver.into());
@@ -105,10 +106,19 @@ impl VolumeSpec {
     }
 
     pub(crate) fn backing(&self) -> Backing {
-        Backing::parse(&self.options).unwrap_or(Backing::Data)
+        match self.other_driver() {
+            None => Backing::parse(&self.options).unwrap_or(Backing::Data),
+            Some(_) => Backing::Driver,
+        }
     }
 
-    /// That there can be such a volume, as far as the spec alone tells.
+    /// The driver, where it is not `local`.
+    pub(crate) fn other_driver(&self) -> Option<&str> {
+        self.driver.as_deref().filter(|driver| *driver != LOCAL)
+    }
+
+    /// That there can be such a volume, as far as the spec alone tells: what another driver than `local` says of its options
+    /// is not in that ([`crate::Volumes::check`]).
     ///
     /// # Errors
     /// `Invalid` with everything that is wrong with it; `Unsupported` for what is well said and not done here.
@@ -119,18 +129,20 @@ impl VolumeSpec {
         }
         if let Some(base) = &self.base {
             problems.extend(wrong_with(base).map(|why| format!("its base {base:?}: {why}")));
-            if !self.options.is_empty() {
-                problems.push("one that begins as another takes no options".to_owned());
+            if !self.options.is_empty() || self.other_driver().is_some() {
+                problems.push("one that begins as another takes no options and no driver".to_owned());
             }
         }
         if self.labels.contains_key("") {
             problems.push("a label has an empty key".to_owned());
         }
         let mut unsupported = Vec::new();
-        if let Some(driver) = self.driver.as_ref().filter(|driver| *driver != LOCAL) {
-            unsupported.push(format!("driver `{driver}`: there is only `{LOCAL}`"));
-        }
-        for refusal in Backing::parse(&self.options).err().unwrap_or_default() {
+        let options = match self.other_driver() {
+            None => Backing::parse(&self.options).err().unwrap_or_default(),
+            Some("") => vec![Refusal::Invalid("its driver has no name".into())],
+            Some(_) => Vec::new(),
+        };
+        for refusal in options {
             match refusal {
                 Refusal::Invalid(why) => problems.push(why),
                 Refusal::Unsupported(why) => unsupported.push(why),
@@ -209,8 +221,8 @@ mod tests {
             "volume \"/etc\": a name is wanted here, not a path of the host; a label has an empty key";
         assert_eq!(error.to_string(), expected);
         assert_eq!(format!("{error:?}"), expected);
-        let error = VolumeSpec::new("db").driver("rexray").check().unwrap_err();
-        assert_eq!(error.to_string(), "volume \"db\": driver `rexray`: there is only `local`");
+        let error = VolumeSpec::new("db").driver("").check().unwrap_err();
+        assert_eq!(error.to_string(), "volume \"db\": its driver has no name");
         assert!(VolumeSpec::new("db").driver("local").check().is_ok());
         let error = VolumeSpec::new("db").option("size", "1g").check().unwrap_err();
         assert_eq!(error.kind(), coracle_host::Kind::Unsupported);

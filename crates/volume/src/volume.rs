@@ -9,11 +9,12 @@ use coracle_host::{Call, Dir, Lock, Mount, Staging};
 use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
 use rustix::io::Errno;
 
+use crate::driver::Drivers;
 use crate::error::During;
 use crate::loan::{self, Loan, User};
 use crate::local::Backing;
 use crate::record::Record;
-use crate::{Error, Result, Terms, Usage, layered, seed, walk};
+use crate::{Error, Place, Result, Terms, Usage, Volumes, layered, seed, walk};
 
 pub(crate) const RECORD: &str = "record";
 pub(crate) const DATA: &str = "data";
@@ -31,13 +32,15 @@ pub(crate) const WORK: &str = "work";
 pub struct Volume {
     volumes: Dir,
     staging: Staging,
+    drivers: Drivers,
     dir: Dir,
     record: Record,
 }
 
 impl Volume {
-    pub(crate) fn new(volumes: &Dir, staging: &Staging, dir: Dir, record: Record) -> Volume {
-        Volume { volumes: volumes.clone(), staging: staging.clone(), dir, record }
+    pub(crate) fn new(of: &Volumes, dir: Dir, record: Record) -> Volume {
+        let (volumes, staging, drivers) = (of.dir().clone(), of.staging().clone(), of.drivers.clone());
+        Volume { volumes, staging, drivers, dir, record }
     }
 
     /// Its name.
@@ -56,7 +59,7 @@ impl Volume {
         SystemTime::UNIX_EPOCH.checked_add(since).unwrap_or(SystemTime::UNIX_EPOCH)
     }
 
-    /// Who provides its data. `local`: a directory on this host.
+    /// Who provides its data. `local`: a directory on this host, or what the options say; else a [`crate::Driver`].
     pub fn driver(&self) -> &str {
         &self.record.driver
     }
@@ -170,8 +173,14 @@ impl Volume {
         let frozen = self.is_frozen()?;
         // Two mounts that write to one upper directory would spoil it.
         let overlay = matches!(&backing, Backing::Other { fstype, .. } if fstype == "overlay");
-        let single =
-            matches!(backing, Backing::Tmpfs { .. }) || overlay || (self.record.base.is_some() && !frozen);
+        let driver = match &backing {
+            Backing::Driver => Some(self.drivers.get(self.driver(), self.name())?),
+            _ => None,
+        };
+        let single = driver.is_some_and(|driver| !driver.shares())
+            || matches!(backing, Backing::Tmpfs { .. })
+            || overlay
+            || (self.record.base.is_some() && !frozen);
         let gate = match seed {
             Some(tree) if !frozen && seed::is_wanted(&self.dir).or_else(|error| self.or_gone(error))? => {
                 let gate = during(loan::alone(&self.dir, || self.is_there()))?.ok_or_else(gone)?;
@@ -186,6 +195,8 @@ impl Volume {
                 }
                 gate
             }
+            // Its calls come one at a time.
+            _ if driver.is_some() => during(loan::alone(&self.dir, || self.is_there()))?.ok_or_else(gone)?,
             _ => during(loan::gate(&self.dir, || self.is_there()))?.ok_or_else(gone)?,
         };
         // Asked again in the gate: nobody freezes it from here on.
@@ -194,8 +205,9 @@ impl Volume {
             return Err(Error::Frozen { name: self.name().to_owned(), what });
         }
         let user = User::enter(&self.dir, user, &gate).during("lend", self.name())?;
-        drop(gate);
+        let gate = driver.is_some().then_some(gate);
         let mount = self.mount(&backing, terms.subpath.as_deref())?;
+        drop(gate);
         let mount = if terms.read_only { mount.read_only().during("lend", self.name())? } else { mount };
         Ok(Loan::new(mount, user, seeded))
     }
@@ -204,10 +216,7 @@ impl Volume {
         let what = format!("volume {}", self.name());
         if self.record.base.is_some() {
             let whole = layered::mount(&self.volumes, self).during("lend", self.name())?;
-            let Some(path) = subpath else { return Ok(whole) };
-            let tree = whole.as_fd().try_clone_to_owned().call(|| format!("fcntl({what})"));
-            let below = self.below(&tree.during("lend", self.name())?, path)?;
-            return Mount::bind(below, false, what).and_then(Mount::private).during("lend", self.name());
+            return self.part(whole, subpath);
         }
         let tree: OwnedFd = match backing {
             Backing::Data => {
@@ -221,10 +230,12 @@ impl Volume {
             Backing::Other { fstype, options, flags } => {
                 let options: Vec<_> = options.iter().map(|(key, value)| (&**key, &**value)).collect();
                 let whole = Mount::new(fstype, &options, *flags).during("lend", self.name())?;
-                let Some(path) = subpath else { return Ok(whole) };
-                let tree = whole.as_fd().try_clone_to_owned().call(|| format!("fcntl({what})"));
-                let below = self.below(&tree.during("lend", self.name())?, path)?;
-                return Mount::bind(below, false, what).and_then(Mount::private).during("lend", self.name());
+                return self.part(whole, subpath);
+            }
+            Backing::Driver => {
+                let data = self.dir.dir(DATA).during("lend", self.name())?;
+                let whole = self.drivers.get(self.driver(), self.name())?.mount(&self.place_in(&data));
+                return self.part(whole.and_then(Mount::private).during("lend", self.name())?, subpath);
             }
             Backing::Tmpfs { .. } if subpath.is_some() => {
                 let problems = vec!["a volume in memory has no subpaths".to_owned()];
@@ -247,6 +258,29 @@ impl Volume {
         let mount = Mount::bind(tree, recursive, what).and_then(Mount::private);
         let mount = mount.and_then(|mount| if read_only { mount.read_only() } else { Ok(mount) });
         mount.during("lend", self.name())
+    }
+
+    /// The whole mount, or what is below `path` in it.
+    fn part(&self, whole: Mount, path: Option<&Path>) -> Result<Mount> {
+        let Some(path) = path else { return Ok(whole) };
+        let what = format!("volume {}", self.name());
+        let tree = whole.as_fd().try_clone_to_owned().call(|| format!("fcntl({what})"));
+        let below = self.below(&tree.during("lend", self.name())?, path)?;
+        Mount::bind(below, false, what).and_then(Mount::private).during("lend", self.name())
+    }
+
+    fn place_in<'a>(&'a self, dir: &'a Dir) -> Place<'a> {
+        Place { name: self.name(), options: &self.record.options, dir }
+    }
+
+    /// Has the driver, where it has one, give the data up. The caller stands in the gate alone, and nobody has it.
+    pub(crate) fn give_up(&self) -> Result<()> {
+        if self.backing() != Backing::Driver {
+            return Ok(());
+        }
+        let driver = self.drivers.get(self.driver(), self.name())?;
+        let data = self.dir.dir(DATA).during("remove", self.name())?;
+        driver.remove(&self.place_in(&data)).during("remove", self.name())
     }
 
     /// What `path` leads to below `tree`: no link, swapped in at whatever moment, leads anywhere else.

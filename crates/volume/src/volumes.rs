@@ -2,30 +2,49 @@
 
 use std::io::Write;
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use coracle_host::{Call, Dir, Lock, Staging, random_hex};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::driver::Drivers;
 use crate::error::During;
 use crate::loan::Gate;
 use crate::record::{LOCAL, Record};
 use crate::spec::check_name;
 use crate::volume::{DATA, LOCK, OWNER, RECORD, SEEDED, USERS, users};
-use crate::{Error, Loan, Result, Terms, Volume, VolumeSpec, frozen, layered, loan};
+use crate::{Driver, Error, Loan, Result, Terms, Volume, VolumeSpec, frozen, layered, loan};
 
 /// A directory of volumes. Any number of processes may have the same one. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Volumes {
     dir: Dir,
     staging: Staging,
+    pub(crate) drivers: Drivers,
 }
 
 impl Volumes {
     /// The volumes in `dir` (`<state>/volumes`); new ones are staged in `staging`, on the same file system.
     pub fn new(dir: &Dir, staging: &Staging) -> Volumes {
-        Volumes { dir: dir.clone(), staging: staging.clone() }
+        Volumes { dir: dir.clone(), staging: staging.clone(), drivers: Drivers::default() }
+    }
+
+    /// The same with one more driver; of two of one name the later counts.
+    #[must_use]
+    pub fn with_driver(mut self, driver: Arc<dyn Driver>) -> Volumes {
+        self.drivers = self.drivers.with(driver);
+        self
+    }
+
+    /// That there can be such a volume: all that [`VolumeSpec::check`] knows, and what the driver says of its options.
+    ///
+    /// # Errors
+    /// `Invalid` with everything that is wrong with it; `Unsupported` for what is well said and not done here, such as a driver
+    /// that this program doesn't have.
+    pub fn check(&self, spec: &VolumeSpec) -> Result<()> {
+        self.drivers.check(spec)
     }
 
     /// The volume of the spec's name, made where there is none. One that is there keeps its labels, as with docker.
@@ -33,7 +52,7 @@ impl Volumes {
     /// # Errors
     /// `Invalid` with everything that is wrong with the spec; `Corrupt` when what is there is broken; else the host's.
     pub fn open(&self, spec: &VolumeSpec) -> Result<Volume> {
-        spec.check()?;
+        self.check(spec)?;
         loop {
             if let Some(name) = spec.name()
                 && let Some(volume) = self.find(name)?
@@ -129,7 +148,7 @@ impl Volumes {
         owner: Option<&str>,
         fill: impl FnOnce(&Dir) -> coracle_host::Result<()>,
     ) -> Result<Volume> {
-        spec.check()?;
+        self.check(spec)?;
         let name = match spec.name() {
             Some(name) => name.to_owned(),
             None => random_hex(32).during("create", "(anonymous)")?,
@@ -139,7 +158,7 @@ impl Volumes {
             name: name.clone(),
             created: since.map_or(0, |since| since.as_secs()),
             labels: spec.labels().clone(),
-            driver: LOCAL.to_owned(),
+            driver: spec.other_driver().unwrap_or(LOCAL).to_owned(),
             anonymous: spec.is_anonymous(),
             options: spec.options().clone(),
             base: spec.base_name().map(str::to_owned),
@@ -158,7 +177,7 @@ impl Volumes {
             }
         };
         match self.publish(&record, owner, fill) {
-            Ok(dir) => Ok(Volume::new(&self.dir, &self.staging, dir, record)),
+            Ok(dir) => Ok(Volume::new(self, dir, record)),
             Err(error) if error.errno() == Some(Errno::EXIST) => Err(Error::AlreadyExists { name }),
             Err(cause) => Err(cause).during("create", &name),
         }
@@ -175,7 +194,7 @@ impl Volumes {
             if let Some(bytes) = dir.read_if_there(RECORD).during("find", name)? {
                 let corrupt = |why| Error::Corrupt { name: name.to_owned(), path: dir.path_of(RECORD), why };
                 let record = Record::parse(&bytes, name).map_err(corrupt)?;
-                return Ok(Some(Volume::new(&self.dir, &self.staging, dir, record)));
+                return Ok(Some(Volume::new(self, dir, record)));
             }
             if self.dir.has_still(name, &dir).during("find", name)? {
                 let why = "there is no such file".to_owned();
@@ -229,12 +248,20 @@ impl Volumes {
             if !users.is_empty() {
                 return Err(Error::InUse { act: "remove", name: name.to_owned(), users });
             }
+            // One whose record is broken has nobody to be asked for it.
+            if let Ok(Some(volume)) = self.find(name) {
+                volume.give_up()?;
+            }
             return self.trash(name, gate, false).during("remove", name);
         }
     }
 
     pub(crate) fn dir(&self) -> &Dir {
         &self.dir
+    }
+
+    pub(crate) fn staging(&self) -> &Staging {
+        &self.staging
     }
 
     /// The frozen volume of that name and a place in its gate, which keeps it from being removed.

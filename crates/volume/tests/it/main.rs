@@ -9,6 +9,7 @@ use coracle_volume::{Loan, Volumes};
 
 mod crash;
 mod crowd;
+mod driver;
 mod frozen;
 mod lend;
 mod power;
