@@ -87,7 +87,7 @@ pub use engine::{Engine, EngineOptions};
 pub use error::{Error, Result};
 pub use events::{EngineEvent, Events};
 pub use image::{HistoryEntry, Image, ImportSpec, LoadedImage, RemovedImage};
-pub use network::Network;
+pub use network::{EphemeralNetwork, Network};
 pub use port::{Port, Publish, Published, sctp, tcp, udp};
 pub use signal::signal_number;
 pub use template::Template;

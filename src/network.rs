@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::ops::Deref;
 use std::time::SystemTime;
 
 use coracle_net::{Attached, NetworkSpec, Pool};
@@ -29,6 +30,16 @@ impl Engine {
     /// `AlreadyExists`; else as of [`Engine::network`].
     pub fn create_network(&self, spec: &NetworkSpec) -> Result<Network> {
         Ok(Network(self.0.networks.create(spec)?))
+    }
+
+    /// A new network that goes with its value, and with this program however it ends: for tests. While a container is on it
+    /// it stays; a container that is declared after it ends before it.
+    ///
+    /// # Errors
+    /// As of [`Engine::create_network`].
+    pub fn ephemeral_network(&self, spec: &NetworkSpec) -> Result<EphemeralNetwork> {
+        let owned = self.0.networks.create_ephemeral(spec)?;
+        Ok(EphemeralNetwork { network: Network(owned.network().clone()), _owned: owned })
     }
 
     /// The network of that name, if it is there.
@@ -70,6 +81,28 @@ impl Engine {
         let which =
             |one: &coracle_net::Network| one.name() != DEFAULT_NETWORK && wanted(&Network(one.clone()));
         self.0.networks.prune(which).doing(|| "prune networks")
+    }
+}
+
+/// A [`Network`] that goes with this value, as soon as no container is on it.
+#[must_use = "the network goes with this value"]
+#[derive(Debug)]
+pub struct EphemeralNetwork {
+    network: Network,
+    _owned: coracle_net::Ephemeral,
+}
+
+impl Deref for EphemeralNetwork {
+    type Target = Network;
+
+    fn deref(&self) -> &Network {
+        &self.network
+    }
+}
+
+impl From<&EphemeralNetwork> for String {
+    fn from(network: &EphemeralNetwork) -> String {
+        network.name().to_owned()
     }
 }
 

@@ -227,3 +227,20 @@ fn a_network_is_shared() {
         );
     });
 }
+
+#[test]
+fn an_ephemeral_network_goes_with_its_value() {
+    host(|host| {
+        let engine = engine(host.dir());
+        tools(&engine);
+        let sea = engine.ephemeral_network(&NetworkSpec::new("sea")).unwrap();
+        let boat = engine
+            .start(&ContainerSpec::new("tools").command(["sleep", "100"]).name("boat").network(&sea))
+            .unwrap();
+        assert_eq!(lookup(&boat, "boat"), boat.address().unwrap());
+        drop(boat);
+        drop(sea);
+        assert!(engine.find_network("sea").unwrap().is_none());
+        assert!(!host.dir().join("state/networks/sea").exists());
+    });
+}

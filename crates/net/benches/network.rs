@@ -35,6 +35,9 @@ fn tell(place: &std::path::Path) -> Result<()> {
         let (made, _) = timed(|| networks.create(&NetworkSpec::new("n")))?;
         Ok(made + timed(|| networks.remove("n"))?.0)
     })?;
+    report("network: create and remove, ephemeral", || {
+        Ok(timed(|| networks.create_ephemeral(&NetworkSpec::new("n")).map(drop))?.0)
+    })?;
     report("network: up with its first endpoint, down with its last", || life(&networks))?;
     let sea = networks.create(&NetworkSpec::new("sea"))?;
     let _hold = at(&sea, &[])?;

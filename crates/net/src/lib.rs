@@ -25,6 +25,7 @@
 //! # The types that matter
 //!
 //! - [`Networks`]: the networks of a state directory. Create, find, list, select, remove, prune, reclaim.
+//! - [`Ephemeral`]: a network that goes with its value, or with its process.
 //! - [`NetworkSpec`], [`Join`]: what is wanted. Writing one never fails.
 //! - [`Network::join`] gives an [`Endpoint`], [`Network::plan`] prints what that would do.
 //! - [`Driver`]: what carries a network. `bridge` and `macvlan` are there, others can be added.
@@ -78,6 +79,7 @@ mod conntrack;
 pub mod dns;
 mod driver;
 mod endpoint;
+mod ephemeral;
 mod error;
 mod facts;
 pub mod files;
@@ -102,6 +104,7 @@ use std::os::fd::BorrowedFd;
 
 pub use driver::{Driver, Seat};
 pub use endpoint::Endpoint;
+pub use ephemeral::Ephemeral;
 pub use error::{Error, Kind, Result};
 pub use filter::Filter;
 pub use ipam::Pool;

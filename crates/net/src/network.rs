@@ -9,6 +9,7 @@ use coracle_host::{Dir, Lock};
 use rustix::io::Errno;
 
 use crate::dns::Zone;
+use crate::ephemeral::OWNER;
 use crate::error::Doing;
 use crate::lease::{self, Book, Holder};
 use crate::options::Gateway;
@@ -148,6 +149,16 @@ impl Network {
             Err(error) if error.errno() == Some(Errno::NOENT) => Ok(false),
             held => Ok(held?),
         }
+    }
+
+    /// Whether it goes with the value that it was made with ([`crate::Ephemeral`]).
+    pub fn is_ephemeral(&self) -> bool {
+        self.record.ephemeral
+    }
+
+    /// Whether its owner is gone.
+    pub(crate) fn is_abandoned(&self) -> Result<bool> {
+        Ok(self.record.ephemeral && !Lock::is_held(&self.dir, OWNER)?)
     }
 
     /// Its names, for a [`crate::dns::Responder`].

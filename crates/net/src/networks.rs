@@ -3,13 +3,16 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::Write;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use coracle_host::{Call, Dir, Lock, Staging, random_hex};
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 use crate::driver::{self, Driver, Unknown};
+use crate::ephemeral::{Ephemeral, OWNER};
 use crate::error::Doing;
 use crate::network::{LOCK, Network};
 use crate::record::{Record, VERSION};
@@ -56,10 +59,21 @@ impl Networks {
     /// `InUse` when a wanted subnet overlaps another network or an address of the host, or another network has the
     /// interface or bridge that is named; `Exhausted` when the default pools are used up.
     pub fn create(&self, spec: &NetworkSpec) -> Result<Network> {
-        self.try_create(spec).doing(|| format!("create network `{}`", spec.name))
+        let created = self.try_create(spec, false).doing(|| format!("create network `{}`", spec.name));
+        created.map(|(network, _)| network)
     }
 
-    fn try_create(&self, spec: &NetworkSpec) -> Result<Network> {
+    /// Creates a network that goes with the value, and with this process however it ends: for tests. Nothing is waited for,
+    /// because none of it survives.
+    ///
+    /// # Errors
+    /// As of [`Networks::create`].
+    pub fn create_ephemeral(&self, spec: &NetworkSpec) -> Result<Ephemeral> {
+        let created = self.try_create(spec, true).doing(|| format!("create network `{}`", spec.name));
+        created.map(|(network, owner)| Ephemeral::new(network, self.clone(), owner))
+    }
+
+    fn try_create(&self, spec: &NetworkSpec, ephemeral: bool) -> Result<(Network, Option<Lock>)> {
         let driver = self.driver(&spec.driver);
         let (wish, mut problems) = spec.wish();
         problems.extend(driver.problems(spec));
@@ -94,6 +108,7 @@ impl Networks {
             mtu: spec.mtu,
             options: spec.options.clone(),
             labels: spec.labels.clone(),
+            ephemeral,
         };
         let staged = self.staging.dir()?;
         staged.dir().make_new("leases", 0o755)?;
@@ -101,6 +116,11 @@ impl Networks {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
         let mut file = File::from(staged.dir().file(RECORD, flags, 0o644)?);
         file.write_all(&record.to_bytes()).call(|| format!("write({:?})", staged.dir().path_of(RECORD)))?;
+        // Held before anybody sees the network, and the same file after the rename.
+        let owner = match ephemeral {
+            true => Lock::try_exclusive(staged.dir(), OWNER)?,
+            false => None,
+        };
         // While nobody knows it yet: a claim is a question to the network as it will be.
         let network = Network::open(staged.dir().clone(), record, driver.clone())?;
         if let Some(claim) = driver.claim(&network) {
@@ -119,8 +139,10 @@ impl Networks {
         }
         // Once, and under the final name: the file and the way to it are in one transaction of the file system's journal. A
         // power cut before leaves an empty record at worst, which counts as none.
-        file.sync_all().call(|| format!("fsync({:?})", self.dir.path_of(&spec.name).join(RECORD)))?;
-        Network::open(self.dir.dir(&spec.name)?, network.record().clone(), driver)
+        if !ephemeral {
+            file.sync_all().call(|| format!("fsync({:?})", self.dir.path_of(&spec.name).join(RECORD)))?;
+        }
+        Ok((Network::open(self.dir.dir(&spec.name)?, network.record().clone(), driver)?, owner))
     }
 
     /// Removes what a power cut left of a network that was being made. Nobody else is making one: the caller has
@@ -138,6 +160,21 @@ impl Networks {
     /// # Errors
     /// `Corrupt` or `Unsupported` for its record; else as of openat(2).
     pub fn find(&self, name: &str) -> Result<Option<Network>> {
+        match self.look(name)? {
+            Some(network) if network.is_abandoned()? && self.sweep_away(&network) => Ok(None),
+            found => Ok(found),
+        }
+    }
+
+    /// Removes a network whose owner is gone. Whether it is: not while somebody is on it, or where we may not.
+    fn sweep_away(&self, network: &Network) -> bool {
+        match self.take_away(network) {
+            Ok(()) => true,
+            Err(error) => error.kind() == Kind::NotFound || error.errno() == Some(Errno::NOENT),
+        }
+    }
+
+    fn look(&self, name: &str) -> Result<Option<Network>> {
         if spec::name_problem("network name", name, 128).is_some() {
             return Ok(None);
         }
@@ -224,17 +261,22 @@ impl Networks {
             return Err(Error::new(Kind::Invalid, "it is always there and can't be removed"));
         }
         let missing = || Error::new(Kind::NotFound, "there is no such network");
-        let network = self.find(name)?.ok_or_else(missing)?;
-        let Some(_alone) = Lock::try_exclusive(network.dir(), LOCK)? else { return Err(network.in_use()) };
-        let driver = network.carrier();
-        if driver.is_left(&network)? {
-            driver.take_down(&network)?;
-        }
-        Ok(self.staging.trash(&self.dir, name)?)
+        let network = self.look(name)?.ok_or_else(missing)?;
+        self.take_away(&network)
     }
 
-    /// Removes bridges, links and rules of networks that nobody is on any more, which killed processes left.
-    /// Says how many networks had some. Of networks in use only the published ports of the dead are removed. Who lacks
+    /// Who holds the network's lock alone knows that it still is the one of its name.
+    fn take_away(&self, network: &Network) -> Result<()> {
+        let Some(_alone) = Lock::try_exclusive(network.dir(), LOCK)? else { return Err(network.in_use()) };
+        let driver = network.carrier();
+        if driver.is_left(network)? {
+            driver.take_down(network)?;
+        }
+        Ok(self.staging.trash(&self.dir, network.name())?)
+    }
+
+    /// Removes bridges, links and rules of networks that nobody is on any more, which killed processes left, and the
+    /// ephemeral networks of these. Says how many networks had some. Of networks in use only the published ports of the dead are removed. Who lacks
     /// the privilege to look has left nothing, either.
     ///
     /// # Errors
@@ -266,6 +308,11 @@ impl Networks {
             }
         }
         act::dismantle_if_empty()?;
+        for name in self.names()? {
+            if self.dir.has(Path::new(&name).join(OWNER))? {
+                self.find(&name)?;
+            }
+        }
         failure.map_or(Ok(reclaimed), Err)
     }
 

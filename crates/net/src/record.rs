@@ -28,6 +28,8 @@ pub(crate) struct Record {
     pub(crate) mtu: Option<u32>,
     pub(crate) options: Options,
     pub(crate) labels: BTreeMap<String, String>,
+    /// It goes with who holds its lock `owner`.
+    pub(crate) ephemeral: bool,
 }
 
 /// As it is on disk: version 1 had one subnet.
@@ -50,6 +52,8 @@ struct Written {
     options: Options,
     #[serde(default)]
     labels: BTreeMap<String, String>,
+    #[serde(default)]
+    ephemeral: bool,
 }
 
 impl From<Written> for Record {
@@ -60,8 +64,8 @@ impl From<Written> for Record {
             pool.gateway = gateway.unwrap_or(pool.gateway);
             pools.push(pool);
         }
-        let Written { mtu, options, labels, .. } = from;
-        Record { version, id, name, driver, created, pools, internal, mtu, options, labels }
+        let Written { mtu, options, labels, ephemeral, .. } = from;
+        Record { version, id, name, driver, created, pools, internal, mtu, options, labels, ephemeral }
     }
 }
 

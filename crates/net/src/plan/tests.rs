@@ -18,6 +18,7 @@ fn record(internal: bool) -> Record {
         mtu: None,
         options: Default::default(),
         labels: Default::default(),
+        ephemeral: false,
     }
 }
 

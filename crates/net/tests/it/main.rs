@@ -6,6 +6,7 @@ mod talk;
 mod crash;
 mod dns;
 mod dns_load;
+mod ephemeral;
 mod firewalls;
 mod ipv6;
 mod live;
