@@ -11,10 +11,11 @@ use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use coracle_build::{
-    Base, BuildSpec, CacheMounts, Cancel, Command, Commit, Error, ImageConfig, Stream, Worker,
+    Base, BuildSpec, CacheMounts, Cancel, Command, Commit, Error, ImageConfig, LayerFile, LayerFiles, Stream,
+    Worker,
 };
 use coracle_host::{Call, Exit, Kind, Root, StagedDir};
-use coracle_layers::{ChainId, Reference, Rootfs, UpperOptions};
+use coracle_layers::{ChainId, LayerEntry, Reference, Rootfs, UpperOptions};
 use coracle_net::Hold;
 use rustix::fs::OFlags;
 
@@ -124,6 +125,21 @@ impl Worker for Builder<'_> {
         }
         let (_, root) = &trees[&of.id];
         root.try_clone().call(|| "fcntl(snapshot, F_DUPFD_CLOEXEC)").map_err(own)
+    }
+
+    fn layers(&self, of: &Snapshot) -> Result<Vec<LayerFiles>, Error> {
+        let Some(top) = of.layers.last() else { return Ok(Vec::new()) };
+        let all = self.engine.store.contents(top).map_err(own)?;
+        let file = |entry: LayerEntry| LayerFile {
+            path: entry.path.to_string_lossy().into_owned(),
+            size: entry.size,
+            gone: entry.gone,
+        };
+        let layer = |(id, entries): (ChainId, Vec<LayerEntry>)| LayerFiles {
+            id: id.to_string(),
+            files: entries.into_iter().map(file).collect(),
+        };
+        Ok(all.into_iter().map(layer).collect())
     }
 
     fn edit(

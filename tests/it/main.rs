@@ -2,6 +2,7 @@
 
 mod support;
 
+mod advice;
 mod bad;
 mod carried;
 mod crowd;

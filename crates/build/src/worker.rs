@@ -49,6 +49,16 @@ pub trait Worker: Sync {
     /// The worker's own.
     fn tree(&self, of: &Self::Snapshot) -> Result<OwnedFd, Error>;
 
+    /// The layers of a snapshot, the lowest first: [`check`](crate::check) tells from them where bytes are lost. An engine that
+    /// doesn't know has none.
+    ///
+    /// # Errors
+    /// The worker's own.
+    fn layers(&self, of: &Self::Snapshot) -> Result<Vec<LayerFiles>, Error> {
+        let _ = of;
+        Ok(Vec::new())
+    }
+
     /// A child of `on`: `change` gets a directory that looks like `on`, and what it does there becomes one layer.
     ///
     /// # Errors
@@ -104,6 +114,26 @@ pub struct Commit<S> {
     pub tags: Vec<String>,
     /// Of its manifest: see [`BuildSpec::annotation`](crate::BuildSpec::annotation).
     pub annotations: BTreeMap<String, String>,
+}
+
+/// One layer, as far as it matters where bytes come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LayerFiles {
+    /// The id of the snapshot that has it at its top.
+    pub id: String,
+    /// Its entries, in no order.
+    pub files: Vec<LayerFile>,
+}
+
+/// An entry of a layer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LayerFile {
+    /// Relative to the root.
+    pub path: String,
+    /// Bytes.
+    pub size: u64,
+    /// What lower layers have there is gone, with all below it.
+    pub gone: bool,
 }
 
 /// A process that a RUN step asks for.

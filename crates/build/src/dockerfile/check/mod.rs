@@ -54,9 +54,12 @@ impl CheckFacts {
 }
 
 /// All rules. Those that are only looked at when they are asked for come last.
-pub(crate) const RULES: [&str; 21] = [
+pub(crate) const RULES: [&str; 26] = [
+    "BuildToolsInImage",
     "ConsistentInstructionCasing",
+    "CopyBeforeCostlyRun",
     "CopyIgnoredFile",
+    "DeletedInLaterLayer",
     "DuplicateStageName",
     "ExposeInvalidFormat",
     "ExposeProtoCasing",
@@ -74,7 +77,9 @@ pub(crate) const RULES: [&str; 21] = [
     "StageNameCasing",
     "UndefinedArgInFrom",
     "UndefinedVar",
+    "UnusedInContext",
     "WorkdirRelativePath",
+    "WrittenInTwoLayers",
     "InvalidDefinitionDescription",
 ];
 
@@ -209,6 +214,11 @@ impl Dockerfile {
         checker.found.retain(|lint| self.wishes.wants(lint.rule));
         checker.found.sort_by_key(|lint| (lint.diagnostic.span().line, lint.diagnostic.span().column));
         checker.found
+    }
+
+    /// Whether the file wants to hear of this rule.
+    pub(crate) fn wants(&self, rule: &str) -> bool {
+        self.wishes.wants(rule)
     }
 
     /// Whether the file wants its builds to fail where [`Dockerfile::check`] finds anything (`# check=error=true`).

@@ -1,6 +1,9 @@
 //! Advice about a build before it is done: what the text says, what images and context say, and what was measured in
 //! builds before.
 
+mod bytes;
+mod unused;
+
 use std::collections::BTreeMap;
 
 use coracle_host::Kind;
@@ -27,8 +30,14 @@ pub struct Checked {
 /// Reads what a build would read and says what could be better; nothing is built. Images that the worker doesn't have
 /// are done without.
 ///
-/// Besides the rules of [`Dockerfile::check`] there is `CopyBeforeCostlyRun`, from the cache's own history: a COPY whose
-/// files changed in build after build, and a RUN below it that took its time again and again.
+/// Besides the rules of [`Dockerfile::check`] there is advice from what builds before have come to here:
+///
+/// - `CopyBeforeCostlyRun`: a COPY whose files changed in build after build, and a RUN below it that took its time again and
+///   again.
+/// - `DeletedInLaterLayer`: bytes that one step adds and a later one deletes, which the image has all the same.
+/// - `WrittenInTwoLayers`: bytes that a later step writes again, say to change owners, so that the image has them twice.
+/// - `BuildToolsInImage`: compilers and the like that a step builds with, that the image doesn't run, and that it keeps.
+/// - `UnusedInContext`: what the context has and no step asks for (that is looked at now).
 ///
 /// # Errors
 /// Where the Dockerfile or the ignore file can't be read, or is wrong.
@@ -47,18 +56,30 @@ pub fn check<W: Worker>(spec: &BuildSpec, worker: &W, cache: &Cache) -> Result<C
             Err(error) => return Err(error),
         }
     }
-    if let Some(ignore) = load::ignore_of(spec)? {
-        facts = facts.ignore(ignore);
+    let ignore = load::ignore_of(spec)?;
+    if let Some(ignore) = &ignore {
+        facts = facts.ignore(ignore.clone());
     }
     let mut lints = file.check_with(&facts);
     // Without all images there is no plan, and nothing was ever built of it.
     if configs.len() == graph.images().len()
         && let Ok(plan) = graph.plan(&configs)
     {
-        measured(&plan, spec, cache, &mut lints);
+        let mut advice = Vec::new();
+        measured(&plan, spec, cache, &mut advice);
+        bytes::advise(&plan, spec, worker, cache, &mut advice)?;
+        if let (Some(context), Some(ignore)) = (&spec.context, &ignore) {
+            unused::advise(&plan, context, ignore, &mut advice)?;
+        }
+        lints.extend(advice.into_iter().filter(|lint| file.wants(lint.rule)));
     }
     lints.sort_by_key(|lint| (lint.diagnostic.span().line, lint.diagnostic.span().column));
     Ok(Checked { file, lints })
+}
+
+/// In docker's unit.
+fn megabytes(bytes: u64) -> String {
+    format!("{:.1} MB", bytes as f64 / 1e6)
 }
 
 /// How often the files of a COPY have to have changed, and how long what comes after takes, before it is worth a word.
