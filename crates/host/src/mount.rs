@@ -38,6 +38,8 @@ pub enum Propagation {
     Slave,
     /// In both directions.
     Shared,
+    /// Nothing goes in either direction, and nobody can bind it elsewhere.
+    Unbindable,
 }
 
 impl Mount {
@@ -199,6 +201,7 @@ impl Mount {
             Propagation::Private => libc::MS_PRIVATE,
             Propagation::Slave => libc::MS_SLAVE,
             Propagation::Shared => libc::MS_SHARED,
+            Propagation::Unbindable => libc::MS_UNBINDABLE,
         };
         self.set(0, flag, recursive)
     }

@@ -166,6 +166,8 @@ pub enum Op<'a> {
         /// The number that the image expects its descriptor for reports at. Nothing that is open at it or at the next ones
         /// is passed on.
         report: u32,
+        /// Whether the image goes on in a second process ([`Call::Again`](crate::Call::Again)).
+        again: bool,
         /// What the image's calls use: these are put at the numbers behind `report`, in order. Those that they have here, and
         /// the image's, must be higher than all of these.
         keep: &'a [BorrowedFd<'a>],

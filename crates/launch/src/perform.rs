@@ -148,7 +148,7 @@ impl<'a> Performer<'a> {
                 self.stat = None; // closed with the others
                 close_from(first, self.reports, keep)?;
             }
-            Op::Exec { image, report, keep, argv, envp } => {
+            Op::Exec { image, report, keep, argv, envp, .. } => {
                 self.hand_over(image, report, keep, argv, envp)?;
             }
         }

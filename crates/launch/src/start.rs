@@ -115,20 +115,22 @@ pub fn start(
         }
     }
     if let (Some(program), None) = (program, started.failure) {
-        listen(program.as_fd(), &mut started)?;
+        let again = ops.iter().any(|op| matches!(op, Op::Exec { again: true, .. }));
+        listen(program.as_fd(), &mut started, again)?;
     }
     Ok(started)
 }
 
-/// Hears what the image has to say, until it has executed its program, waits, or has ended.
-fn listen(program: BorrowedFd<'_>, started: &mut Started) -> Result<(), Errno> {
+/// Hears what the image has to say, until it has executed its program, waits, or has ended. The second process, where there
+/// is one, may say that it waits before the first has told of it.
+fn listen(program: BorrowedFd<'_>, started: &mut Started, again: bool) -> Result<(), Errno> {
     while let Some(report) = report::receive(program)? {
         if matches!(report, Report::Armed) {
             // Where nobody is left to hear it, the end of the messages comes next.
             let _ = rustix::net::send(program, b"!", rustix::net::SendFlags::NOSIGNAL);
         }
         started.take(report);
-        if started.waiting {
+        if started.waiting && (started.again.is_some() || !again) {
             break;
         }
     }
@@ -302,7 +304,7 @@ mod tests {
             Op::NoNewPrivs,
             Op::CloseFrom { first: 3, keep: &[image.as_fd()] },
             Op::ChangeDir(c"/"),
-            Op::Exec { image: image.as_fd(), report: 3, keep: &[], argv, envp },
+            Op::Exec { image: image.as_fd(), report: 3, again: false, keep: &[], argv, envp },
         ];
         let (started, used) = perform(&all);
         assert_eq!(started.failure, Some(Failure { step: 77, errno: Errno::ACCESS }));
@@ -312,7 +314,7 @@ mod tests {
         let (started, _) = perform(&[Op::DieWithParent { parent: parent + 1 }]);
         assert_eq!(started.failure, Some(Failure { step: 0, errno: Errno::SRCH }));
         // That the image itself can't be executed is a failure of the operation.
-        let no_image = [Op::Exec { image: null.as_fd(), report: 3, keep: &[], argv, envp }];
+        let no_image = [Op::Exec { image: null.as_fd(), report: 3, again: false, keep: &[], argv, envp }];
         let (started, _) = perform(&no_image);
         assert_eq!(started.failure, Some(Failure { step: 0, errno: Errno::ACCESS }));
     }

@@ -26,7 +26,7 @@ pub(crate) fn create(home: &Home, options: &Create, log: &Log) -> Result<PidFd> 
     }
     // First, while everything that is open is the caller's.
     let extra = preserved(options.preserve_fds)?;
-    let prepared = prepare::read(&options.bundle)?;
+    let prepared = prepare::read(&options.bundle, log)?;
     let console = console(&prepared, options.console_socket.as_deref())?;
     let (dir, _lock) = home.claim(&options.id)?;
     let made = make(&dir, prepared, options, console, extra, log);

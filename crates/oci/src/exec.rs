@@ -11,7 +11,7 @@ use oci_spec::runtime::{Process, User};
 use crate::cli::Exec;
 use crate::error::{During, Error, Result};
 use crate::record::{Found, Home, Status};
-use crate::{cgroup, record};
+use crate::{cgroup, prepare, record};
 
 /// What the program is to exit with.
 pub(crate) fn exec(home: &Home, options: &Exec) -> Result<u8> {
@@ -27,7 +27,8 @@ pub(crate) fn exec(home: &Home, options: &Exec) -> Result<u8> {
     }
     let container = found.process()?;
     let container = container.ok_or_else(|| Error::new(format!("container `{}` is stopped", options.id)))?;
-    let process = process(&found, options)?;
+    let mut process = process(&found, options)?;
+    prepare::own_umask(&mut process)?;
     let terminal = process.terminal() == Some(true);
     let console = match (terminal, &options.console_socket) {
         (true, Some(path)) => Some(UnixStream::connect(path).during(|| format!("connect({path:?})"))?),

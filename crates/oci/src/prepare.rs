@@ -3,10 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use coracle_host::Namespace;
+use coracle_runtime::seccomp::Program;
 use coracle_runtime::{Facts, Plan};
-use oci_spec::runtime::{Hooks, LinuxNamespaceType, LinuxResources, Spec};
+use oci_spec::runtime::{Capability, Hooks, LinuxNamespaceType, LinuxResources, Process, Spec};
+use serde_json::Value;
 
 use crate::error::{During, Error, Result};
+use crate::journal::Log;
 
 /// A container that is about to be made.
 pub(crate) struct Prepared {
@@ -17,6 +20,8 @@ pub(crate) struct Prepared {
     pub(crate) rootfs: PathBuf,
     /// The configuration without what this program does itself.
     ours: Spec,
+    /// Of system calls.
+    filter: Option<Program>,
     pub(crate) net: Option<Namespace>,
     pub(crate) hooks: Hooks,
     pub(crate) terminal: bool,
@@ -25,11 +30,15 @@ pub(crate) struct Prepared {
 }
 
 /// Reads the bundle's configuration, and plans its container.
-pub(crate) fn read(bundle: &Path) -> Result<Prepared> {
+pub(crate) fn read(bundle: &Path, log: &Log) -> Result<Prepared> {
     let bundle = std::fs::canonicalize(bundle).during(|| format!("find the bundle {bundle:?}"))?;
     let path = bundle.join("config.json");
-    let text = std::fs::read(&path).during(|| format!("read {path:?}"))?;
-    let spec: Spec = serde_json::from_slice(&text).during(|| format!("read {path:?}"))?;
+    let mut text = std::fs::read(&path).during(|| format!("read {path:?}"))?;
+    let mut config: Value = serde_json::from_slice(&text).during(|| format!("read {path:?}"))?;
+    if forget_unknown(&mut config, log) {
+        text = config.to_string().into_bytes();
+    }
+    let spec: Spec = serde_json::from_value(config).during(|| format!("read {path:?}"))?;
     version(spec.version())?;
     let root = spec.root().as_ref().ok_or_else(|| Error::new("root: missing"))?;
     let rootfs = std::fs::canonicalize(bundle.join(root.path()))
@@ -39,6 +48,14 @@ pub(crate) fn read(bundle: &Path) -> Result<Prepared> {
     crate::hooks::check(&hooks)?;
     ours.set_hooks(None);
     sources(&mut ours, &bundle);
+    if let Some(process) = ours.process_mut() {
+        own_umask(process)?;
+    }
+    // Made once, however often the container is planned.
+    let filter = Program::of(&ours)?;
+    if let Some(linux) = ours.linux_mut() {
+        linux.set_seccomp(None);
+    }
     let mut net = None;
     if let Some(mut linux) = ours.linux().clone() {
         for namespace in linux.namespaces_mut().iter_mut().flatten() {
@@ -53,9 +70,12 @@ pub(crate) fn read(bundle: &Path) -> Result<Prepared> {
     }
     let view = take_view(&mut ours);
     let terminal = ours.process().as_ref().is_some_and(|process| process.terminal() == Some(true));
-    let prepared = Prepared { spec, text, bundle, rootfs, ours, net, hooks, terminal, view };
+    let prepared = Prepared { spec, text, bundle, rootfs, ours, filter, net, hooks, terminal, view };
     // What is wrong with it is said before anything is made.
-    prepared.plan(false)?;
+    let plan = prepared.plan(false)?;
+    for warning in prepared.spec.process().iter().flat_map(|process| plan.warnings(process)) {
+        log.warn(&warning);
+    }
     Ok(prepared)
 }
 
@@ -70,6 +90,9 @@ impl Prepared {
             spec.set_linux(Some(linux));
         }
         let mut plan = Plan::container(&spec, &Facts::of_this_host())?;
+        if let Some(filter) = &self.filter {
+            plan.filter(filter)?;
+        }
         plan.outlive();
         plan.hold();
         Ok(plan)
@@ -82,6 +105,44 @@ impl Prepared {
     pub(crate) fn resources(&self) -> Option<&LinuxResources> {
         self.spec.linux().as_ref()?.resources().as_ref()
     }
+}
+
+/// config.md, "Linux Process": a capability that this kernel's interface has no word for is a warning. Whether there was one.
+fn forget_unknown(config: &mut Value, log: &Log) -> bool {
+    let sets = config.pointer_mut("/process/capabilities").and_then(Value::as_object_mut);
+    let mut found = false;
+    for (set, names) in sets.into_iter().flatten() {
+        let known = |name: &Value| {
+            let name = name.as_str().unwrap_or_default();
+            let is = name.strip_prefix("CAP_").unwrap_or(name).parse::<Capability>().is_ok();
+            if !is {
+                log.warn(&format!(
+                    "process.capabilities.{set}: `{name}` is left out, there is no such capability"
+                ));
+            }
+            is
+        };
+        if let Some(names) = names.as_array_mut() {
+            let before = names.len();
+            names.retain(known);
+            found |= names.len() < before;
+        }
+    }
+    found
+}
+
+/// config.md, "POSIX-platform User": without a umask the caller's stays.
+pub(crate) fn own_umask(process: &mut Process) -> Result<()> {
+    if process.user().umask().is_some() {
+        return Ok(());
+    }
+    let path = "/proc/self/status";
+    let status = std::fs::read_to_string(path).during(|| format!("read {path:?}"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+    let mut user = process.user().clone();
+    user.set_umask(line.and_then(|text| u32::from_str_radix(text.trim(), 8).ok()));
+    process.set_user(user);
+    Ok(())
 }
 
 /// config.md, "Mounts": what a bind mount shows is an absolute path, or relative to the bundle.

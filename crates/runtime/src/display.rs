@@ -67,6 +67,7 @@ impl fmt::Display for Step {
                     Propagation::Private => "",
                     Propagation::Slave => " (slave)",
                     Propagation::Shared => " (shared)",
+                    Propagation::Unbindable => " (unbindable)",
                 };
                 write!(f, "attach {what}{propagates} at .{}", at.display())
             }

@@ -231,9 +231,14 @@ impl Plan {
             }
             let op = match step {
                 Step::DieWithParent => Some(Op::DieWithParent { parent: self.parent }),
-                Step::Detach => {
-                    Some(Op::Exec { image: image.as_fd(), report: numbers.report, keep: &kept, argv, envp })
-                }
+                Step::Detach => Some(Op::Exec {
+                    image: image.as_fd(),
+                    report: numbers.report,
+                    again: self.steps.contains(&Step::Again),
+                    keep: &kept,
+                    argv,
+                    envp,
+                }),
                 Step::Stdio | Step::Terminal { .. } => Some(Op::Descriptors(&child)),
                 Step::CloseFrom(first) => {
                     let first = *first + beside.extra.len() as u32;

@@ -5,5 +5,7 @@ mod exec;
 mod groups;
 mod hooks;
 mod life;
+mod must;
+mod must_linux;
 mod podman;
 mod support;

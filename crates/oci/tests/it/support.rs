@@ -64,8 +64,10 @@ impl Oci {
     #[track_caller]
     pub fn ok(&self, args: &[&str]) -> String {
         let output = self.call(args);
-        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
+        let (out, err) = (&output.stdout, String::from_utf8_lossy(&output.stderr));
+        let said = String::from_utf8_lossy(out);
+        assert!(output.status.success(), "{args:?}: {}: {err}\n{said}", output.status);
+        said.into_owned()
     }
 
     /// What a call that must fail says.

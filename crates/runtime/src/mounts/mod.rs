@@ -17,7 +17,8 @@ pub use attributes::Attributes;
 
 /// The steps that one mount of a spec becomes.
 pub(crate) fn steps(mount: &Mount, known: Known<'_>) -> Result<Vec<Step>, Problem> {
-    let at: PathBuf = mount.destination().components().collect();
+    // A relative one is meant from the root (config.md, "Mounts").
+    let at: PathBuf = Path::new("/").join(mount.destination()).components().collect();
     let name = format!("mounts[{}]", mount.destination().display());
     if !is_place(&at) {
         return Err(Problem::invalid(format!(
@@ -32,18 +33,17 @@ pub(crate) fn steps(mount: &Mount, known: Known<'_>) -> Result<Vec<Step>, Proble
         return Err(Problem::unsupported(format!("{name}: id mappings are not supported yet")));
     }
     let mut options = sort(mount.options().as_deref().unwrap_or_default());
-    for word in ["tmpcopyup", "copy-symlink", "src-nofollow", "dest-nofollow"] {
+    for word in ["remount", "tmpcopyup", "copy-symlink", "src-nofollow", "dest-nofollow"] {
         if options.data.iter().any(|option| option == word) {
             return Err(Problem::unsupported(format!("{name}: option `{word}` is not supported yet")));
         }
     }
-    if options.unbindable {
-        return Err(Problem::unsupported(format!("{name}: unbindable mounts are not supported")));
-    }
     let typ = mount.typ().as_deref().unwrap_or(if options.bind { "bind" } else { "none" });
     if options.bind || typ == "bind" {
+        // What is said of the whole file system the kernel passes over here, too.
         return bind(mount, options, &name, at).map(|step| vec![step]);
     }
+    options.data.append(&mut options.whole);
     if options.propagation.is_some_and(|(propagation, _)| propagation != Propagation::Private) {
         return Err(Problem::unsupported(format!(
             "{name}: only a bind mount has others to share mounts with"
@@ -119,11 +119,12 @@ pub(crate) fn shows_kernel(step: &Step, path: &str) -> bool {
 struct Options {
     bind: bool,
     recursive: bool,
-    unbindable: bool,
     propagation: Option<(Propagation, bool)>,
     attributes: Attributes,
     /// Options of the file system.
     data: Vec<String>,
+    /// Those that every file system has.
+    whole: Vec<String>,
 }
 
 fn sort(options: &[String]) -> Options {
@@ -144,11 +145,16 @@ fn sort(options: &[String]) -> Options {
             "rslave" => (Propagation::Slave, true),
             "shared" => (Propagation::Shared, false),
             "rshared" => (Propagation::Shared, true),
-            "unbindable" | "runbindable" => {
-                sorted.unbindable = true;
+            "unbindable" => (Propagation::Unbindable, false),
+            "runbindable" => (Propagation::Unbindable, true),
+            "async" | "sync" | "dirsync" | "lazytime" | "nolazytime" | "mand" | "nomand" => {
+                sorted.whole.push(option.to_owned());
                 continue;
             }
-            "defaults" => continue,
+            // What is so anyway; and what file systems in memory have no use for.
+            "defaults" | "loud" | "silent" | "norelatime" | "rnorelatime" | "iversion" | "noiversion" => {
+                continue;
+            }
             option => {
                 if !sorted.attributes.take(option) {
                     sorted.data.push(option.to_owned());
@@ -183,7 +189,7 @@ mod tests {
     fn each_refusal_names_the_mount() {
         use serde_json::json;
         let place = "the destination must be an absolute path below /, without `..`";
-        for at in ["/", "relative", "/a/../../etc", ".."] {
+        for at in ["/", "", "/a/../../etc", ".."] {
             let at_words = std::path::Path::new(at).display();
             let refused = refusal(json!({ "destination": at, "type": "tmpfs" }));
             assert_eq!(refused, format!("{}: mounts[{at_words}]: {place}", Kind::Invalid));
@@ -214,8 +220,8 @@ mod tests {
                 "id mappings are not supported yet",
             ),
             (
-                json!({ "destination": "/a", "source": "/b", "options": ["rbind", "runbindable"] }),
-                "unbindable mounts are not supported",
+                json!({ "destination": "/a", "type": "tmpfs", "options": ["remount"] }),
+                "option `remount` is not supported yet",
             ),
         ];
         for (mount, text) in cases {
@@ -233,7 +239,7 @@ mod tests {
 
     #[test]
     fn dev_is_dev_however_it_is_written() {
-        for at in ["/dev", "/dev/", "//dev", "/./dev"] {
+        for at in ["/dev", "/dev/", "//dev", "/./dev", "dev"] {
             let mount = serde_json::from_value(serde_json::json!({ "destination": at, "type": "tmpfs" }));
             let steps = steps(&mount.unwrap(), nothing()).ok().unwrap();
             let Step::Attach { source: Attachment::Tmpfs { devices, .. }, .. } = &steps[0] else {

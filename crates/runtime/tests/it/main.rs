@@ -7,6 +7,7 @@ mod exe;
 mod exec;
 mod failures;
 mod held;
+mod history;
 mod manners;
 mod places;
 mod seccomp;

@@ -1,0 +1,121 @@
+//! Every MUST of config-linux.md (runtime-spec 1.2) that can be observed; of resources and their limits in `groups.rs` and
+//! in the runtime crate (`cgroup`).
+
+use coracle_testhost::run;
+use serde_json::json;
+
+use crate::must::{prints, refused};
+use crate::support::Oci;
+
+fn space(kind: &str) -> String {
+    std::fs::read_link(format!("/proc/self/ns/{kind}")).unwrap().display().to_string()
+}
+
+/// "Namespaces": new where there is no path, the one at the path where there is, the runtime's where the type is not named;
+/// what is no such namespace, and a type that is there twice, MUST be an error.
+#[test]
+fn namespaces() {
+    run(|host| {
+        let script = "for kind in uts ipc net pid cgroup; do readlink /proc/self/ns/$kind; done";
+        let mut oci = Oci::new(host, script);
+        let mut all = |namespaces| {
+            oci.config["linux"]["namespaces"] = namespaces;
+            oci.config["hostname"] = json!(null);
+            prints(&oci)
+        };
+        let kinds = ["uts", "ipc", "net", "pid", "cgroup"];
+        let own = kinds.map(space);
+        let names = ["uts", "ipc", "network", "pid", "cgroup"];
+        let with = |path: &dyn Fn(&str) -> Option<String>| {
+            let each = names.iter().zip(kinds).map(|(name, kind)| match path(kind) {
+                Some(path) => json!({ "type": name, "path": path }),
+                None => json!({ "type": name }),
+            });
+            each.chain([json!({ "type": "mount" })]).collect::<serde_json::Value>()
+        };
+        let new = all(with(&|_| None));
+        assert!(!new.lines().any(|line| own.iter().any(|own| own == line)), "{new}");
+        let joined = all(with(&|kind| Some(format!("/proc/self/ns/{kind}"))));
+        assert_eq!(joined.lines().collect::<Vec<_>>(), own);
+        let inherited = all(json!([{ "type": "mount" }]));
+        assert_eq!(inherited.lines().collect::<Vec<_>>(), own);
+        let key = "/linux/namespaces";
+        refused(&oci, key, json!([{ "type": "mount" }, { "type": "uts", "path": "/proc/self/ns/ipc" }]));
+        refused(&oci, key, json!([{ "type": "mount" }, { "type": "uts", "path": "/etc/hostname" }]));
+        refused(&oci, key, json!([{ "type": "mount" }, { "type": "network", "path": "/proc/self/ns/uts" }]));
+        refused(&oci, key, json!([{ "type": "mount" }, { "type": "pid", "path": "/proc/self/ns/uts" }]));
+        let text =
+            refused(&oci, key, json!([{ "type": "mount" }, { "type": "uts", "path": "proc/self/ns/uts" }]));
+        assert!(text.contains("not absolute"), "{text}");
+        let text = refused(&oci, key, json!([{ "type": "mount" }, { "type": "uts" }, { "type": "uts" }]));
+        assert!(text.contains("uts is there more than once"), "{text}");
+        oci.end();
+    });
+}
+
+/// "Default Filesystems"; "Devices": those that are listed, with their mode and owner; "Default Devices": MUST be supplied.
+#[test]
+fn filesystems_and_devices() {
+    run(|host| {
+        let script = "for name in null zero full random urandom tty mine; do stat -c '%n %F %t:%T' /dev/$name; done; \
+                      stat -c '%a %u:%g' /dev/mine; readlink /dev/ptmx; for at in /proc /sys /dev/pts /dev/shm; do \
+                      stat -f -c '%T' $at; done; head -c 1 /dev/zero | od -An -c";
+        let mut oci = Oci::new(host, script);
+        let device = json!({
+            "path": "/dev/mine", "type": "c", "major": 1, "minor": 3, "fileMode": 0o640, "uid": 7, "gid": 8,
+        });
+        oci.config["linux"]["devices"] = json!([device]);
+        let numbers = ["1:3", "1:5", "1:7", "1:8", "1:9", "5:0", "1:3"];
+        let names = ["null", "zero", "full", "random", "urandom", "tty", "mine"];
+        let each = names.iter().zip(numbers);
+        let nodes: String =
+            each.map(|(name, number)| format!("/dev/{name} character special file {number}\n")).collect();
+        let rest = "640 7:8\npts/ptmx\nproc\nsysfs\ndevpts\ntmpfs\n  \\0\n";
+        assert_eq!(prints(&oci), nodes + rest);
+        oci.end();
+    });
+}
+
+/// "Sysctl"; "Masked Paths": MUST NOT be readable; "Readonly Paths"; "Seccomp": `errnoRet`; "Personality".
+#[test]
+fn what_is_set_and_what_is_hidden() {
+    run(|host| {
+        let script = "cat /proc/sys/net/core/somaxconn /proc/sys/kernel/msgmax; cat /proc/timer_list | wc -c; \
+                      ls /proc/acpi 2>/dev/null | wc -l; echo 1 2>/dev/null > /proc/sys/net/core/somaxconn || echo no; \
+                      mkdir /tmp/x 2>&1 | grep -c 'Cannot allocate'; uname -m";
+        let mut oci = Oci::new(host, script);
+        oci.config["linux"]["sysctl"] = json!({ "net.core.somaxconn": "77", "kernel.msgmax": "7777" });
+        oci.config["linux"]["maskedPaths"] = json!(["/proc/timer_list", "/proc/acpi", "/proc/nosuch"]);
+        oci.config["linux"]["readonlyPaths"] = json!(["/proc/sys"]);
+        let call = json!({ "names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 12 });
+        oci.config["linux"]["seccomp"] = json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [call] });
+        let machine = rustix::system::uname().machine().to_str().unwrap().to_owned();
+        assert_eq!(prints(&oci), format!("77\n7777\n0\n0\nno\n1\n{machine}\n"));
+        if machine == "x86_64" {
+            oci.config["linux"]["personality"] = json!({ "domain": "LINUX32" });
+            assert!(prints(&oci).ends_with("i686\n"));
+        }
+        let text = refused(&oci, "/linux/sysctl", json!({ "kernel.panic": "1" }));
+        assert!(text.contains("linux.sysctl[kernel.panic]"), "{text}");
+        let wrong = json!({ "defaultAction": "SCMP_ACT_NONE" });
+        refused(&oci, "/linux/seccomp", wrong);
+        oci.end();
+    });
+}
+
+/// "Rootfs Mount Propagation": what is mounted inside is not seen outside, with each that is supported; others are refused.
+#[test]
+fn propagation_of_the_root() {
+    run(|host| {
+        let mut oci = Oci::new(host, "grep -c ' shared:' /proc/self/mountinfo; exit 0");
+        for word in ["private", "rprivate", "slave", "rslave"] {
+            oci.config["linux"]["rootfsPropagation"] = json!(word);
+            assert_eq!(prints(&oci), "0\n", "{word}");
+        }
+        for word in ["shared", "unbindable", "sideways"] {
+            let text = refused(&oci, "/linux/rootfsPropagation", json!(word));
+            assert!(text.contains("linux.rootfsPropagation"), "{text}");
+        }
+        oci.end();
+    });
+}
