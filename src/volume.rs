@@ -146,6 +146,10 @@ impl Engine {
 }
 
 impl Volume {
+    pub(crate) fn inner(&self) -> &coracle_volume::Volume {
+        &self.0
+    }
+
     /// Its name.
     pub fn name(&self) -> &str {
         self.0.name()

@@ -21,6 +21,7 @@ use crate::error::{Doing, Error, Result};
 
 mod plan;
 mod resolve;
+mod volume;
 
 /// How files are copied into and out of a container.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

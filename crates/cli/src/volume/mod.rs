@@ -1,5 +1,6 @@
 //! `coracle volume`.
 
+mod cp;
 mod describe;
 
 use std::fs::File;
@@ -29,6 +30,7 @@ pub(crate) enum Command {
     Freeze(FreezeArgs),
     Export(ExportArgs),
     Import(ImportArgs),
+    Cp(cp::Args),
 }
 
 /// Create a volume
@@ -139,6 +141,7 @@ pub(crate) fn run(command: &Command) -> Done {
         Command::Snapshot(args) => copy(args, Engine::snapshot_volume),
         Command::Export(args) => export(args),
         Command::Import(args) => import(args),
+        Command::Cp(args) => cp::run(args),
         Command::Freeze(args) => {
             let engine = Engine::open_default()?;
             each(&args.volumes, |name| Ok(engine.freeze_volume(name)?))

@@ -218,3 +218,49 @@ fn rm_takes_volumes_along_where_it_is_told_to() {
         assert_eq!(cli.ok(&["volume", "ls", "-q"]), "named\n");
     });
 }
+
+#[test]
+fn files_go_in_and_out_of_a_volume() {
+    coracle_testhost::run(|host| {
+        let cli = Cli::new(host);
+        let at = |name: &str| host.dir().join(name).display().to_string();
+        std::fs::create_dir(at("tree")).unwrap();
+        std::fs::write(at("tree/row"), "row\n").unwrap();
+        std::os::unix::fs::symlink("/etc", at("tree/link")).unwrap();
+        cli.ok(&["volume", "create", "data"]);
+        assert_eq!(cli.ok(&["volume", "cp", &at("tree"), "data:/"]), "");
+        cli.ok(&["volume", "cp", &at("tree/row"), "data:other"]);
+        cli.ok(&["volume", "cp", &at("tree/."), "data:/made"]);
+        let look = [
+            "run",
+            "--rm",
+            "-v",
+            "data:/d",
+            "base",
+            "sh",
+            "-c",
+            "cd /d; ls . tree made; cat other; readlink tree/link",
+        ];
+        assert_eq!(
+            cli.ok(&look),
+            ".:\nmade\nother\ntree\n\nmade:\nlink\nrow\n\ntree:\nlink\nrow\nrow\n/etc\n"
+        );
+        cli.ok(&["volume", "cp", "data:tree/row", &at("out")]);
+        cli.ok(&["volume", "cp", "data:/tree", &at("copy")]);
+        assert_eq!(std::fs::read_to_string(at("out")).unwrap(), "row\n");
+        assert_eq!(std::fs::read_link(at("copy/link")).unwrap().to_str(), Some("/etc"));
+        // A link of the volume's leads nowhere else.
+        cli.ok(&["run", "--rm", "-v", "data:/d", "base", "ln", "-s", &at(""), "/d/away"]);
+        let refused = cli.fails(1, &["volume", "cp", &at("tree/row"), "data:/away/stolen"]);
+        assert!(refused.contains("could not find the file /away/stolen in volume data"), "{refused}");
+        assert!(!host.dir().join("stolen").exists());
+        assert!(
+            cli.fails(1, &["volume", "cp", "data:/none", &at("x")]).contains("could not find the file /none")
+        );
+        assert!(cli.fails(1, &["volume", "cp", "none:/x", &at("x")]).contains("No such volume: none"));
+        assert!(cli.fails(1, &["volume", "cp", "-", "data:/"]).contains("volume import"));
+        cli.ok(&["volume", "freeze", "data"]);
+        assert!(cli.fails(1, &["volume", "cp", &at("out"), "data:/"]).contains("it is frozen"));
+        cli.ok(&["volume", "cp", "data:/other", &at("still")]);
+    });
+}
