@@ -1,6 +1,9 @@
 //! How long a seed and a clone take, of many small files and of one big one; a seed beside `cp -a` and a sync.
 //!
 //! `sudo cargo bench -p coracle-volume --bench copy -- DIRECTORY` in a directory of the file system in question.
+//!
+//! Seen on Linux 6.18: a seed takes 1.03 (ext4) and 1.10 (xfs, with reflinks) of `cp -a`'s time for ten thousand files of 4 KiB;
+//! for one of a gigabyte 0.73 on ext4, and 20 ms beside 13 ms on xfs.
 #![allow(clippy::print_stdout)]
 
 use std::error::Error;
