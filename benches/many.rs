@@ -1,5 +1,5 @@
-//! Many containers: 64 starts at once; 1,000 running at once, and what they cost the embedding process; what a kept
-//! container's supervisor costs; exec beside `nsenter`; and what is left after 10,000 starts and ends.
+//! Many containers: 64 starts at once; 1,000 running at once, and what they cost the embedding process; exec beside
+//! `nsenter`; and what is left after 10,000 starts and ends.
 //!
 //! `cargo bench --bench many` as root; `-- exec` and such for one part. The machine may be noisy: look at the ratios.
 #![allow(clippy::print_stdout)]
@@ -16,19 +16,18 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 const AT_ONCE: usize = 64;
 const RUNNING: usize = 1000;
-const KEPT: usize = 8;
 const EXECS: usize = 200;
 const CYCLES: usize = 10_000;
 
 fn main() -> Done {
-    coracle::supervise();
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
     let place = tempfile::tempdir()?;
     let engine = Engine::open(place.path())?;
     let image = engine.capture(&Capture::new().program("/bin/true").program("/bin/sleep"), "few")?;
-    let parts: [(&str, fn(&Engine, &ContainerSpec) -> Done); 5] =
-        [("exec", exec), ("at-once", at_once), ("running", running), ("kept", kept), ("cycles", cycles)];
+    type Part = fn(&Engine, &ContainerSpec) -> Done;
+    let parts: [(&str, Part); 4] =
+        [("exec", exec), ("at-once", at_once), ("running", running), ("cycles", cycles)];
     let asked = std::env::args().skip(1).find(|word| !word.starts_with('-'));
     for (name, part) in parts {
         if asked.as_deref().is_none_or(|asked| asked == name) {
@@ -58,6 +57,10 @@ fn exec(engine: &Engine, spec: &ContainerSpec) -> Done {
     Ok(())
 }
 
+fn unshare() -> Done {
+    done(Command::new("unshare").args(["-m", "-p", "-f", "-u", "-i", "-n", "/bin/true"]))
+}
+
 fn at_once(engine: &Engine, spec: &ContainerSpec) -> Done {
     let spec = spec.clone().command(["/bin/true"]);
     let one = || -> Result<_, String> {
@@ -84,17 +87,22 @@ fn running(engine: &Engine, spec: &ContainerSpec) -> Done {
     let spec = spec.clone().command(["/bin/sleep", "1000"]);
     let mut containers = vec![engine.start(&spec)?];
     let (before, files) = (private_memory("self")?, entries("/proc/self/fd"));
-    let mut times = Vec::new();
+    let (mut times, mut floor) = (Vec::new(), Vec::new());
     while containers.len() <= RUNNING {
         let begin = Instant::now();
         containers.push(engine.start(&spec)?);
         times.push(begin.elapsed());
+        if !(100..RUNNING - 100).contains(&times.len()) {
+            floor.push(timed(unshare)?);
+        }
     }
     let memory = private_memory("self")?.saturating_sub(before);
     let files = entries("/proc/self/fd") - files;
     let last = Spread::of(times.split_off(RUNNING - 100));
     times.truncate(100);
     let first = Spread::of(times);
+    let many = Spread::of(floor.split_off(floor.len() / 2));
+    let few = Spread::of(floor);
     println!(
         "{RUNNING} running: {:.1} KB and {:.1} descriptors of the embedder each; start of the first hundred {first}, of the \
          last {last}: {:.2}x",
@@ -102,28 +110,7 @@ fn running(engine: &Engine, spec: &ContainerSpec) -> Done {
         files as f64 / RUNNING as f64,
         last.over(&first)
     );
-    Ok(())
-}
-
-fn kept(engine: &Engine, spec: &ContainerSpec) -> Done {
-    let spec = spec.clone().command(["/bin/sleep", "1000"]).keep();
-    let containers: Result<Vec<_>, _> = (0..KEPT).map(|_| engine.start(&spec)).collect();
-    let containers = containers?;
-    let mut supervisors = Vec::new();
-    for entry in std::fs::read_dir("/proc")? {
-        let process = entry?.file_name().to_string_lossy().into_owned();
-        let line = std::fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
-        let ours =
-            containers.iter().any(|container| line.ends_with(format!("{}\0", container.id()).as_bytes()));
-        if ours {
-            supervisors.push(private_memory(&process)?);
-        }
-    }
-    supervisors.sort_unstable();
-    println!("private memory of a kept container's supervisor: {supervisors:?} KB");
-    for container in containers {
-        container.force_remove()?;
-    }
+    println!("`unshare` meanwhile: {few}, and {many} at the end: {:.2}x", many.over(&few));
     Ok(())
 }
 

@@ -30,7 +30,7 @@ pub(crate) struct Desk {
 #[derive(Default)]
 pub(crate) struct Served {
     pub(crate) report: Report,
-    pub(crate) live: Option<Live>,
+    pub(crate) live: Option<Arc<Live>>,
     pub(crate) pump: Option<Pump<'static>>,
     pub(crate) prober: Option<Prober>,
     /// Its places on networks.
@@ -79,7 +79,7 @@ impl Served {
         match serde_json::from_slice(question) {
             Ok(Question::Reach) => {
                 // Out of descriptors: one that can't be reached now.
-                if let Some(Ok(live)) = self.live.as_ref().map(Live::try_clone) {
+                if let Some(Ok(live)) = self.live.as_ref().map(|live| live.try_clone()) {
                     report.running = true;
                     report.pid = live.pidfd.pid().unwrap_or_default();
                     fds.extend([live.pidfd.into(), live.root]);

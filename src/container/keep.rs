@@ -150,6 +150,8 @@ fn serve(state: &std::path::Path, options: &EngineOptions, id: &str, watched: bo
         if let Ok(null) = std::fs::OpenOptions::new().write(true).open("/dev/null") {
             let _ = rustix::stdio::dup2_stdout(null);
         }
+        // Starting took more than waiting does.
+        coracle_host::give_back_memory();
     });
     // The room's lock is our standard input, held to the end of this process.
     if !record.retain {

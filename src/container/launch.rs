@@ -2,8 +2,9 @@
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::sync::Arc;
 
-use coracle_host::{Call, Dir, Lock, Namespace, Root};
+use coracle_host::{Dir, Lock, Namespace, Root, aside};
 use coracle_runtime::cgroup::Cgroup;
 use coracle_runtime::{Bundle, Facts, Plan, Running, Stdio, user};
 use rustix::fs::OFlags;
@@ -12,6 +13,7 @@ use super::group::{self, Made};
 use super::record::{Record, UPPER, WORK};
 use super::shared::Shared;
 use super::spaces::{self, Lent};
+use super::supervisor::Live;
 use super::{lend, places};
 use crate::engine::Inner;
 use crate::error::{Doing, Error, Result};
@@ -27,8 +29,7 @@ pub(crate) type Stepper = Box<dyn FnMut(usize) + Send>;
 /// A running container and what it holds as long as it runs.
 pub(crate) struct Launched {
     pub(crate) running: Running,
-    /// Its root directory, for those who may ask for it.
-    root: OwnedFd,
+    pub(crate) live: Arc<Live>,
     pub(crate) stack: Option<Stack>,
     pub(crate) group: Option<Cgroup>,
     held: Held,
@@ -52,11 +53,6 @@ impl Drop for Borrowed {
 }
 
 impl Launched {
-    /// Another handle on its root directory.
-    pub(crate) fn root(&self) -> Result<OwnedFd> {
-        Ok(self.root.try_clone().call(|| "fcntl(container's root, F_DUPFD_CLOEXEC)")?)
-    }
-
     /// Whether a process of it was killed for want of memory.
     pub(crate) fn oom_killed(&self) -> bool {
         self.group.as_ref().is_some_and(|group| group.oom_kills().is_ok_and(|kills| kills > 0))
@@ -72,8 +68,8 @@ impl Launched {
 
     /// Gives everything back, after its end.
     pub(crate) fn release(self) -> Result<()> {
-        let Launched { root, stack, group, held, .. } = self;
-        drop((root, held));
+        let Launched { live, stack, group, held, .. } = self;
+        drop((live, held));
         let left = stack.map_or(Ok(()), Stack::leave_behind);
         group.map_or(Ok(()), Cgroup::remove)?;
         left
@@ -166,7 +162,8 @@ pub(crate) fn launch(
         Bundle { mounts, net: namespace, stdio, group: entrance, stepper, ..Bundle::new(rootfs.mount) };
     let running = plan.start(bundle)?;
     let held = Held { _layers: rootfs.locks, _volumes: borrowed };
-    Ok(Launched { running, root, stack, group, held })
+    let live = Arc::new(Live { pidfd: running.pidfd.try_clone()?, root: aside(root) });
+    Ok(Launched { running, live, stack, group, held })
 }
 
 /// The spec with the user's ids and home, as the root file system has them, and with its working directory there.

@@ -23,7 +23,7 @@ pub(crate) struct Prober {
     engine: Arc<Inner>,
     check: HealthCheck,
     record: Arc<Record>,
-    live: Live,
+    live: Arc<Live>,
     health: Health,
     begun: Instant,
     now: Now,
@@ -52,7 +52,12 @@ struct Asking {
 
 impl Prober {
     /// For a container that was started just now. The first probe comes at once.
-    pub(crate) fn new(engine: Arc<Inner>, check: HealthCheck, record: Arc<Record>, live: Live) -> Prober {
+    pub(crate) fn new(
+        engine: Arc<Inner>,
+        check: HealthCheck,
+        record: Arc<Record>,
+        live: Arc<Live>,
+    ) -> Prober {
         let begun = Instant::now();
         let now = Now::Resting { until: begun };
         let health = Health::default();

@@ -31,7 +31,7 @@ pub(crate) fn make(engine: &Inner, record: &Record) -> Result<(Dir, Lock)> {
         file.write_all(&text).call(|| format!("write({:?})", dir.path_of(RECORD)))?;
         staged.place_new(&state.containers, &record.id)?;
     }
-    let room = state.containers.dir(&record.id)?;
+    let room = state.containers.dir(&record.id)?.aside()?;
     if let Some(name) = &record.name {
         let exists = |id: &str| Ok(state.containers.has(id)?);
         let owner = names::claim(&state.names, &state.staging, name, &record.id, exists);

@@ -125,10 +125,10 @@ impl Engine {
                 let word = match said {
                     Said::Listening => Ok(false),
                     Said::Started(live) => {
-                        *locked(&shared) = Some(Arc::new(live));
+                        *locked(&shared) = Some(live);
                         Ok(true)
                     }
-                    Said::Again(live) => return *locked(&shared) = Some(Arc::new(live)),
+                    Said::Again(live) => return *locked(&shared) = Some(live),
                     Said::Ended => return *locked(&shared) = None,
                     Said::Failed(error) => Err(error),
                 };

@@ -42,9 +42,9 @@ pub(crate) enum Said {
     /// It can be asked, and waits for somebody who wants to see the output.
     Listening,
     /// The container runs.
-    Started(Live),
+    Started(Arc<Live>),
     /// It has been started again.
-    Again(Live),
+    Again(Arc<Live>),
     /// It has ended, and may be started again.
     Ended,
     /// It could not be started. This is the last word.
@@ -117,10 +117,10 @@ impl Supervisor<'_> {
         Supervisor { engine, room, record, desk: Desk::new(served), forwarder: None }
     }
 
-    fn start(&mut self, stepper: Option<Stepper>) -> Result<(Launched, Live)> {
+    fn start(&mut self, stepper: Option<Stepper>) -> Result<(Launched, Arc<Live>)> {
         record::forget_exit(self.room)?;
         let mut launched = launch(self.engine, self.room, &self.record, stepper)?;
-        let live = Live { pidfd: launched.running.pidfd.try_clone()?, root: launched.root()? };
+        let live = launched.live.clone();
         let mut pump = self.pump(&mut launched)?;
         let served = &mut self.desk.served;
         for (stream, pipe) in served.early.drain(..) {
@@ -135,14 +135,14 @@ impl Supervisor<'_> {
         served.input = launched.running.stdin.take().or(terminal);
         served.prober = match &self.record.health {
             Some(check) => {
-                Some(Prober::new(self.engine.clone(), check.clone(), self.record.clone(), live.try_clone()?))
+                Some(Prober::new(self.engine.clone(), check.clone(), self.record.clone(), live.clone()))
             }
             None => None,
         };
         served.report.started = jiff::Timestamp::now().to_string();
         served.report.restarting = false;
         served.record = Some((self.engine.clone(), self.record.clone()));
-        served.live = Some(live.try_clone()?);
+        served.live = Some(live.clone());
         self.desk.open(self.room)?;
         self.record.tell(&self.engine.state.dir, "start", &[]);
         Ok((launched, live))

@@ -53,6 +53,18 @@ impl Dir {
         Dir { fd: Arc::new(fd), path: Arc::new(path.into()) }
     }
 
+    /// The same, [`aside`](crate::aside): for one that is held for long. Clones from before stay where they are.
+    ///
+    /// # Errors
+    /// As of fcntl(2), where there are clones.
+    pub fn aside(self) -> Result<Dir> {
+        let fd = match Arc::try_unwrap(self.fd) {
+            Ok(fd) => fd,
+            Err(shared) => shared.try_clone().call(|| format!("fcntl({:?}, F_DUPFD_CLOEXEC)", self.path))?,
+        };
+        Ok(Dir { fd: Arc::new(crate::aside(fd)), path: self.path })
+    }
+
     /// The path it was opened by.
     pub fn path(&self) -> &Path {
         &self.path

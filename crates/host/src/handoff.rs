@@ -14,7 +14,7 @@ use rustix::net::{
     listen, recv, recvmsg, send, sendmsg, socket_with, sockopt,
 };
 
-use crate::{Call, Dir, Result};
+use crate::{Call, Dir, Result, aside};
 
 /// How long one side waits for the other. Both only copy a few bytes.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -54,7 +54,7 @@ impl Handoff {
         if dir.has(name)? {
             dir.remove_file(name)?;
         }
-        let socket = open_socket(SocketFlags::NONBLOCK)?;
+        let socket = aside(open_socket(SocketFlags::NONBLOCK)?);
         bind(&socket, &address(dir, name)?).call(|| format!("bind({path:?})"))?;
         listen(&socket, 64).call(|| format!("listen({path:?})"))?;
         Ok(Handoff { socket, path, waiting: VecDeque::new() })

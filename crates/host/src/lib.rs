@@ -26,12 +26,14 @@
 
 #![deny(unsafe_code)]
 
+mod aside;
 mod bpf;
 mod dir;
 mod error;
 mod follow;
 mod handoff;
 mod lock;
+mod memory;
 mod mount;
 mod namespace;
 mod process;
@@ -40,12 +42,14 @@ mod root;
 mod staging;
 mod tree;
 
+pub use aside::aside;
 pub use bpf::DeviceFilter;
 pub use dir::Dir;
 pub use error::{Call, Error, Kind, Result};
 pub use follow::Follow;
 pub use handoff::{Answer, Handoff};
 pub use lock::Lock;
+pub use memory::give_back_memory;
 pub use mount::{Mount, Overlay, Propagation};
 pub use namespace::Namespace;
 pub use process::{Exit, PidFd};

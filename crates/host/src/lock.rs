@@ -7,7 +7,7 @@ use nix::fcntl::{FcntlArg, fcntl};
 use rustix::fs::{AtFlags, OFlags};
 use rustix::io::Errno;
 
-use crate::{Dir, Error, Result};
+use crate::{Dir, Error, Result, aside};
 
 /// A held lock: an open file description lock (fcntl_locking(2)) on a whole file. It is released when the
 /// value is dropped, and by the kernel when the process dies, however it dies.
@@ -111,7 +111,7 @@ impl Lock {
                 Err(errno) => return Err(failed("F_OFD_SETLK", dir, name, errno)),
             }
             if still_there(dir, name, &fd)? {
-                return Ok(Some(Lock { fd, path: dir.path_of(name) }));
+                return Ok(Some(Lock { fd: aside(fd), path: dir.path_of(name) }));
             }
         }
     }

@@ -24,6 +24,7 @@ mod perform;
 mod report;
 mod signals;
 mod start;
+mod table;
 
 pub use image::{Call, image_size, write_image};
 pub use op::{Identity, Op, Scheduler, Strings};

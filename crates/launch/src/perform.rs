@@ -18,8 +18,8 @@ use rustix::thread::{
     set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 
-use crate::report::{above_streams, pair, send_program};
-use crate::{Failure, Identity, Namespaces, Op, Scheduler, Strings, signals};
+use crate::report::{above, pair, send_program};
+use crate::{Failure, Identity, Namespaces, Op, Scheduler, Strings, signals, table};
 
 /// A list being performed.
 pub(crate) struct Performer<'a> {
@@ -38,6 +38,9 @@ impl<'a> Performer<'a> {
 
     /// Performs the list. Returns only when an operation failed (and was reported) or the parent is gone.
     pub(crate) fn perform(&mut self) {
+        if let Err(errno) = table::own(self.ops, self.reports) {
+            return Failure { step: 0, errno }.send(self.reports);
+        }
         while let Some(op) = self.ops.get(self.next) {
             let step = self.next as u32;
             self.next += 1;
@@ -186,7 +189,7 @@ impl<'a> Performer<'a> {
         if self.stat.is_none() {
             let flags = OFlags::RDONLY | OFlags::CLOEXEC;
             let stat = rustix::fs::openat(CWD, c"/proc/self/stat", flags, Mode::empty())?;
-            self.stat = Some(ManuallyDrop::new(above_streams(stat)?));
+            self.stat = Some(ManuallyDrop::new(above(stat, table::lowest(self.ops))?));
         }
         let Some(stat) = &self.stat else { return Err(Errno::SRCH) };
         set_parent_process_death_signal(Some(Signal::KILL))?;
@@ -336,7 +339,7 @@ fn place(fd: BorrowedFd<'_>, number: u32) -> Result<(), Errno> {
     if result < 0 { Err(last_errno()) } else { Ok(()) }
 }
 
-/// Closes in this process's own table (no CLONE_FILES) all from `first` on but `reports` and `keep`.
+/// Closes in this process's own table all from `first` on but `reports` and `keep`.
 fn close_from(first: u32, reports: BorrowedFd<'_>, keep: &[BorrowedFd<'_>]) -> Result<(), Errno> {
     let mut from = first;
     loop {

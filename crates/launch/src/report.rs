@@ -33,11 +33,11 @@ pub(crate) enum Report {
     Waiting,
 }
 
-/// The parent's end, and the child's. Neither is a standard stream's number, where [`crate::Op::Stdio`] would put
-/// something else.
-pub(crate) fn channel() -> Result<(OwnedFd, OwnedFd), Errno> {
+/// The parent's end, and the child's, with this number or a higher one: [`crate::Op::Descriptors`] puts something else
+/// below.
+pub(crate) fn channel(lowest: i32) -> Result<(OwnedFd, OwnedFd), Errno> {
     let (parent, child) = pair(SocketFlags::NONBLOCK)?;
-    Ok((parent, above_streams(child)?))
+    Ok((parent, above(child, lowest)?))
 }
 
 /// Two ends, of packets.
@@ -45,10 +45,10 @@ pub(crate) fn pair(flags: SocketFlags) -> Result<(OwnedFd, OwnedFd), Errno> {
     socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags | SocketFlags::CLOEXEC, None)
 }
 
-/// The same, numbered 3 or higher.
-pub(crate) fn above_streams(fd: OwnedFd) -> Result<OwnedFd, Errno> {
+/// The same, with this number or a higher one.
+pub(crate) fn above(fd: OwnedFd, lowest: i32) -> Result<OwnedFd, Errno> {
     use rustix::fd::AsRawFd;
-    if fd.as_raw_fd() > 2 { Ok(fd) } else { rustix::io::fcntl_dupfd_cloexec(&fd, 3) }
+    if fd.as_raw_fd() >= lowest { Ok(fd) } else { rustix::io::fcntl_dupfd_cloexec(&fd, lowest) }
 }
 
 impl Failure {
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn messages_arrive_whole_and_in_order() {
-        let (ours, theirs) = channel().unwrap();
+        let (ours, theirs) = channel(3).unwrap();
         assert!(receive(ours.as_fd()).unwrap().is_none());
         let failure = Failure { step: 7, errno: Errno::NOTDIR };
         failure.send(theirs.as_fd());

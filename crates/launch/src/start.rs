@@ -7,7 +7,7 @@ use rustix::io::Errno;
 
 use crate::perform::Performer;
 use crate::report::{self, Report};
-use crate::{Failure, Op, signals};
+use crate::{Failure, Op, signals, table};
 
 /// How much stack a child needs, with room to spare.
 pub const STACK_SIZE: usize = 32 << 10;
@@ -82,6 +82,9 @@ pub struct Started {
 /// (`PR_SET_DUMPABLE`), which keeps that user's other processes out; it is the parent's to set it back once no child of
 /// any of its threads is on its way.
 ///
+/// It gets copies of the descriptors up to the highest that the operations name, and none above, so that a start does not
+/// cost more where the parent holds thousands: keep those at high numbers (`coracle_host::aside`).
+///
 /// It is born in the control group (version 2) whose directory `group` is, where one is given.
 ///
 /// `stack` must be at least [`STACK_SIZE`] bytes; it is free again when this returns.
@@ -98,10 +101,12 @@ pub fn start(
     if stack.len() < STACK_SIZE {
         return Err(Errno::INVAL);
     }
-    let (reports, child_end) = report::channel()?;
+    let (reports, child_end) = report::channel(table::lowest(ops))?;
     let mut child = Child { performer: Performer::new(ops, child_end.as_fd()) };
     // No exit signal: a child that fails before exec is nobody's business but ours.
-    let flags = (libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | namespaces.0) as u64;
+    // It shares the table of descriptors only until it has taken what it needs of it.
+    let flags =
+        (libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FILES | libc::CLONE_PIDFD | namespaces.0) as u64;
     let mask = signals::block_all()?;
     let cloned = clone(stack, flags, group, &mut child);
     signals::restore(mask);

@@ -12,6 +12,9 @@ use crate::{Log, Service, Stream};
 /// What waits for one slow reader before nothing more is taken from the process, in bytes.
 const MOST_WAITING: usize = 1 << 20;
 
+/// How much is taken at once, in bytes: what a pipe holds.
+const AT_ONCE: usize = 64 << 10;
+
 /// Told of output as it comes.
 type Listener<'a> = Box<dyn FnMut(Stream, &[u8]) + 'a>;
 
@@ -24,7 +27,6 @@ pub struct Pump<'a> {
     listener: Option<Listener<'a>>,
     taps: Vec<Tap>,
     failure: Option<std::io::Error>,
-    buffer: Vec<u8>,
 }
 
 impl<'a> Pump<'a> {
@@ -43,7 +45,6 @@ impl<'a> Pump<'a> {
             listener: None,
             taps: Vec::new(),
             failure: None,
-            buffer: vec![0; 64 << 10],
         })
     }
 
@@ -57,7 +58,6 @@ impl<'a> Pump<'a> {
             listener: None,
             taps: Vec::new(),
             failure: None,
-            buffer: vec![0; 64 << 10],
         }
     }
 
@@ -113,15 +113,17 @@ impl<'a> Pump<'a> {
     }
 
     fn drain(&mut self, most: usize) {
+        // Here only while it is needed: most of a thousand containers are silent.
+        let mut buffer = vec![0; AT_ONCE];
         for (slot, stream) in [(0, Stream::Stdout), (1, Stream::Stderr)] {
             for _ in 0..most {
                 let Some(pipe) = &self.pipes[slot] else { break };
                 if self.polled && !has_something(pipe) {
                     break;
                 }
-                match rustix::io::read(pipe, &mut self.buffer) {
+                match rustix::io::read(pipe, &mut buffer) {
                     Ok(0) => self.pipes[slot] = None,
-                    Ok(read) => self.take(stream, read),
+                    Ok(read) => self.take(stream, &buffer[..read]),
                     Err(Errno::INTR) => {}
                     Err(Errno::AGAIN) => break,
                     Err(_) => self.pipes[slot] = None,
@@ -130,8 +132,7 @@ impl<'a> Pump<'a> {
         }
     }
 
-    fn take(&mut self, stream: Stream, read: usize) {
-        let bytes = &self.buffer[..read];
+    fn take(&mut self, stream: Stream, bytes: &[u8]) {
         if let Some(log) = &mut self.log
             && let Err(error) = log.write(stream, bytes)
         {

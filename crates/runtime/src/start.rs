@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::ptr;
 
-use coracle_host::{Call, Kind, Mount, Namespace, PidFd};
+use coracle_host::{Call, Kind, Mount, Namespace, PidFd, aside};
 use coracle_launch::{Namespaces, Op, STACK_SIZE, Started, Strings};
 use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType};
 
@@ -302,8 +302,8 @@ impl Plan {
     }
 
     fn outcome(&self, started: Started, origin: &[usize]) -> Result<PidFd> {
-        let first = PidFd::from_fd(started.pidfd);
-        let pidfd = match started.again.map(PidFd::from_fd) {
+        let first = PidFd::from_fd(aside(started.pidfd));
+        let pidfd = match started.again.map(aside).map(PidFd::from_fd) {
             None => first,
             Some(second) => {
                 first.reap().doing(|| "reap the first of two processes")?;

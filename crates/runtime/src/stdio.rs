@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use coracle_host::{Call, Result};
+use coracle_host::{Call, Result, aside};
 use rustix::fs::{CWD, Gid, Mode, OFlags, Uid, fchown};
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -60,7 +60,7 @@ fn one(stdio: Stdio, number: usize, uid: u32, gid: u32) -> Result<(OwnedFd, Opti
             let (read, write) = pipe_with(PipeFlags::CLOEXEC).call(|| "pipe2()")?;
             let (theirs, ours) = if number == 0 { (read, write) } else { (write, read) };
             fchown(&theirs, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).call(|| "fchown(pipe)")?;
-            Ok((high(theirs)?, Some(ours)))
+            Ok((high(theirs)?, Some(aside(ours))))
         }
     }
 }
