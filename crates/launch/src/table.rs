@@ -36,7 +36,7 @@ fn highest(op: &Op<'_>) -> i32 {
         | Op::Join(fd, _)
         | Op::JoinAll(fd, _)
         | Op::EnterGroup(fd)
-        | Op::AttachRoot(fd)
+        | Op::AttachRoot { root: fd, .. }
         | Op::Seal(fd)
         | Op::NoDevices(fd)
         | Op::Enter(fd)
