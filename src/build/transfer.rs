@@ -13,7 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::Path;
 
 use coracle_build::{Cache, CachedStep};
@@ -104,7 +104,7 @@ impl Engine {
                 let gone = || Error::new(Kind::NotFound, format!("layer {id} was removed"));
                 let layer = store.layer(&id)?.ok_or_else(gone)?;
                 let blob = layer.blob();
-                layout.put(&blob.digest, &mut store.blobs().open(&blob.digest)?)?;
+                layout.put_written(&blob.digest, |out| Ok(store.write_layer(&id, out)?))?;
                 document.layers.push(LayerOf {
                     id: id.to_string(),
                     parent: layer.parent().map(|id| id.to_string()),
@@ -227,12 +227,20 @@ impl Layout {
         self.staging.as_ref().ok_or_else(|| Error::new(Kind::Invalid, "this layout is only read"))
     }
 
-    fn put(&mut self, digest: &Digest, from: &mut dyn Read) -> Result<()> {
+    fn put(&mut self, digest: &Digest, bytes: &[u8]) -> Result<()> {
+        self.put_written(digest, |out| Ok(out.write_all(bytes).call(|| format!("write(blob {digest})"))?))
+    }
+
+    fn put_written(
+        &mut self,
+        digest: &Digest,
+        write: impl FnOnce(&mut dyn Write) -> Result<()>,
+    ) -> Result<()> {
         if self.blobs.has(digest.hex())? {
             return Ok(());
         }
         let mut file = self.staging()?.file()?;
-        std::io::copy(from, &mut file).call(|| format!("write(blob {digest})"))?;
+        write(&mut file)?;
         Ok(file.publish(&self.blobs, digest.hex())?)
     }
 
@@ -240,7 +248,7 @@ impl Layout {
         let wrong = |error| Error::new(Kind::Invalid, format!("a document can't be written: {error}"));
         let bytes = serde_json::to_vec(document).map_err(wrong)?;
         let digest = Digest::of(&bytes);
-        self.put(&digest, &mut bytes.as_slice())?;
+        self.put(&digest, &bytes)?;
         Ok((digest, bytes.len() as u64))
     }
 

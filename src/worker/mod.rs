@@ -1,6 +1,7 @@
 //! What a build asks of an engine, answered with its layer store and its runtime.
 
 mod agent;
+mod draft;
 mod mounts;
 mod run;
 mod stubs;
@@ -11,14 +12,15 @@ use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use coracle_build::{
-    Base, BuildSpec, CacheMounts, Cancel, Command, Commit, Error, ImageConfig, LayerFile, LayerFiles, Stream,
-    Worker,
+    Base, BuildSpec, CacheMounts, Cancel, Command, Commit, Draft, Error, ImageConfig, LayerFile, LayerFiles,
+    Stream, Worker,
 };
 use coracle_host::{Call, Exit, Kind, Root, StagedDir};
 use coracle_layers::{ChainId, LayerEntry, Reference, Rootfs, UpperOptions};
 use coracle_net::Hold;
 use rustix::fs::OFlags;
 
+use self::draft::Drafting;
 use crate::engine::Inner;
 use crate::error::Result;
 use crate::stack::{DEFAULT_NETWORK, Stack};
@@ -152,7 +154,20 @@ impl Worker for Builder<'_> {
         let root = directory(&rootfs.mount)?;
         change(root.as_fd())?;
         drop((root, rootfs));
-        self.layer(on, &place)
+        self.layer(on, &place, None)
+    }
+
+    fn draft(
+        &self,
+        on: &Snapshot,
+        like: Option<&str>,
+        change: &mut dyn FnMut(&mut dyn Draft) -> Result<(), Error>,
+    ) -> Result<Snapshot, Error> {
+        let place = self.change()?;
+        let mut draft = Drafting::new(self, on, &place, like)?;
+        change(&mut draft)?;
+        let like = draft.end();
+        self.layer(on, &place, like)
     }
 
     fn run(
@@ -167,7 +182,7 @@ impl Worker for Builder<'_> {
             _ if self.cancel.as_ref().is_some_and(Cancel::is_cancelled) => {
                 Err(Error::new(Kind::Interrupted, "the build was cancelled"))
             }
-            Exit::Code(0) => self.layer(on, &place),
+            Exit::Code(0) => self.layer(on, &place, None),
             exit => Err(Error::exited(i32::from(exit.code()))),
         }
     }
@@ -233,9 +248,12 @@ impl<'a> Builder<'a> {
         self.engine.store.rootfs(&on.layers, Some((&upper, &work)), true).map_err(own)
     }
 
-    /// The change as a layer on top of `on`.
-    fn layer(&self, on: &Snapshot, place: &Change) -> Result<Snapshot, Error> {
+    /// The change as a layer on top of `on`, which may have files of `like`.
+    fn layer(&self, on: &Snapshot, place: &Change, like: Option<ChainId>) -> Result<Snapshot, Error> {
         let mut options = UpperOptions::new();
+        if let Some(like) = like {
+            options = options.like(like);
+        }
         if let Some(epoch) = self.clamp_mtime {
             options = options.clamp_mtime(epoch);
         }

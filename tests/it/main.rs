@@ -3,6 +3,7 @@
 mod support;
 
 mod advice;
+mod again;
 mod bad;
 mod carried;
 mod crowd;

@@ -100,4 +100,4 @@ pub use solve::build;
 pub use spec::{Allow, BuildSpec, HostAddress};
 pub use stream::Unpacked;
 pub use trace::{Cause, FileChange};
-pub use worker::{Base, Command, Commit, LayerFile, LayerFiles, Snapshot, Stream, Worker};
+pub use worker::{Base, Command, Commit, Draft, DraftFiles, LayerFile, LayerFiles, Snapshot, Stream, Worker};

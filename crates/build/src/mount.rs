@@ -167,7 +167,7 @@ impl MountFrom {
         let tree = self.tree.as_ref().ok_or_else(|| Error::invalid("there is no tree to copy from"))?;
         let tree = Tree::snapshot(tree.as_fd(), "the mounted tree");
         let mut put = Put::new(Root::new(to.as_fd(), "the copy"), None, None);
-        tree.pick(&self.path)?.iter().try_for_each(|one| put.place(Some(tree), one, "/"))
+        tree.pick(&self.path)?.iter().try_for_each(|one| put.place(Some(tree), one, "/").map(drop))
     }
 }
 

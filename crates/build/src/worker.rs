@@ -69,6 +69,21 @@ pub trait Worker: Sync {
         change: &mut dyn FnMut(BorrowedFd<'_>) -> Result<(), Error>,
     ) -> Result<Self::Snapshot, Error>;
 
+    /// [`Worker::edit`] for many files. `like` is the id of a snapshot whose newest layer may have some of them already; that
+    /// it is gone is fine.
+    ///
+    /// # Errors
+    /// As of [`Worker::edit`].
+    fn draft(
+        &self,
+        on: &Self::Snapshot,
+        like: Option<&str>,
+        change: &mut dyn FnMut(&mut dyn Draft) -> Result<(), Error>,
+    ) -> Result<Self::Snapshot, Error> {
+        let _ = like;
+        self.edit(on, &mut |tree| change(&mut TreeOnly(tree)))
+    }
+
     /// A child of `on`: the command ran with it as its root, and what it did there is one layer. What it writes goes
     /// to `output` as it comes.
     ///
@@ -89,6 +104,60 @@ pub trait Worker: Sync {
     /// # Errors
     /// The worker's own.
     fn commit(&self, image: Commit<Self::Snapshot>) -> Result<String, Error>;
+}
+
+/// A layer in the making, see [`Worker::draft`].
+pub trait Draft {
+    /// A directory that looks like the snapshot below with all that was done so far, to be changed.
+    ///
+    /// # Errors
+    /// The worker's own.
+    fn tree(&mut self) -> Result<BorrowedFd<'_>, Error>;
+
+    /// Whether [`Draft::layer`] gives anything.
+    fn has_layer(&self) -> bool;
+
+    /// The layer's own files, where the worker keeps them in a directory: new files can be put at once into directories that
+    /// it has. Nothing that [`Draft::tree`] gave may be open any more.
+    ///
+    /// # Errors
+    /// The worker's own.
+    fn layer(&mut self) -> Result<Option<DraftFiles<'_>>, Error>;
+}
+
+/// What a draft's layer has of its own, and another layer beside it.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct DraftFiles<'a> {
+    /// Of this layer.
+    pub own: BorrowedFd<'a>,
+    /// Of the newest layer of the snapshot that was asked for, on the same mount: its files may be given names in `own`
+    /// (link(2)), and never be changed.
+    pub like: Option<BorrowedFd<'a>>,
+}
+
+impl<'a> DraftFiles<'a> {
+    /// Those of a layer, and of one like it.
+    pub fn new(own: BorrowedFd<'a>, like: Option<BorrowedFd<'a>>) -> DraftFiles<'a> {
+        DraftFiles { own, like }
+    }
+}
+
+/// Of a worker that has no files of layers.
+struct TreeOnly<'a>(BorrowedFd<'a>);
+
+impl Draft for TreeOnly<'_> {
+    fn tree(&mut self) -> Result<BorrowedFd<'_>, Error> {
+        Ok(self.0)
+    }
+
+    fn has_layer(&self) -> bool {
+        false
+    }
+
+    fn layer(&mut self) -> Result<Option<DraftFiles<'_>>, Error> {
+        Ok(None)
+    }
 }
 
 /// An image to start from.

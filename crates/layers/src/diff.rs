@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use coracle_host::{Call, Dir, Kind};
 use rustix::fs::{AtFlags, FileType, OFlags, Stat};
@@ -27,16 +28,53 @@ pub(crate) struct Packing<'a> {
     pub plain: bool,
 }
 
-/// Writes the archive of the tree `upper`, which becomes what the archive says, unless it is to be left as it is: sockets,
-/// which no archive can hold, are removed from it.
-pub(crate) fn pack<W: Write>(upper: &Dir, how: &Packing<'_>, out: &mut Writer<W>) -> Result<u64> {
+/// What becomes of the members of an archive.
+pub(crate) trait Members {
+    /// One without data.
+    fn entry(&mut self, entry: Entry) -> Result<()>;
+
+    /// The file `name` of `dir`. Returns how many bytes it has.
+    fn file(&mut self, dir: &Dir, name: &[u8], entry: Entry, stat: &Stat) -> Result<u64>;
+}
+
+impl<W: Write> Members for Writer<W> {
+    fn entry(&mut self, entry: Entry) -> Result<()> {
+        self.add(&entry, &mut io::empty())
+    }
+
+    fn file(&mut self, dir: &Dir, name: &[u8], mut entry: Entry, _: &Stat) -> Result<u64> {
+        let (mut file, size) = open(dir, os(name), &entry)?;
+        entry.what = What::File { size };
+        self.add(&entry, &mut file).context(|| format!("pack {}", entry.name()))?;
+        Ok(size)
+    }
+}
+
+/// A file to read, and its size.
+pub(crate) fn open(dir: &Dir, name: impl AsRef<Path>, entry: &Entry) -> Result<(File, u64)> {
+    let name = name.as_ref();
+    // What was a file may be a pipe by now, where somebody works in the tree: opening that must not wait.
+    let file = File::from(dir.file(name, OFlags::RDONLY | OFlags::NONBLOCK, 0)?);
+    let stat = rustix::fs::fstat(&file).call(|| format!("fstat({:?})", dir.path_of(name)))?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(Error::new(Kind::InUse, format!("{}: was replaced while it was read", entry.name())));
+    }
+    Ok((file, u64::try_from(stat.st_size).unwrap_or(0)))
+}
+
+/// Goes through the tree `upper`, in the order of names, which becomes what the archive says, unless it is to be left as it
+/// is: sockets, which no archive can hold, are removed from it. Returns how many bytes its files have.
+pub(crate) fn pack(upper: &Dir, how: &Packing<'_>, out: &mut impl Members) -> Result<u64> {
     let mut walk = Walk { how, out, links: HashMap::new(), content: 0 };
     let stat = rustix::fs::fstat(upper).call(|| format!("fstat({:?})", upper.path()))?;
-    let (to, _) = walk.attributes(upper, b".", &stat)?;
+    let (to, changed) = walk.attributes(upper, b".", &stat)?;
+    if changed {
+        set_time(upper, b".", to.mtime)?;
+    }
     let same = (to.mode, to.uid, to.gid, &to.xattrs)
         == (how.root.mode, how.root.uid, how.root.gid, &how.root.xattrs);
     if !same {
-        walk.add(b"./".to_vec(), What::Dir, &to)?;
+        walk.out.entry(entry(b"./".to_vec(), What::Dir, &to))?;
     }
     let level = Level::open(upper.clone(), Vec::new(), to.mtime)?;
     walk.levels(level)?;
@@ -44,12 +82,12 @@ pub(crate) fn pack<W: Write>(upper: &Dir, how: &Packing<'_>, out: &mut Writer<W>
 }
 
 /// Writes the archive of the entry `name` of `dir`, which is called `path` there, and of all below it.
-pub(crate) fn pack_entry<W: Write>(
+pub(crate) fn pack_entry(
     dir: &Dir,
     name: &[u8],
     path: &[u8],
     how: &Packing<'_>,
-    out: &mut Writer<W>,
+    out: &mut impl Members,
 ) -> Result<()> {
     let mut walk = Walk { how, out, links: HashMap::new(), content: 0 };
     let level = Level {
@@ -83,16 +121,16 @@ impl Level {
     }
 }
 
-struct Walk<'a, W> {
+struct Walk<'a, M> {
     how: &'a Packing<'a>,
-    out: &'a mut Writer<W>,
+    out: &'a mut M,
     /// Where an inode with several names was seen first.
     links: HashMap<(u64, u64), Vec<u8>>,
     /// Bytes of files so far.
     content: u64,
 }
 
-impl<W: Write> Walk<'_, W> {
+impl<M: Members> Walk<'_, M> {
     /// One level after another, without recursion: trees may be deeper than any stack.
     fn levels(&mut self, first: Level) -> Result<()> {
         let mut levels = vec![first];
@@ -118,7 +156,7 @@ impl<W: Write> Walk<'_, W> {
             .call(|| format!("stat({:?})", dir.path_of(os(name))))?;
         if is_whiteout(&stat) && !self.how.plain {
             let path = [&level.prefix, b".wh.".as_slice(), name].concat();
-            self.out.add(&Entry::new(path, What::File { size: 0 }, 0), &mut io::empty())?;
+            self.out.entry(Entry::new(path, What::File { size: 0 }, 0))?;
             return Ok(None);
         }
         if let Some(skip) = self.how.skip
@@ -156,7 +194,12 @@ impl<W: Write> Walk<'_, W> {
         }
         let (major, minor) = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
         let what = match kind {
-            FileType::RegularFile => return self.file(dir, name, path, &to).map(|()| None),
+            FileType::RegularFile => {
+                let size = u64::try_from(stat.st_size).unwrap_or(0);
+                let entry = entry(path, What::File { size }, &to);
+                self.content += self.out.file(dir, name, entry, &stat)?;
+                return Ok(None);
+            }
             FileType::Symlink => {
                 let target = rustix::fs::readlinkat(dir, os(name), Vec::new())
                     .call(|| format!("readlink({:?})", dir.path_of(os(name))))?;
@@ -179,26 +222,13 @@ impl<W: Write> Walk<'_, W> {
         self.add(prefix.clone(), What::Dir, to)?;
         if !self.how.plain && is_opaque(dir, os(name))? {
             let mark = [&prefix, b".wh..wh..opq".as_slice()].concat();
-            self.out.add(&Entry::new(mark, What::File { size: 0 }, 0), &mut io::empty())?;
+            self.out.entry(Entry::new(mark, What::File { size: 0 }, 0))?;
         }
         Level::open(dir.dir(os(name))?, prefix, to.mtime)
     }
 
-    fn file(&mut self, dir: &Dir, name: &[u8], path: Vec<u8>, to: &Attributes) -> Result<()> {
-        // What was a file may be a pipe by now, where somebody works in the tree: opening that must not wait.
-        let mut file = File::from(dir.file(os(name), OFlags::RDONLY | OFlags::NONBLOCK, 0)?);
-        let stat = rustix::fs::fstat(&file).call(|| format!("fstat({:?})", dir.path_of(os(name))))?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(Error::new(Kind::InUse, format!("{}: was replaced while it was read", show(&path))));
-        }
-        let size = stat.st_size;
-        self.content += size as u64;
-        let entry = entry(path, What::File { size: size as u64 }, to);
-        self.out.add(&entry, &mut file).context(|| format!("pack {}", entry.name()))
-    }
-
     fn add(&mut self, path: Vec<u8>, what: What, to: &Attributes) -> Result<()> {
-        self.out.add(&entry(path, what, to), &mut io::empty())
+        self.out.entry(entry(path, what, to))
     }
 
     /// Those of an entry as they go into the layer, and whether its time has to be changed for that.

@@ -19,6 +19,10 @@ impl Digest {
         Digest(Sha256::digest(bytes).into())
     }
 
+    pub(crate) fn from_hash(hash: Sha256) -> Digest {
+        Digest(hash.finalize().into())
+    }
+
     /// The 64 digits without the algorithm: the name of a blob's file.
     pub fn hex(&self) -> String {
         self.0.iter().map(|byte| format!("{byte:02x}")).collect()

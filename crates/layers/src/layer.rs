@@ -1,6 +1,7 @@
 //! Layers: `layers/<chain id>/`, each a blob (its tar) and a tree (the directory that overlay takes).
 
 use std::io::{Read, Seek};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use coracle_host::{Call, Dir, Kind, Lock, StagedDir, StagedFile};
@@ -11,6 +12,9 @@ use crate::apply::{self, Trust};
 use crate::blobs::Blob;
 use crate::compression::{Arrived, Compression, Incoming};
 use crate::diff::{self, Packing};
+use crate::hasher::Hasher;
+use crate::listing::Listing;
+use crate::marks::Marks;
 use crate::skip::Skip;
 use crate::store::put;
 use crate::tar::{Archive, Writer};
@@ -20,6 +24,7 @@ use crate::{ChainId, Context, DiffId, Digest, Error, Result, Store, json};
 const HOME: &str = "layer";
 const FS: &str = "fs";
 const META: &str = "meta";
+const MARKS: &str = "marks";
 const LOCK: &str = "lock";
 
 /// A layer of the store: what it is, not its files. See [`Store::rootfs`] for those.
@@ -63,7 +68,8 @@ impl Layer {
         self.content_size.unwrap_or(self.size)
     }
 
-    /// Its stored bytes, as a manifest lists them: plain or compressed, as they came.
+    /// Its bytes as a manifest lists them: plain or compressed, as they came. Of a layer that came from a tree the store
+    /// may have the tree only, see [`Store::write_layer`].
     pub fn blob(&self) -> Blob {
         Blob { digest: self.blob, size: self.blob_size }
     }
@@ -78,6 +84,7 @@ impl Layer {
 #[derive(Clone, Debug, Default)]
 pub struct UpperOptions {
     clamp_mtime: Option<i64>,
+    like: Option<ChainId>,
 }
 
 impl UpperOptions {
@@ -91,6 +98,14 @@ impl UpperOptions {
     #[must_use]
     pub fn clamp_mtime(mut self, epoch: i64) -> UpperOptions {
         self.clamp_mtime = Some(epoch);
+        self
+    }
+
+    /// A layer that this one may have files of, by hard links, see [`Store::layer_tree`]: where their tars begin with the same
+    /// bytes, these are not hashed again. That it is gone is fine.
+    #[must_use]
+    pub fn like(mut self, layer: ChainId) -> UpperOptions {
+        self.like = Some(layer);
         self
     }
 }
@@ -193,8 +208,9 @@ impl Store {
     }
 
     /// A layer from an overlay's upper directory, the entry `name` of `dir`, which must be on the store's file system
-    /// and mounted no more. The tar is written in one walk, and then the directory itself is moved into the store:
-    /// nothing is copied. It is gone from `dir` afterwards, also when the store has such a layer already.
+    /// and mounted no more. Its tar is hashed in one walk, and then the directory itself is moved into the store:
+    /// nothing is copied, and the tar is not kept, see [`Store::write_layer`]. The directory is gone from `dir` afterwards,
+    /// also when the store has such a layer already.
     /// Sockets are not part of layers and are removed.
     ///
     /// # Errors
@@ -249,10 +265,18 @@ impl Store {
         let upper = dir.dir(name)?;
         let below = self.hold(parent)?;
         let root = apply::root_attributes(&below.trees)?;
-        let mut out = Writer::new(self.blobs.writer()?);
+        let durable = upper.as_fd().try_clone_to_owned().call(|| format!("dup({:?})", upper.path()))?;
         let how = Packing { root: &root, clamp: options.clamp_mtime, skip: None, plain: false };
-        let content = diff::pack(&upper, &how, &mut out)?;
-        let (file, blob) = out.finish()?.into_staged()?;
+        let listing = Listing::of(&upper, &how)?;
+        // It stays while its inodes are compared.
+        let like = options.like.as_ref().map(|id| self.layer_tree(id)).transpose()?.flatten();
+        let known = like.as_ref().and_then(|like| self.marks(options.like.as_ref()?, like.dir()));
+        let hasher = Hasher::new().flushing(durable);
+        let (hasher, mut marks) = listing.hash(&upper, known.as_ref(), hasher)?;
+        let (blob, states) = hasher.finish()?;
+        marks.fill(states);
+        let (content, marks) = (listing.content, marks.to_bytes(&upper));
+        drop((listing, like));
         let diff_id = DiffId::from(blob.digest);
         let layer = Layer {
             chain_id: ChainId::next(parent, &diff_id),
@@ -270,11 +294,20 @@ impl Store {
         }
         let staged = self.staging.dir()?;
         let home = staged.dir().make_new(HOME, 0o700)?;
+        if let Some(marks) = marks {
+            put(&home, MARKS, &marks)?;
+        }
         dir.rename(name, &home, FS)?;
-        self.publish(&staged, Some(file), layer).inspect_err(|_| {
+        self.publish(&staged, None, layer).inspect_err(|_| {
             // The first failure is the one to report; the caller finds the directory where it was.
             let _ = home.rename(FS, dir, name);
         })
+    }
+
+    /// How far the hash of a layer's tar had come where. It can be done without.
+    fn marks(&self, of: &ChainId, tree: &Dir) -> Option<Marks> {
+        let dir = self.layers.dir_if_there(of.hex()).ok()??;
+        Marks::from_bytes(&dir.read_if_there(MARKS).ok()??, tree)
     }
 
     /// Unpacks what comes in and publishes it.

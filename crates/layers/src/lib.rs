@@ -41,9 +41,11 @@
 //!
 //! # On disk
 //!
-//! The state directory is an OCI image layout (image-spec 1.1), so skopeo and crane read it. Everything is staged and
-//! renamed into place after it is durable: a crash leaves whole layers and images or none. Locks are short, but for
-//! the shared one on each layer in use.
+//! The state directory is an OCI image layout (image-spec 1.1), so skopeo and crane read it. Of layers that came from an upper
+//! directory there is only the tree, from which the same tar is made whenever somebody asks ([`Store::save`],
+//! [`Store::write_layer`]); [`Store::complete`] stores an image's for programs that read the directory. Everything is
+//! staged and renamed into place after it is durable: a crash leaves whole layers and images or none. Locks are short, but
+//! for the shared one on each layer in use.
 //!
 //! # Limits
 //!
@@ -69,16 +71,20 @@ mod copy;
 mod diff;
 mod digest;
 mod error;
+mod hasher;
 mod image;
 mod import;
 mod json;
 mod layer;
+mod listing;
+mod marks;
 mod names;
 mod reference;
 mod rootfs;
 mod skip;
 mod store;
 mod tar;
+mod tarball;
 mod xattr;
 
 pub use coracle_host as host;
@@ -98,3 +104,4 @@ pub use layer::{Layer, UpperOptions};
 pub use reference::Reference;
 pub use rootfs::Rootfs;
 pub use store::Store;
+pub use tarball::LayerTree;

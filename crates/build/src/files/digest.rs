@@ -4,8 +4,9 @@
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
+use std::sync::{Mutex, PoisonError};
 
-use coracle_host::Call;
+use coracle_host::{Call, Kind};
 use rustix::fs::OFlags;
 use sha2::{Digest, Sha256};
 
@@ -65,13 +66,22 @@ pub(crate) struct Digested {
 ///
 /// # Errors
 /// Where a file can't be read.
-pub(crate) fn digest(tree: Option<Tree<'_>>, picked: &[Picked], overrides: Overrides) -> Result<Digested> {
+pub(crate) fn digest(
+    tree: Option<Tree<'_>>,
+    picked: &mut [Picked],
+    overrides: Overrides,
+) -> Result<Digested> {
+    for source in picked.iter_mut() {
+        let fetched = source.remote.clone();
+        if let Some(tree) = fetched.as_ref().map(|fetched| fetched.tree(None)).or(tree) {
+            contents(tree, &mut source.entries)?;
+        }
+    }
     let mut fields = Fields::new();
     let mut bytes = 0;
     let listed = tree.is_some_and(|tree| tree.known().is_some());
     let mut list = Files::new();
     for source in picked {
-        let tree = source.remote.as_ref().map(|fetched| fetched.tree(None)).or(tree);
         let name: &[u8] = if source.is_dir() { b"" } else { source.name.as_bytes() };
         fields.add(name).add((source.entries.len() as u64).to_le_bytes());
         for entry in &source.entries {
@@ -98,9 +108,9 @@ pub(crate) fn digest(tree: Option<Tree<'_>>, picked: &[Picked], overrides: Overr
                     fields.add("file").add(Sha256::digest(text))
                 }
                 Node::File => {
-                    let tree = tree.ok_or_else(|| Error::invalid("a file was picked from no tree"))?;
-                    let (digest, size) = content(tree, entry)?;
-                    bytes += size;
+                    let digest =
+                        entry.digest.ok_or_else(|| Error::invalid("a file was picked from no tree"))?;
+                    bytes += entry.stamp.size;
                     print = print.wrapping_add(first(&digest));
                     fields.add("file").add(digest)
                 }
@@ -118,32 +128,79 @@ fn first(digest: &[u8]) -> u64 {
     digest.iter().take(8).fold(0, |all, byte| all << 8 | u64::from(*byte))
 }
 
-/// The digest of a file's bytes, read only where it is not known yet.
-fn content(tree: Tree<'_>, entry: &Entry) -> Result<([u8; 32], u64)> {
-    if let Some(digest) = tree.known().and_then(|known| known.get(entry)) {
-        return Ok((digest, entry.stamp.size));
+/// Gives every file its digest. Those that are not known are read, by several threads where they are many.
+fn contents(tree: Tree<'_>, entries: &mut [Entry]) -> Result<()> {
+    let mut unknown: Vec<&mut Entry> = Vec::new();
+    for entry in entries {
+        if entry.node == Node::File && entry.digest.is_none() {
+            entry.digest = tree.known().and_then(|known| known.get(entry));
+            if entry.digest.is_none() {
+                unknown.push(entry);
+            }
+        }
     }
+    let (few, all) = (unknown.len() < FEW, Mutex::new(unknown.into_iter()));
+    let work = || -> Result<()> {
+        let mut buffer = vec![0; BUFFER];
+        loop {
+            let next = all.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some(entry) = next else { return Ok(()) };
+            entry.digest = Some(content(tree, entry, &mut buffer)?);
+        }
+    };
+    side_by_side(few, work)
+}
+
+/// Files that no second thread is started for.
+pub(super) const FEW: usize = 64;
+const BUFFER: usize = 128 << 10;
+/// Threads that read and write files at once: more have to wait for the same disk.
+const MOST: usize = 4;
+
+/// Does the work on as many threads as there are processors, or here alone.
+///
+/// # Errors
+/// The first failure; what the others do meanwhile comes to its end.
+pub(super) fn side_by_side(alone: bool, work: impl Fn() -> Result<()> + Sync) -> Result<()> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MOST);
+    if alone || threads < 2 {
+        return work();
+    }
+    std::thread::scope(|scope| {
+        let start = |_| {
+            let thread = std::thread::Builder::new().name("coracle-files".into());
+            // Where there can be no more threads, those that are there do it all.
+            thread.spawn_scoped(scope, &work).ok()
+        };
+        let others: Vec<_> = (1..threads).filter_map(start).collect();
+        let mut done = work();
+        for thread in others {
+            let panicked = || Err(Error::new(Kind::Other, "a thread that reads or writes files panicked"));
+            done = done.and(thread.join().unwrap_or_else(|_| panicked()));
+        }
+        done
+    })
+}
+
+/// The digest of a file's bytes, which are read.
+fn content(tree: Tree<'_>, entry: &Entry, buffer: &mut [u8]) -> Result<[u8; 32]> {
     tree.go_on()?;
     let begun = Known::begin();
     let mut file =
         File::from(tree.root().open(&entry.path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK)?);
     let mut hash = Sha256::new();
-    let mut buffer = vec![0; 128 << 10];
-    let mut size = 0;
     loop {
-        let n = match file.read(&mut buffer) {
-            Ok(0) => {
-                let digest = hash.finalize().into();
-                if let Some(known) = tree.known() {
-                    known.put(entry, digest, &file, begun);
-                }
-                return Ok((digest, size));
-            }
+        let n = match file.read(buffer) {
+            Ok(0) => break,
             Ok(n) => n,
             Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
             Err(e) => Err(e).call(|| format!("read({:?})", entry.path))?,
         };
         hash.update(&buffer[..n]);
-        size += n as u64;
     }
+    let digest = hash.finalize().into();
+    if let Some(known) = tree.known() {
+        known.put(entry, digest, &file, begun);
+    }
+    Ok(digest)
 }

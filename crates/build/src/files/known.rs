@@ -185,18 +185,28 @@ fn encode(rows: &[Row], moment: &Moment) -> Vec<u8> {
         bytes.extend_from_slice(&row.digest);
         bytes.push(row.age);
     }
+    seal(bytes)
+}
+
+/// Bytes with a checksum at their end.
+pub(super) fn seal(mut bytes: Vec<u8>) -> Vec<u8> {
     let sum = Sha256::digest(&bytes);
     bytes.extend_from_slice(&sum);
     bytes
 }
 
-fn decode(bytes: &[u8], now: &Moment) -> Option<Vec<Row>> {
+/// What [`seal`] was given, where nothing of it has changed.
+pub(super) fn checked(bytes: &[u8]) -> Option<&[u8]> {
     let (bytes, sum) = bytes.split_at_checked(bytes.len().checked_sub(32)?)?;
-    let rest = bytes.strip_prefix(MAGIC)?;
+    (Sha256::digest(bytes).as_slice() == sum).then_some(bytes)
+}
+
+fn decode(bytes: &[u8], now: &Moment) -> Option<Vec<Row>> {
+    let rest = checked(bytes)?.strip_prefix(MAGIC)?;
     let (boot, rest) = rest.split_first_chunk::<16>()?;
     let (offset, rest) = rest.split_first_chunk::<16>()?;
     let then = Moment { boot: *boot, offset: i128::from_le_bytes(*offset) };
-    if !now.follows(&then) || rest.len() % ROW != 0 || Sha256::digest(bytes).as_slice() != sum {
+    if !now.follows(&then) || rest.len() % ROW != 0 {
         return None;
     }
     let mut rows = Vec::with_capacity(rest.len() / ROW);
@@ -291,7 +301,7 @@ mod tests {
         let tree = Tree::context(dir.as_fd(), "test", &ignore);
         let of = |tree: Tree<'_>| {
             let none = Overrides { mode: false, owner: false };
-            let all = digest(Some(tree), &tree.pick("f").unwrap(), none).unwrap();
+            let all = digest(Some(tree), &mut tree.pick("f").unwrap(), none).unwrap();
             (all.digest, all.bytes)
         };
         // It is not what is in the file, which only reading could tell.

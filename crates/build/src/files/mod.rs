@@ -1,7 +1,9 @@
 //! Files on their way into a snapshot: picked from a tree, hashed, and put in place.
 
+pub(crate) mod contents;
 pub(crate) mod digest;
 pub(crate) mod known;
+pub(crate) mod lay;
 pub(crate) mod owner;
 pub(crate) mod pick;
 pub(crate) mod put;
@@ -16,6 +18,7 @@ use std::sync::Arc;
 
 use rustix::fs::Timespec;
 
+use self::pick::Tree;
 use crate::remote::fetch::Fetched;
 
 /// What one source of COPY means: a file, or a directory whose contents are copied.
@@ -41,8 +44,14 @@ impl Picked {
             modified: None,
             stamp: Stamp::default(),
             xattrs: Vec::new(),
+            digest: None,
         };
         Picked { name: name.into(), remote: None, entries: vec![entry] }
+    }
+
+    /// Where its files are to be read: what was fetched is a tree of its own.
+    pub(crate) fn tree<'t>(&'t self, of: Option<Tree<'t>>) -> Option<Tree<'t>> {
+        self.remote.as_ref().map(|fetched| fetched.tree(None)).or(of)
     }
 
     pub(crate) fn is_dir(&self) -> bool {
@@ -66,6 +75,8 @@ pub(crate) struct Entry {
     pub(crate) stamp: Stamp,
     /// Name and value.
     pub(crate) xattrs: Vec<(OsString, Vec<u8>)>,
+    /// SHA-256 of a file's content, as far as it was read.
+    pub(crate) digest: Option<[u8; 32]>,
 }
 
 #[derive(Debug, PartialEq, Eq)]

@@ -45,6 +45,11 @@ impl<'a> Tree<'a> {
         }
     }
 
+    /// A tree that was opened already.
+    pub(super) fn of(root: Root<'a>, label: &'a str) -> Tree<'a> {
+        Tree { root, label, ignore: None, faithful: true, cancel: None, known: None }
+    }
+
     /// Reading it ends when that is cancelled.
     pub(crate) fn cancelled_by(self, cancel: Option<&'a Cancel>) -> Tree<'a> {
         Tree { cancel, ..self }
@@ -66,7 +71,7 @@ impl<'a> Tree<'a> {
     }
 
     pub(crate) fn snapshot(fd: BorrowedFd<'a>, label: &'a str) -> Tree<'a> {
-        Tree { root: Root::new(fd, label), label, ignore: None, faithful: true, cancel: None, known: None }
+        Tree::of(Root::new(fd, label), label)
     }
 
     pub(crate) fn root(&self) -> Root<'a> {
@@ -293,6 +298,7 @@ impl<'a> Tree<'a> {
                 tv_nsec: i64::try_from(stat.st_mtime_nsec).unwrap_or(0),
             }),
             stamp: Stamp::of(stat),
+            digest: None,
             xattrs,
             node,
             path,
@@ -301,7 +307,7 @@ impl<'a> Tree<'a> {
     }
 
     /// Where `path` leads when all links are followed inside the tree, and what is there; `None` where nothing is.
-    fn follow(&self, path: &Path) -> Result<Option<(PathBuf, Stat)>> {
+    pub(super) fn follow(&self, path: &Path) -> Result<Option<(PathBuf, Stat)>> {
         let mut rest: VecDeque<OsString> = components(path).collect();
         let mut real = PathBuf::new();
         let mut links = 0;

@@ -6,6 +6,7 @@ use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use coracle_host::{Call, Kind, Root};
 use rustix::fs::{
@@ -13,6 +14,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
+use super::lay::{Batch, is_worth};
 use super::pick::Tree;
 use super::unpack;
 use super::{Entry, Node, Picked, Stamp};
@@ -31,13 +33,43 @@ pub(crate) struct Put<'a> {
     mode: Option<Chmod>,
     /// Files that are archives are unpacked.
     unpack: bool,
+    /// Files of large directories are put off.
+    puts_off: bool,
+    /// Files later than this (seconds since the epoch) get this time.
+    latest: Option<i64>,
+    /// A file took another's place.
+    replaced: AtomicBool,
     /// A source file was written to after it had been listed: what was copied may not be what was hashed.
     pub(crate) changed: bool,
 }
 
 impl<'a> Put<'a> {
     pub(crate) fn new(root: Root<'a>, owner: Option<(u32, u32)>, mode: Option<Chmod>) -> Put<'a> {
-        Put { root, owner, mode, unpack: false, changed: false }
+        Put {
+            root,
+            owner,
+            mode,
+            unpack: false,
+            puts_off: false,
+            latest: None,
+            replaced: AtomicBool::new(false),
+            changed: false,
+        }
+    }
+
+    /// What would take long is put off, for [`lay`](super::lay::lay) to do; then times are at most `latest` at once.
+    pub(crate) fn putting_off(mut self, yes: bool, latest: Option<i64>) -> Put<'a> {
+        (self.puts_off, self.latest) = (yes, latest.filter(|_| yes));
+        self
+    }
+
+    /// Whether anything that was put took the place of something else.
+    pub(crate) fn has_replaced(&self) -> bool {
+        self.replaced.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn latest(&self) -> Option<i64> {
+        self.latest
     }
 
     pub(super) fn root(&self) -> Root<'a> {
@@ -51,16 +83,26 @@ impl<'a> Put<'a> {
     }
 
     /// Puts one source at `dest`, an absolute path; one with a slash at its end, or where a directory is, is put into.
+    /// Returns what was put off.
     ///
     /// # Errors
     /// `Invalid` where a file would have to become a directory or the reverse; else the host's.
-    pub(crate) fn place(&mut self, tree: Option<Tree<'_>>, picked: &Picked, dest: &str) -> Result<()> {
-        let Some((top, below)) = picked.entries.split_first() else { return Ok(()) };
-        let tree = picked.remote.as_ref().map(|fetched| fetched.tree(None)).or(tree);
-        let unpack = picked.remote.as_ref().map_or(self.unpack, |fetched| fetched.unpack);
+    pub(crate) fn place<'e>(
+        &mut self,
+        tree: Option<Tree<'_>>,
+        picked: &'e Picked,
+        dest: &str,
+    ) -> Result<Vec<Batch<'e>>> {
+        let Some((top, below)) = picked.entries.split_first() else { return Ok(Vec::new()) };
+        let tree = picked.tree(tree);
         if picked.is_dir() {
             return self.directory(tree, top, below, dest);
         }
+        self.file(tree, picked, top, dest).map(|()| Vec::new())
+    }
+
+    fn file(&mut self, tree: Option<Tree<'_>>, picked: &Picked, top: &Entry, dest: &str) -> Result<()> {
+        let unpack = picked.remote.as_ref().map_or(self.unpack, |fetched| fetched.unpack);
         if let Some(tree) = tree.filter(|_| unpack && top.node == Node::File)
             && let Some((file, archive)) = unpack::open(tree, &top.path)?
         {
@@ -135,41 +177,98 @@ impl<'a> Put<'a> {
         Err(coracle_host::Error::os(format!("open({path:?})"), Errno::LOOP).into())
     }
 
-    fn directory(&mut self, tree: Option<Tree<'_>>, top: &Entry, below: &[Entry], dest: &str) -> Result<()> {
+    fn directory<'e>(
+        &mut self,
+        tree: Option<Tree<'_>>,
+        top: &'e Entry,
+        below: &'e [Entry],
+        dest: &str,
+    ) -> Result<Vec<Batch<'e>>> {
         let path = Path::new(dest);
         match self.kind(path)? {
             None | Some(FileType::Directory) => {}
             Some(_) => return Err(in_the_way(path, "a directory", "a file")),
         }
+        let dates = if below.is_empty() { Vec::new() } else { self.dates(path, top)? };
         let made = self.make_dirs(path)?;
         let fd = reopen(made.as_fd(), path)?;
+        let mut batches = Vec::new();
+        let mut real = None;
+        if tree.is_some() && self.puts_off && is_worth(below) {
+            real = Tree::of(self.root, "the destination").follow(path)?.map(|(real, _)| real);
+        }
+        if let Some(real) = &real {
+            let times = dates.first().map(|(_, times)| times.clone());
+            batches.push(Batch { dir: real.clone(), times, files: Vec::new() });
+            // What is there already becomes part of the layer.
+            let mode = rustix::fs::fstat(&fd).call(|| format!("fstat({path:?})"))?.st_mode & 0o7777;
+            rustix::fs::fchmod(&fd, Mode::from_raw_mode(mode)).call(|| format!("fchmod({path:?})"))?;
+        }
         // Directories that are open, outermost first; each gets its mode, owner and times when it is left.
-        let mut open: Vec<(&Entry, OwnedFd)> = vec![(top, fd)];
+        let mut open: Vec<Open<'e>> = vec![Open { entry: top, fd, fresh: false, batch: 0 }];
         for entry in below {
             let parent = entry.below.parent().unwrap_or(Path::new(""));
-            while open.last().is_some_and(|(dir, _)| dir.below != parent) && open.len() > 1 {
+            while open.last().is_some_and(|dir| dir.entry.below != parent) && open.len() > 1 {
                 self.leave(open.pop(), true)?;
             }
-            let Some((_, at)) = open.last() else { break };
+            let Some(at) = open.last() else { break };
             let name = entry.below.file_name().unwrap_or(OsStr::new(""));
             let target = path.join(&entry.below);
             if entry.node == Node::Dir {
-                let fd = enter(at.as_fd(), name, &target)?;
-                open.push((entry, fd));
-            } else {
-                self.write(tree, entry, at.as_fd(), name, &target)?;
+                let (fd, fresh) = enter(at.fd.as_fd(), name, &target)?;
+                open.push(Open { entry, fd, fresh, batch: batches.len() });
+                if let Some(real) = &real {
+                    let dir = real.join(&entry.below);
+                    let times = Some(times(entry, self.latest));
+                    batches.push(Batch { dir, times, files: Vec::new() });
+                }
+                continue;
+            }
+            let batch = batches.get_mut(at.batch).filter(|_| entry.node == Node::File);
+            match batch {
+                Some(batch) if at.fresh || is_free(at.fd.as_fd(), name) => batch.files.push(entry),
+                _ => self.write(tree, entry, at.fd.as_fd(), name, &target)?,
             }
         }
         while open.len() > 1 {
             self.leave(open.pop(), true)?;
         }
         // The destination itself never looks like the source: only what is in that is copied.
-        self.leave(open.pop(), false)
+        self.leave(open.pop(), false)?;
+        for (path, times) in dates {
+            let fd = self.root.open(&path, OFlags::RDONLY | OFlags::DIRECTORY)?;
+            rustix::fs::futimens(&fd, &times).call(|| format!("futimens({path:?})"))?;
+        }
+        batches.retain(|batch| !batch.files.is_empty());
+        Ok(batches)
     }
 
-    fn leave(&self, dir: Option<(&Entry, OwnedFd)>, dress: bool) -> Result<()> {
+    /// The times that the destination is to have, and those that are made or changed for it: not that of the copying, so that
+    /// the same sources are the same layer at any time. The destination is the first.
+    fn dates(&self, path: &Path, top: &Entry) -> Result<Vec<(PathBuf, Timestamps)>> {
+        let Some(modified) = top.modified else { return Ok(Vec::new()) };
+        let mut dates = Vec::new();
+        for one in path.ancestors() {
+            let there = match self.root.open(one, OFlags::PATH | OFlags::DIRECTORY) {
+                Ok(fd) => rustix::fs::fstat(&fd).call(|| format!("fstat({one:?})"))?,
+                Err(error) if error.errno() == Some(Errno::NOENT) => {
+                    dates.push((one.to_owned(), times(top, self.latest)));
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            let old = (there.st_mtime, i64::try_from(there.st_mtime_nsec).unwrap_or(0));
+            let (tv_sec, tv_nsec) = old.max((modified.tv_sec, modified.tv_nsec));
+            let time = Timespec { tv_sec, tv_nsec };
+            dates.push((one.to_owned(), Timestamps { last_access: time, last_modification: time }));
+            break;
+        }
+        Ok(dates)
+    }
+
+    fn leave(&self, dir: Option<Open<'_>>, dress: bool) -> Result<()> {
         match dir {
-            Some((entry, fd)) if dress => self.dress(entry, fd.as_fd()),
+            Some(dir) if dress => self.dress(dir.entry, dir.fd.as_fd()),
             _ => Ok(()),
         }
     }
@@ -223,7 +322,8 @@ impl<'a> Put<'a> {
             }
             // Never written in place: other names and other layers may share it.
             Ok(_) => {
-                rustix::fs::unlinkat(parent, name, AtFlags::empty()).call(|| format!("unlink({path:?})"))?
+                self.replaced.store(true, Ordering::Relaxed);
+                rustix::fs::unlinkat(parent, name, AtFlags::empty()).call(|| format!("unlink({path:?})"))?;
             }
             Err(Errno::NOENT) => {}
             Err(errno) => Err(errno).call(|| format!("fstatat({path:?})"))?,
@@ -250,11 +350,11 @@ impl<'a> Put<'a> {
         self.dress(entry, to.as_fd())
     }
 
-    fn mode(&self, entry: &Entry) -> u32 {
+    pub(super) fn mode(&self, entry: &Entry) -> u32 {
         self.mode.as_ref().map_or(entry.mode, |chmod| chmod.apply(entry.mode, entry.node == Node::Dir))
     }
 
-    fn owner(&self, entry: &Entry) -> (Uid, Gid) {
+    pub(super) fn owner(&self, entry: &Entry) -> (Uid, Gid) {
         let (uid, gid) = self.owner.unwrap_or(entry.owner);
         (Uid::from_raw(uid), Gid::from_raw(gid))
     }
@@ -273,7 +373,7 @@ impl<'a> Put<'a> {
             rustix::fs::fsetxattr(fd, name, value, XattrFlags::empty())
                 .call(|| format!("fsetxattr({what:?}, {name:?})"))?;
         }
-        rustix::fs::futimens(fd, &times(entry)).call(|| format!("futimens({what:?})"))?;
+        rustix::fs::futimens(fd, &times(entry, self.latest)).call(|| format!("futimens({what:?})"))?;
         Ok(())
     }
 
@@ -291,7 +391,8 @@ impl<'a> Put<'a> {
             rustix::fs::chmodat(parent, name, mode, AtFlags::empty())
                 .call(|| format!("fchmodat({path:?})"))?;
         }
-        rustix::fs::utimensat(parent, name, &times(entry), flags).call(|| format!("utimensat({path:?})"))?;
+        rustix::fs::utimensat(parent, name, &times(entry, self.latest), flags)
+            .call(|| format!("utimensat({path:?})"))?;
         Ok(())
     }
 
@@ -302,14 +403,19 @@ impl<'a> Put<'a> {
 }
 
 /// Whether the file is still what was listed.
-fn unchanged(file: &File, entry: &Entry) -> Result<bool> {
+pub(super) fn unchanged(file: &File, entry: &Entry) -> Result<bool> {
     let now = rustix::fs::fstat(file).call(|| format!("fstat({:?})", entry.path))?;
     Ok(Stamp::of(&now) == entry.stamp)
 }
 
-fn times(entry: &Entry) -> Timestamps {
+pub(super) fn times(entry: &Entry, latest: Option<i64>) -> Timestamps {
     let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
-    let modified = entry.modified.unwrap_or(now);
+    let modified = match (entry.modified, latest) {
+        (Some(time), Some(latest)) if (latest, 0) < (time.tv_sec, time.tv_nsec) => {
+            Timespec { tv_sec: latest, tv_nsec: 0 }
+        }
+        (time, _) => time.unwrap_or(now),
+    };
     Timestamps { last_access: modified, last_modification: modified }
 }
 
@@ -323,16 +429,31 @@ fn reopen(fd: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd> {
     Ok(rustix::fs::openat(fd, ".", flags, Mode::empty()).call(|| format!("open({path:?})"))?)
 }
 
-/// The directory `name`, made if it is not there.
-pub(super) fn enter(parent: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Result<OwnedFd> {
-    match rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o700)) {
-        Ok(()) | Err(Errno::EXIST) => {}
+/// A directory that is being filled.
+struct Open<'e> {
+    entry: &'e Entry,
+    fd: OwnedFd,
+    /// It was made just now, so that nothing was in it.
+    fresh: bool,
+    /// Which of those that were put off.
+    batch: usize,
+}
+
+fn is_free(parent: BorrowedFd<'_>, name: &OsStr) -> bool {
+    matches!(rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW), Err(Errno::NOENT))
+}
+
+/// The directory `name`, made if it is not there, and whether it was.
+pub(super) fn enter(parent: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Result<(OwnedFd, bool)> {
+    let fresh = match rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o700)) {
+        Ok(()) => true,
+        Err(Errno::EXIST) => false,
         Err(errno) => Err(errno).call(|| format!("mkdir({path:?})"))?,
-    }
+    };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match rustix::fs::openat(parent, name, flags, Mode::empty()) {
         Err(Errno::NOTDIR | Errno::LOOP) => Err(in_the_way(path, "a directory", "a file or link")),
-        other => Ok(other.call(|| format!("open({path:?})"))?),
+        other => Ok((other.call(|| format!("open({path:?})"))?, fresh)),
     }
 }
 

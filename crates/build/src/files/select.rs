@@ -102,6 +102,7 @@ fn directory(path: PathBuf, mode: u32) -> Entry {
         owner: (0, 0),
         modified: None,
         stamp: Stamp::default(),
+        digest: None,
         xattrs: Vec::new(),
     }
 }

@@ -143,7 +143,7 @@ pub(super) fn unpack(archive: Archive, put: &Put<'_>, name: &Path) -> Result<()>
         let leaf = path.file_name().unwrap_or(OsStr::new(""));
         match entry.header().entry_type() {
             EntryType::Directory => {
-                let made = enter(parent.as_fd(), leaf, &path)?;
+                let (made, _) = enter(parent.as_fd(), leaf, &path)?;
                 put.dress(&one, made.as_fd())?;
                 directories.push(one);
             }
@@ -234,6 +234,7 @@ fn described<R: Read>(entry: &mut tar::Entry<'_, R>, path: &Path) -> std::io::Re
         owner: (id(number(&old.uid, &|| header.uid())?)?, id(number(&old.gid, &|| header.gid())?)?),
         modified: Some(Timespec { tv_sec: i64::try_from(mtime).unwrap_or(0), tv_nsec: 0 }),
         stamp: Stamp::default(),
+        digest: None,
         xattrs,
     })
 }

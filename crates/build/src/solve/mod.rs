@@ -253,7 +253,8 @@ impl<W: Worker> Solver<'_, W> {
             }
         };
         track.tell(Event::Started { at: at.clone(), reason });
-        let (snapshot, keep) = self.carry_out(&state.snapshot, step, &work, &at, track)?;
+        let like = told.like(self, step);
+        let (snapshot, keep) = self.carry_out(&state.snapshot, step, &work, like.as_deref(), &at, track)?;
         let duration = started.elapsed();
         let created = self.now()?;
         if keep {

@@ -12,7 +12,9 @@ use super::{Solver, locate};
 use crate::cache::{self, FilesRecord};
 use crate::error::{Error, Result};
 use crate::event::{Event, Place};
+use crate::files::contents::Contents;
 use crate::files::digest::{Digested, Fields, Overrides, digest};
+use crate::files::lay::{Earlier, Laid, lay};
 use crate::files::pick::Tree;
 use crate::files::put::Put;
 use crate::files::{Picked, owner};
@@ -21,7 +23,7 @@ use crate::mount::Network;
 use crate::plan::{CopyFrom, CopyOp, Op, Origin, Step};
 use crate::remote::fetch::With;
 use crate::trace::Files;
-use crate::worker::{Command, Snapshot, Worker};
+use crate::worker::{Command, Draft, Snapshot, Worker};
 
 /// What it takes to carry a step out, and the key that all of it makes.
 pub(super) struct Work {
@@ -93,6 +95,7 @@ impl<W: Worker> Solver<'_, W> {
         on: &W::Snapshot,
         step: &Step,
         work: &Work,
+        like: Option<&str>,
         at: &Arc<Place>,
         track: &mut Track,
     ) -> Result<(W::Snapshot, bool)> {
@@ -117,7 +120,7 @@ impl<W: Worker> Solver<'_, W> {
                 };
                 Ok((self.worker.edit(on, &mut make).map_err(fail)?, true))
             }
-            Op::Copy(copy) => self.copy(on, step, copy, work, track),
+            Op::Copy(copy) => self.copy(on, step, copy, work, like, track),
             Op::Set => Err(Error::invalid("an instruction without files has no work")),
         }
     }
@@ -128,6 +131,7 @@ impl<W: Worker> Solver<'_, W> {
         step: &Step,
         copy: &CopyOp,
         work: &Work,
+        like: Option<&str>,
         track: &mut Track,
     ) -> Result<(W::Snapshot, bool)> {
         let plan = self.plan;
@@ -142,18 +146,43 @@ impl<W: Worker> Solver<'_, W> {
                 &fresh
             }
         };
-        let mut changed = false;
-        let mut change = |fd: BorrowedFd<'_>| {
-            let root = Root::new(fd, "snapshot");
-            let owner = copy.chown.as_ref().map(|text| owner::resolve(&root, text)).transpose()?;
-            let mut put = Put::new(root, owner, copy.chmod.clone()).unpacking(copy.unpack);
+        let contents = like.map(|id| Contents::read(&self.cache.get_raw(&contents_key(id))));
+        let contents = contents.filter(|contents| !contents.is_empty());
+        let like = like.filter(|_| contents.is_some());
+        let mut laid = Laid::default();
+        // A source that comes later may take the place of an earlier one's files.
+        let mut replaced = copy.unpack && picked.len() > 1;
+        let mut change = |draft: &mut dyn Draft| {
+            let puts_off = draft.has_layer();
             for one in picked {
-                put.place(tree, one, &copy.dest)?;
+                let (owner, batches) = {
+                    let root = Root::new(draft.tree()?, "snapshot");
+                    let owner = copy.chown.as_ref().map(|text| owner::resolve(&root, text)).transpose()?;
+                    let mut put = Put::new(root, owner, copy.chmod.clone())
+                        .unpacking(copy.unpack)
+                        .putting_off(puts_off, self.spec.source_date_epoch);
+                    let batches = put.place(tree, one, &copy.dest)?;
+                    laid.changed |= put.changed;
+                    replaced |= put.has_replaced() && picked.len() > 1;
+                    (owner, batches)
+                };
+                let tree = one.tree(tree).filter(|_| !batches.is_empty());
+                let Some(tree) = tree else { continue };
+                let Some(files) = draft.layer()? else { continue };
+                let put = Put::new(Root::new(files.own, "the layer"), owner, copy.chmod.clone())
+                    .putting_off(true, self.spec.source_date_epoch);
+                let earlier = files.like.zip(contents.as_ref());
+                let earlier = earlier.map(|(root, contents)| Earlier { root, contents });
+                laid.add(lay(&put, &batches, files.own, earlier.as_ref(), tree)?);
             }
-            changed = put.changed;
             Ok(())
         };
-        let snapshot = self.worker.edit(on, &mut change).map_err(fail)?;
+        let snapshot = self.worker.draft(on, like, &mut change).map_err(fail)?;
+        if !laid.changed && !replaced && !laid.contents.is_empty() {
+            let contents = Contents::collect(laid.contents).to_write();
+            self.cache.put_raw(&contents_key(snapshot.id()), &contents);
+        }
+        let changed = laid.changed;
         if changed {
             track.warn(format!("line {}: a source file was written to while it was copied", step.line));
         }
@@ -201,8 +230,8 @@ impl<W: Worker> Solver<'_, W> {
         let fail = |error| locate(plan, step.span, error, None);
         let lent = self.lend(copy).map_err(fail)?;
         let tree = self.tree(copy, lent.as_ref());
-        let picked = self.pick(step, copy, tree)?;
-        let Digested { digest, bytes, list } = digest(tree, &picked, overrides).map_err(fail)?;
+        let mut picked = self.pick(step, copy, tree)?;
+        let Digested { digest, bytes, list } = digest(tree, &mut picked, overrides).map_err(fail)?;
         let record = FilesRecord { digest, bytes };
         if let Some(key) = &known {
             self.cache.put(key, record.clone())?;
@@ -297,6 +326,11 @@ impl<W: Worker> Solver<'_, W> {
             _ => lent.map(|lent| lent.tree(cancel)),
         }
     }
+}
+
+/// Under which key it is known what files a COPY put into a layer.
+fn contents_key(snapshot: &str) -> String {
+    cache::key("contents", snapshot).hex()
 }
 
 fn run_key(on: &str, command: &Command) -> Fields {

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::Solver;
-use crate::cache;
-use crate::plan::{Origin, Plan, Stage};
+use crate::cache::{self, StepRecord};
+use crate::plan::{Op, Origin, Plan, Stage, Step};
 use crate::spec::BuildSpec;
 use crate::trace::{Cause, StageTrace, StepTrace};
 use crate::worker::{Snapshot, Worker};
@@ -72,6 +72,19 @@ impl Telling {
             self.missed = Some((0, solver.cache.get::<StageTrace>(&self.key).unwrap_or_default()));
             self.off = true;
         }
+    }
+
+    /// The snapshot that a COPY step like this one led to the last time, whose files may be the same. Who wants nothing of the
+    /// cache gets nothing of it.
+    pub(super) fn like<W: Worker>(&self, solver: &Solver<'_, W>, step: &Step) -> Option<String> {
+        if solver.spec.no_cache || self.off || !matches!(step.op, Op::Copy(_)) {
+            return None;
+        }
+        let (_, before) = self.missed.as_ref()?;
+        let nth = self.now.steps.len().saturating_sub(1);
+        let nth = before.steps.get(nth).filter(|old| old.text == step.text);
+        let old = nth.or_else(|| before.steps.iter().find(|old| old.text == step.text))?;
+        solver.cache.get::<StepRecord>(&old.key).map(|record| record.snapshot)
     }
 
     pub(super) fn built(&mut self, duration: Duration) {

@@ -11,7 +11,7 @@ use super::{INDEX, LAYOUT, Listed, MANIFEST, REPOSITORIES};
 use crate::image::MOST_JSON;
 use crate::names::{annotate, descriptor};
 use crate::tar::{Entry, What, Writer};
-use crate::{Context, Digest, Error, Image, Reference, Result, Store, json};
+use crate::{ChainId, Context, Digest, Error, Image, Reference, Result, Store, json};
 
 impl Store {
     /// Writes images into one tar, each under these of its names (none are fine), every blob once. The tar is an OCI image
@@ -37,7 +37,12 @@ impl Store {
             let manifest = self.blobs().read(&image.manifest(), MOST_JSON)?;
             let parsed: ImageManifest = json::parse(&manifest, || format!("manifest {}", image.manifest()))?;
             let layers = digests(&parsed)?;
-            for digest in layers.iter().chain([&image.id().digest(), &image.manifest()]) {
+            for (digest, id) in layers.iter().zip(image.layers()) {
+                if written.insert(*digest) {
+                    self.write_layer_of(&mut writer, digest, id)?;
+                }
+            }
+            for digest in [&image.id().digest(), &image.manifest()] {
                 if written.insert(*digest) {
                     self.write_blob(&mut writer, digest)?;
                 }
@@ -79,6 +84,18 @@ impl Store {
         small(REPOSITORIES, json::canonical(&repositories)?)?;
         let mut out = writer.finish()?;
         Ok(coracle_host::Call::call(out.flush(), || "write(tar)")?)
+    }
+
+    /// A layer's blob, or what it would be where the store has only the layer's tree.
+    fn write_layer_of<W: Write>(&self, writer: &mut Writer<W>, digest: &Digest, id: &ChainId) -> Result<()> {
+        if self.blobs().has(digest)? {
+            return self.write_blob(writer, digest);
+        }
+        let layer = self.layer(id)?.filter(|layer| layer.blob().digest == *digest);
+        let layer = layer.ok_or_else(|| Error::new(Kind::NotFound, format!("there is no blob {digest}")))?;
+        let size = layer.blob().size;
+        let entry = Entry::new(member(digest), What::File { size }, 0o644);
+        writer.add_written(&entry, size, |out| self.layer_bytes(&layer, out))
     }
 
     /// The reader verifies: a damaged blob fails here, and doesn't travel.

@@ -25,22 +25,36 @@ impl<W: Write> Writer<W> {
         Writer { out, chunk: vec![0; CHUNK] }
     }
 
+    /// Where it all goes. Nothing of it waits here.
+    pub fn get_mut(&mut self) -> &mut W {
+        &mut self.out
+    }
+
+    /// Appends a file whose bytes `fill` writes: as many as its size says.
+    pub fn add_written(
+        &mut self,
+        entry: &Entry,
+        size: u64,
+        fill: impl FnOnce(&mut dyn Write) -> Result<()>,
+    ) -> Result<()> {
+        self.put(&head(entry)?)?;
+        let mut counting = Counting { out: &mut self.out, left: size };
+        fill(&mut counting)?;
+        if counting.left > 0 {
+            let text = format!("{}: {} of {size} bytes are missing", entry.name(), counting.left);
+            return Err(Error::corrupt(text));
+        }
+        self.pad(size)
+    }
+
     /// Appends a member. `data` must have as many bytes as a file's size says; for other members it is not read.
     pub fn add(&mut self, entry: &Entry, data: &mut dyn Read) -> Result<()> {
-        let (header, records) = encode(entry)?;
-        if !records.is_empty() {
-            let mut extended = Header::new_ustar();
-            let base = entry.path.split(|b| *b == b'/').rfind(|part| !part.is_empty()).unwrap_or(b"");
-            put_name(&mut extended.as_old_mut().name, &[b"PaxHeaders.0/", base].concat());
-            extended.set_entry_type(EntryType::XHeader);
-            extended.set_mode(0o644);
-            extended.set_size(records.len() as u64);
-            extended.set_cksum();
-            self.put(extended.as_bytes())?;
-            self.put(&records)?;
-            self.pad(records.len() as u64)?;
-        }
-        self.put(header.as_bytes())?;
+        self.add_with_head(&head(entry)?, entry, data)
+    }
+
+    /// [`Writer::add`], where the member's [`head`] is known.
+    pub fn add_with_head(&mut self, head: &[u8], entry: &Entry, data: &mut dyn Read) -> Result<()> {
+        self.put(head)?;
         if let What::File { size } = entry.what {
             self.copy(size, data, entry)?;
             self.pad(size)?;
@@ -83,6 +97,49 @@ impl<W: Write> Writer<W> {
     fn put(&mut self, bytes: &[u8]) -> Result<()> {
         Ok(self.out.write_all(bytes).call(|| "write(tar)")?)
     }
+}
+
+/// Passes on so many bytes and no more.
+struct Counting<'a, W> {
+    out: &'a mut W,
+    left: u64,
+}
+
+impl<W: Write> Write for Counting<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.len() as u64 > self.left {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "there are more bytes than its size says",
+            ));
+        }
+        let written = self.out.write(bytes)?;
+        self.left -= written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// All blocks that stand before a member's data.
+pub(crate) fn head(entry: &Entry) -> Result<Vec<u8>> {
+    let (header, records) = encode(entry)?;
+    if records.is_empty() {
+        return Ok(header.as_bytes().to_vec());
+    }
+    let mut extended = Header::new_ustar();
+    let base = entry.path.split(|b| *b == b'/').rfind(|part| !part.is_empty()).unwrap_or(b"");
+    put_name(&mut extended.as_old_mut().name, &[b"PaxHeaders.0/", base].concat());
+    extended.set_entry_type(EntryType::XHeader);
+    extended.set_mode(0o644);
+    extended.set_size(records.len() as u64);
+    extended.set_cksum();
+    let mut head = [extended.as_bytes().as_slice(), &records].concat();
+    head.resize(head.len().next_multiple_of(BLOCK), 0);
+    head.extend_from_slice(header.as_bytes());
+    Ok(head)
 }
 
 /// The header and, where it can't say everything, the records before it.

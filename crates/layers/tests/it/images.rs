@@ -173,6 +173,7 @@ fn damage_is_named() {
         std::fs::remove_file(config).unwrap();
         assert_eq!(store.image("a").unwrap_err().kind(), Kind::NotFound);
         let layer = store.layer(&image.layers()[0]).unwrap().unwrap();
+        store.blobs().write(&mut crate::blob_of(&store, &layer).as_slice()).unwrap();
         let tar = place.join("blobs/sha256").join(layer.blob().digest.hex());
         let mut bytes = std::fs::read(&tar).unwrap();
         bytes[600] ^= 1; // in a file's data: the archive itself is still in order

@@ -15,7 +15,6 @@ mod races;
 mod tree;
 mod unpack;
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use coracle_host::{Dir, Mount, Staging};
@@ -34,10 +33,10 @@ fn tree_of(place: &Path, layer: &Layer) -> PathBuf {
     place.join("layers").join(layer.chain_id().hex()).join("fs")
 }
 
-/// The stored bytes of a layer.
+/// The bytes of a layer, stored or not.
 fn blob_of(store: &Store, layer: &Layer) -> Vec<u8> {
     let mut bytes = Vec::new();
-    store.blobs().open(&layer.blob().digest).unwrap().read_to_end(&mut bytes).unwrap();
+    store.write_layer(&layer.chain_id(), &mut bytes).unwrap();
     bytes
 }
 

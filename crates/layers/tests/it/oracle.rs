@@ -46,6 +46,7 @@ pub fn prepare(host: &Host) -> (coracle_layers::Store, coracle_layers::Image) {
     let layer = store.add_layer_from_upper(Some(&parent), &dir, "upper", &UpperOptions::new()).unwrap();
     let image = store.commit(base.config().clone(), &[parent, layer.chain_id()]).unwrap();
     store.tag(&image, &"acc-base:1".parse().unwrap()).unwrap();
+    store.complete(&image).unwrap();
     (store, image)
 }
 

@@ -37,7 +37,8 @@ fn everything_survives_the_way_there_and_back() {
         // The holes are still there.
         use std::os::unix::fs::MetadataExt;
         assert!(std::fs::metadata(tree_of(&two, &again).join("sparse")).unwrap().blocks() < 2048);
-        assert_nothing_left(&one, 1, 1);
+        // A layer from a tree is kept as that tree only.
+        assert_nothing_left(&one, 1, 0);
         assert_nothing_left(&two, 1, 1);
     })
 }
@@ -58,7 +59,7 @@ fn the_same_tree_gives_the_same_bytes() {
         let b = store.add_layer_from_upper(None, &dir, "b", &UpperOptions::new()).unwrap();
         assert_eq!(a, b);
         assert_eq!(dir.names().unwrap(), ["state"]);
-        assert_nothing_left(&host.dir().join("state"), 1, 1);
+        assert_nothing_left(&host.dir().join("state"), 1, 0);
     })
 }
 
@@ -149,5 +150,121 @@ fn what_a_layer_cannot_hold() {
             store.add_layer_from_upper(Some(&nobody), &dir, "upper", &UpperOptions::new()).unwrap_err();
         assert_eq!(error.kind(), Kind::NotFound);
         assert!(error.to_string().contains(&nobody.to_string()), "{error}");
+    })
+}
+
+#[test]
+fn a_layer_kept_as_a_tree_gives_the_same_tar_whenever_asked() {
+    run(|host| {
+        let place = host.dir().join("state");
+        let store = store(&place);
+        let dir = Dir::open(host.dir()).unwrap();
+        fill(&make(host.dir(), "upper"));
+        // More than is hashed at once, and a root that is part of the layer, with a time that is clamped.
+        std::fs::write(host.dir().join("upper/large"), vec![7; 3 << 20]).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        std::fs::set_permissions(host.dir().join("upper"), mode).unwrap();
+        let options = UpperOptions::new().clamp_mtime(1_000_000_000);
+        let layer = store.add_layer_from_upper(None, &dir, "upper", &options).unwrap();
+        assert!(!store.blobs().has(&layer.blob().digest).unwrap());
+        let bytes = blob_of(&store, &layer);
+        assert_eq!((Digest::of(&bytes), bytes.len() as u64), (layer.blob().digest, layer.blob().size));
+
+        let image = store.commit(coracle_layers::host_config().unwrap(), &[layer.chain_id()]).unwrap();
+        let save = || {
+            let mut archive = Vec::new();
+            store.save(&[(image.clone(), Vec::new())], &mut archive).unwrap();
+            archive
+        };
+        let before = save();
+        store.complete(&image).unwrap();
+        assert!(store.blobs().has(&layer.blob().digest).unwrap());
+        assert!(before == save() && bytes == blob_of(&store, &layer));
+
+        // A tree that somebody changed is not passed off as what it was.
+        let other = make(host.dir(), "upper");
+        std::fs::write(other.join("f"), "one").unwrap();
+        let layer = store.add_layer_from_upper(None, &dir, "upper", &UpperOptions::new()).unwrap();
+        std::fs::write(tree_of(&place, &layer).join("f"), "two").unwrap();
+        let error = store.write_layer(&layer.chain_id(), std::io::sink()).unwrap_err();
+        assert_eq!(error.kind(), Kind::Corrupt);
+        let image = store.commit(coracle_layers::host_config().unwrap(), &[layer.chain_id()]).unwrap();
+        assert_eq!(store.save(&[(image, Vec::new())], std::io::sink()).unwrap_err().kind(), Kind::Corrupt);
+    })
+}
+
+/// A tree like `like`, by further names of its files, but for those at `anew`, which are written with `salt` in them.
+fn almost(place: &Path, name: &str, like: Option<&Path>, anew: &[usize], salt: u8) {
+    for n in 0..60 {
+        let below = format!("d{}/f{n}", n % 4);
+        let path = place.join(name).join(&below);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        match like.filter(|_| !anew.contains(&n)) {
+            Some(like) => std::fs::hard_link(like.join(&below), &path).unwrap(),
+            None => {
+                let salt = if like.is_some() { salt } else { 0 };
+                std::fs::write(&path, vec![n as u8 ^ salt; 70_000 + 700 * n]).unwrap();
+                // What was written anew is younger, or as old as all.
+                set_time(&path, 1_000 + if salt % 2 == 1 { i64::from(salt) } else { n as i64 % 5 }, 7);
+            }
+        }
+    }
+    for n in 0..4 {
+        set_time(&place.join(name).join(format!("d{n}")), 2_000, 0);
+    }
+}
+
+#[test]
+fn the_hash_goes_on_where_a_like_layer_s_stood() {
+    run(|host| {
+        let place = host.dir().join("state");
+        let store = store(&place);
+        let dir = Dir::open(host.dir()).unwrap();
+        almost(host.dir(), "upper", None, &[], 0);
+        let mut like = store.add_layer_from_upper(None, &dir, "upper", &UpperOptions::new()).unwrap();
+        let marks = |layer: &coracle_layers::Layer| tree_of(&place, layer).with_file_name("marks");
+        assert!(marks(&like).exists());
+        let mut salt = 0;
+        for anew in [&[0][..], &[59], &[20], &[20], &[], &[3, 30, 58], &[20]] {
+            salt += 1;
+            almost(host.dir(), "upper", Some(&tree_of(&place, &like)), anew, salt);
+            let options = UpperOptions::new().like(like.chain_id());
+            let layer = store.add_layer_from_upper(None, &dir, "upper", &options).unwrap();
+            assert_eq!(layer == like, anew.is_empty());
+            // The same bytes make the same digest, whatever of them was hashed before.
+            let bytes = blob_of(&store, &layer);
+            assert_eq!((Digest::of(&bytes), bytes.len() as u64), (layer.blob().digest, layer.blob().size));
+            like = layer;
+        }
+
+        // What has not changed is not read, which only shows where it has.
+        almost(host.dir(), "upper", Some(&tree_of(&place, &like)), &[], 0);
+        let first = host.dir().join("upper/d0/f0");
+        let (bytes, time) = (std::fs::read(&first).unwrap(), std::fs::metadata(&first).unwrap());
+        std::fs::write(&first, vec![b'x'; bytes.len()]).unwrap();
+        std::fs::File::options()
+            .write(true)
+            .open(&first)
+            .unwrap()
+            .set_modified(time.modified().unwrap())
+            .unwrap();
+        let options = UpperOptions::new().like(like.chain_id());
+        let unread = store.add_layer_from_upper(None, &dir, "upper", &options).unwrap();
+        assert_eq!(unread, like);
+
+        // Marks that are damaged are none.
+        almost(host.dir(), "upper", Some(&tree_of(&place, &like)), &[], 0);
+        let mut bad = std::fs::read(marks(&like)).unwrap();
+        let middle = bad.len() / 2;
+        bad[middle] ^= 1;
+        std::fs::write(marks(&like), bad).unwrap();
+        let read = store.add_layer_from_upper(None, &dir, "upper", &options).unwrap();
+        assert_ne!(read, like);
+
+        // Nor are those of a layer that is not there.
+        almost(host.dir(), "upper", None, &[], 0);
+        let nobody = UpperOptions::new().like(coracle_layers::ChainId::from(Digest::of(b"nobody")));
+        let layer = store.add_layer_from_upper(None, &dir, "upper", &nobody).unwrap();
+        assert_eq!(Digest::of(&blob_of(&store, &layer)), layer.blob().digest);
     })
 }

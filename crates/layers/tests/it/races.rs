@@ -44,7 +44,8 @@ fn the_same_layer_from_many_threads_is_one() {
         for (n, layer) in layers.iter().enumerate() {
             assert_eq!(layer, &layers[n % 2]);
         }
-        assert_nothing_left(&place, 2, 2);
+        // Those that came as a tar have it.
+        assert_nothing_left(&place, 2, 1);
     })
 }
 
@@ -170,6 +171,7 @@ fn a_full_disk_is_one_error_and_leaves_nothing() {
         // The directory of a commit that fails stays with its owner.
         std::fs::create_dir(place.join("upper")).unwrap();
         std::fs::write(place.join("upper/big"), &data).unwrap();
+        std::fs::write(place.join("rest"), &data).unwrap_err();
         let home = Dir::open(&place).unwrap();
         let parent = small.chain_id();
         let error =
@@ -194,6 +196,6 @@ fn a_commit_that_cannot_be_published_gives_the_directory_back() {
         let error = store.add_layer_from_upper(None, &home, "upper", &UpperOptions::new()).unwrap_err();
         assert!(error.to_string().contains("Invalid cross-device link"), "{error}");
         assert_eq!(std::fs::read(host.dir().join("upper/d/f")).unwrap(), b"precious");
-        assert_nothing_left(&place, 0, 1);
+        assert_nothing_left(&place, 0, 0);
     })
 }
