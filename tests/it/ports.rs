@@ -1,14 +1,14 @@
 //! Ports of the host that lead into containers.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 
-use coracle::{Engine, Kind, Publish, tcp, udp};
+use coracle::{Engine, Kind, NetworkSpec, Publish, tcp, udp};
 use coracle_testhost::run as host;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::support::{engine, fails, nothing_but_engines, process_named, script, tools};
+use crate::support::{engine, fails, nothing_but_engines, process_named, says, script, tools};
 
 /// Answers one caller in the network of the container whose process is called `name`.
 fn answer_once(name: &'static str, port: u16) -> thread::JoinHandle<()> {
@@ -17,7 +17,7 @@ fn answer_once(name: &'static str, port: u16) -> thread::JoinHandle<()> {
         let pid = process_named(name);
         let net = std::fs::File::open(format!("/proc/{pid}/ns/net")).unwrap();
         move_into_link_name_space(std::os::fd::AsFd::as_fd(&net), Some(LinkNameSpaceType::Network)).unwrap();
-        let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).unwrap();
+        let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)).unwrap();
         ready.send(()).unwrap();
         listener.accept().unwrap().0.write_all(b"ahoy").unwrap();
     });
@@ -78,5 +78,27 @@ fn a_port_that_is_taken_is_an_error_before_anything_starts() {
         assert_eq!(container.addr(tcp(81)).unwrap().port(), 7001);
         drop(container);
         nothing_but_engines(host.dir());
+    });
+}
+
+#[test]
+fn names_and_ports_by_ipv6() {
+    host(|host| {
+        let engine = engine(host.dir());
+        tools(&engine);
+        let six = NetworkSpec::new("six").subnet("10.9.0.0/24").subnet("fd00:9::/64");
+        let six = engine.network(&six).unwrap();
+        let address = "fd00:9::7".parse().unwrap();
+        let anywhere = tcp(80).on((Ipv6Addr::UNSPECIFIED, 0));
+        let spec = script("exec sleep 100").name("web").network(&six).ip6(address).publish(anywhere);
+        let container = engine.start(&spec).unwrap();
+        let found = says(&engine, &script("getent ahostsv6 web").network(&six));
+        assert!(found.starts_with("fd00:9::7 "), "{found}");
+        let published = container.published().unwrap().remove(0);
+        let server = answer_once("sleep", 80);
+        // By an address of the host's that is not loopback.
+        let host = six.pools().iter().find(|pool| pool.subnet.is_ipv6()).unwrap().gateway;
+        assert_eq!(ask(SocketAddr::new(host, published.host().port())), "ahoy");
+        server.join().unwrap();
     });
 }

@@ -44,6 +44,15 @@ pub struct Seat {
 /// from several processes at once. What a call begins must be found and removed by `take_down`, also when its process
 /// was killed in the middle.
 ///
+/// # Several hosts
+///
+/// An overlay is a driver like others. What it needs beyond the host is its own: the key-value store is named by a driver
+/// option ([`NetworkSpec::option_value`], [`Network::options`]), and whom else it has learnt of there is written to the
+/// kernel (tunnels, neighbours) in [`Driver::join`] and by a thread of its own while a network is in use; [`Driver::trace`]
+/// and [`Driver::is_left`] tell what to remove after a crash. Leases are locks of one host, so that every host has a part of
+/// the subnet to itself ([`NetworkSpec::range`]); names of other hosts' containers are answered by one more
+/// [`crate::dns::Names`] beside [`Network::zone`]. [`Driver::is_of_this_host`] says no: gateway and subnet are shared.
+///
 /// Drivers are known by the name in a network's record, so that programs with and without one can share a state
 /// directory: who lacks it may list and inspect its networks, and is refused to join them.
 pub trait Driver: fmt::Debug + Send + Sync {
