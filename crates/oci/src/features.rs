@@ -24,7 +24,7 @@ pub(crate) fn print() -> Result<()> {
             "sync", "unbindable",
         ],
         "linux": {
-            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "uts"],
+            "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "uts"],
             "capabilities": capabilities,
             "cgroup": {
                 "v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": false,

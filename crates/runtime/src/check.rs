@@ -35,11 +35,11 @@ pub(crate) fn spec(spec: &Spec) -> Vec<Problem> {
         refuse(others, "linux.rootfsPropagation");
         refuse(linux.mount_label().is_some(), "linux.mountLabel");
         refuse(linux.intel_rdt().is_some(), "linux.intelRdt");
-        refuse(linux.time_offsets().as_ref().is_some_and(|map| !map.is_empty()), "linux.timeOffsets");
         refuse(linux.net_devices().as_ref().is_some_and(|map| !map.is_empty()), "linux.netDevices");
         for namespace in linux.namespaces().iter().flatten() {
             let kind = word(namespace.typ());
-            let path = namespace.path().is_some() && namespace.typ() == LinuxNamespaceType::Mount;
+            use LinuxNamespaceType::{Mount, Time, User};
+            let path = namespace.path().is_some() && matches!(namespace.typ(), Mount | Time);
             refuse(path, &format!("linux.namespaces[{kind}].path"));
             let relative = namespace.path().as_ref().is_some_and(|path| !path.is_absolute());
             if relative {
@@ -49,8 +49,7 @@ pub(crate) fn spec(spec: &Spec) -> Vec<Problem> {
             if all.filter(|other| other.typ() == namespace.typ()).count() > 1 {
                 wrong.push(invalid(&format!("linux.namespaces: {kind} is there more than once")));
             }
-            let other = matches!(namespace.typ(), LinuxNamespaceType::User | LinuxNamespaceType::Time);
-            refuse(other, &format!("linux.namespaces[{kind}]"));
+            refuse(namespace.typ() == User, &format!("linux.namespaces[{kind}]"));
         }
         for (name, paths) in
             [("maskedPaths", linux.masked_paths()), ("readonlyPaths", linux.readonly_paths())]
@@ -212,7 +211,7 @@ pub(crate) mod tests {
                 "netDevices": { "eth0": {} },
                 "namespaces": [
                     { "type": "mount", "path": "/m" }, { "type": "pid" }, { "type": "uts" }, { "type": "user" },
-                    { "type": "time" },
+                    { "type": "time", "path": "/t" },
                 ],
             },
             "process": {
@@ -229,11 +228,10 @@ pub(crate) mod tests {
             "linux.rootfsPropagation",
             "linux.mountLabel",
             "linux.intelRdt",
-            "linux.timeOffsets",
             "linux.netDevices",
             "linux.namespaces[mount].path",
             "linux.namespaces[user]",
-            "linux.namespaces[time]",
+            "linux.namespaces[time].path",
             "process.apparmorProfile",
             "process.selinuxLabel",
         ];

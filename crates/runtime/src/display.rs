@@ -25,6 +25,8 @@ impl fmt::Display for Step {
             Step::JoinNet => f.write_str("join network namespace"),
             Step::EnterGroup => f.write_str("enter the control group"),
             Step::NewGroupNamespace => f.write_str("new cgroup namespace"),
+            Step::NewTimeNamespace => f.write_str("new time namespace"),
+            Step::Clocks(lines) => write!(f, "clocks {}", lines.trim_end().replace('\n', ", ")),
             Step::OomScore(score) => write!(f, "out-of-memory score {score:+}"),
             Step::Sysctl { path, value } => write!(f, "write {value} to {path}"),
             Step::Raise { resource, hard, .. } => {

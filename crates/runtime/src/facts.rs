@@ -39,6 +39,7 @@ pub struct Facts {
     capabilities: CapabilitySet,
     /// Soft and hard, by number.
     limits: Vec<(u64, u64)>,
+    enters_time_at_exec: bool,
 }
 
 impl Facts {
@@ -61,6 +62,7 @@ impl Facts {
             parent,
             capabilities,
             limits: limits.to_vec(),
+            enters_time_at_exec: since(6, 2),
         }
     }
 
@@ -69,7 +71,7 @@ impl Facts {
         let paths = files.iter().map(|path| ((*path).to_owned(), false)).collect();
         let capabilities = CapabilitySet::from_bits_retain((1 << 41) - 1);
         let limits = vec![(1024, u64::MAX); LIMITS.len()];
-        Facts { paths, everything_is_there: true, parent: 1, capabilities, limits }
+        Facts { paths, everything_is_there: true, parent: 1, capabilities, limits, enters_time_at_exec: true }
     }
 
     /// Whether there is something at `path`, and whether it is a directory.
@@ -96,8 +98,21 @@ impl Facts {
         self.limits.get(resource as usize).copied().unwrap_or((u64::MAX, u64::MAX))
     }
 
+    /// Whether a process that has made a time namespace is in it after its next exec.
+    pub(crate) fn enters_time_at_exec(&self) -> bool {
+        self.enters_time_at_exec
+    }
+
     /// The process that starts the container, as its own proc shows it.
     pub(crate) fn parent(&self) -> u32 {
         self.parent
     }
+}
+
+/// Whether this kernel is of that version, or of a later one.
+fn since(major: u32, minor: u32) -> bool {
+    let name = rustix::system::uname();
+    let release = name.release().to_string_lossy();
+    let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(major), Some(minor))
 }

@@ -115,7 +115,7 @@ fn fields() -> Vec<(Value, Fate)> {
             Acts("join pid namespace /p"),
         ),
         (namespaces(json!({ "type": "user" })), Refused("linux.namespaces[user]")),
-        (namespaces(json!({ "type": "time" })), Refused("linux.namespaces[time]")),
+        (namespaces(json!({ "type": "time" })), Acts("new time namespace")),
         (
             linux(json!({ "devices": [{ "path": "/dev/d", "type": "c", "major": 1, "minor": 2 }] })),
             Acts("but ./dev/d"),
@@ -132,6 +132,13 @@ fn fields() -> Vec<(Value, Fate)> {
             Acts("memory policy 0x4 of nodes "),
         ),
         (linux(json!({ "personality": { "domain": "LINUX32" } })), Acts("personality 0x8")),
+        (
+            linux(json!({
+                "namespaces": [{ "type": "mount" }, { "type": "time" }],
+                "timeOffsets": { "boottime": { "secs": 1 }, "monotonic": { "secs": -2, "nanosecs": 3 } },
+            })),
+            Acts("clocks boottime 1 0, monotonic -2 3"),
+        ),
         (linux(json!({ "timeOffsets": { "boottime": { "secs": 1 } } })), Refused("linux.timeOffsets")),
         (linux(json!({ "netDevices": { "eth0": {} } })), Refused("linux.netDevices")),
     ]

@@ -34,6 +34,7 @@ mod attach;
 mod borrow;
 pub mod cgroup;
 mod check;
+mod clocks;
 mod command;
 mod defaults;
 mod device;

@@ -148,6 +148,7 @@ pub(crate) fn parts(
                 let fd = rustix::fs::openat(rustix::fs::CWD, path, flags, Mode::empty());
                 Part::Fd(fd.call(|| format!("open({path:?})")).doing(|| step.to_string())?)
             }
+            Step::Clocks(lines) => Part::Write(c("/proc/self/timens_offsets")?, lines.clone()),
             Step::OomScore(score) => Part::Write(c("/proc/self/oom_score_adj")?, score.to_string()),
             Step::Sysctl { path, value } => Part::Write(c(path)?, value.clone()),
             Step::Filter(program) => Part::Filter(bytes(program)),
@@ -169,6 +170,7 @@ pub(crate) fn parts(
 pub(crate) fn op<'a>(step: &'a Step, part: &'a Part) -> Option<Op<'a>> {
     Some(match (step, part) {
         (Step::NewGroupNamespace, _) => Op::Unshare(Namespaces::CGROUP),
+        (Step::NewTimeNamespace, _) => Op::Unshare(Namespaces::TIME),
         (_, Part::Write(path, text)) => Op::Write { path, text: text.as_bytes() },
         (Step::Raise { resource, soft, hard }, _) => {
             Op::Limit { resource: *resource, soft: *soft, hard: *hard }

@@ -150,6 +150,7 @@ impl Plan {
 
     fn start_beside(&self, container: &PidFd, with: Join) -> Result<Running> {
         let Join { stdio, group } = with;
+        same_time(container)?;
         let (parts, _) = realize::parts(&self.steps, None, Vec::new(), self.terminal())?;
         let wanted = self.steps.iter().any(|step| matches!(step, Step::Terminal { .. }));
         let pair = wanted.then(|| terminal::open_in(container, self.terminal())).transpose();
@@ -434,6 +435,19 @@ fn launch(
 ) -> rustix::io::Result<Started> {
     let _borrow = Borrow::new();
     coracle_launch::start(ops, namespaces, group, &mut vec![0; STACK_SIZE])
+}
+
+/// A time namespace can be entered by nobody who shares memory with another process, and later there is no right to.
+fn same_time(container: &PidFd) -> Result<()> {
+    let space = |process: String| std::fs::read_link(format!("/proc/{process}/ns/time"));
+    let theirs = space(container.pid().doing(|| "find the container's process")?.to_string());
+    match (space("self".into()), theirs) {
+        (Ok(ours), Ok(theirs)) if ours != theirs => {
+            let text = "a container with a time namespace of its own can't be joined: not supported yet";
+            Err(Error::problems(vec![crate::error::Problem::unsupported(text)]))
+        }
+        _ => Ok(()), // a kernel without them, or a process that is gone, which is told elsewhere
+    }
 }
 
 fn ended(container: &PidFd) -> bool {

@@ -103,6 +103,38 @@ fn what_is_set_and_what_is_hidden() {
     });
 }
 
+/// "Offset for Time Namespace".
+#[test]
+fn clocks() {
+    run(|host| {
+        let mut oci = Oci::new(
+            host,
+            "cut -d. -f1 /proc/uptime; cat /proc/self/timens_offsets; readlink /proc/self/ns/time",
+        );
+        let mut namespaces = oci.config["linux"]["namespaces"].as_array().unwrap().clone();
+        namespaces.push(json!({ "type": "time" }));
+        oci.config["linux"]["namespaces"] = json!(namespaces);
+        oci.config["linux"]["timeOffsets"] =
+            json!({ "boottime": { "secs": 1_000_000 }, "monotonic": { "secs": 7, "nanosecs": 8 } });
+        let printed = prints(&oci);
+        let words: Vec<&str> = printed.split_whitespace().collect();
+        let up: u64 = words[0].parse().unwrap();
+        let own = std::fs::read_to_string("/proc/uptime").unwrap();
+        let own: u64 = own.split('.').next().unwrap().parse().unwrap();
+        assert!((own + 999_900..=own + 1_000_000).contains(&up), "{printed} {own}");
+        assert_eq!(words[1..7], ["monotonic", "7", "8", "boottime", "1000000", "0"]);
+        assert_ne!(words[7], space("time"));
+        // Nobody could enter it later: that is said.
+        oci.create();
+        let text = oci.refused(&["exec", "c", "true"]);
+        assert!(text.contains("time namespace of its own can't be joined: not supported yet"), "{text}");
+        oci.ok(&["delete", "--force", "c"]);
+        let text = refused(&oci, "/linux/timeOffsets", json!({ "realtime": { "secs": 1 } }));
+        assert!(text.contains("linux.timeOffsets[realtime]"), "{text}");
+        oci.end();
+    });
+}
+
 /// "Rootfs Mount Propagation": what is mounted inside is not seen outside, with each that is supported; others are refused.
 #[test]
 fn propagation_of_the_root() {

@@ -12,7 +12,7 @@ use crate::cgroup::Hierarchies;
 use crate::command::Sets;
 use crate::error::{Error, Problem, Result};
 use crate::seccomp::Program;
-use crate::{Facts, Size, check, command, device, limits, mounts, sysctl, tuning};
+use crate::{Facts, Size, check, clocks, command, device, limits, mounts, sysctl, tuning};
 
 mod held;
 mod step;
@@ -65,6 +65,10 @@ impl Plan {
             problems.extend(refused);
             Vec::new()
         });
+        let clocks = clocks::steps(spec, facts).unwrap_or_else(|refused| {
+            problems.extend(refused);
+            Vec::new()
+        });
         let tuned = tuning::of_container(spec).unwrap_or_else(|refused| {
             problems.extend(refused);
             Vec::new()
@@ -89,6 +93,7 @@ impl Plan {
             }
         }
         steps.extend(process.oom_score_adj().map(Step::OomScore));
+        steps.extend(clocks);
         steps.extend(tuned.into_iter().chain(own.before));
         steps.extend(joins);
         if new_net {

@@ -24,6 +24,10 @@ pub enum Step {
     EnterGroup,
     /// Get a control group namespace, whose root is where the process is now.
     NewGroupNamespace,
+    /// Get a time namespace, which the program is then executed in.
+    NewTimeNamespace,
+    /// Set its clocks: lines as `/proc/PID/timens_offsets` takes them.
+    Clocks(String),
     /// Set the adjustment of the score by which the kernel chooses what to kill without memory.
     OomScore(i32),
     /// Set a kernel parameter of a namespace.

@@ -1,0 +1,39 @@
+//! A time namespace and its clocks (runtime-spec config-linux.md, "Namespaces" and "Offset for Time Namespace";
+//! time_namespaces(7)).
+
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
+
+use crate::error::Problem;
+use crate::{Facts, Step, check};
+
+/// The steps that make it; or all that is wrong.
+pub(crate) fn steps(spec: &Spec, facts: &Facts) -> Result<Vec<Step>, Vec<Problem>> {
+    let offsets = spec.linux().as_ref().and_then(|linux| linux.time_offsets().as_ref());
+    let mut offsets: Vec<_> = offsets.into_iter().flatten().collect();
+    if !check::has_namespace(spec, LinuxNamespaceType::Time) {
+        let text = "linux.timeOffsets: without a time namespace they would be the host's";
+        return if offsets.is_empty() { Ok(Vec::new()) } else { Err(vec![Problem::invalid(text)]) };
+    }
+    let mut problems = Vec::new();
+    if !facts.enters_time_at_exec() {
+        // Before, a process is in the namespace that it made only after a fork.
+        problems.push(Problem::unsupported("linux.namespaces[time]: needs Linux 6.2"));
+    }
+    offsets.sort_by_key(|(clock, _)| (*clock).clone());
+    let mut lines = String::new();
+    for (clock, offset) in offsets {
+        let (seconds, nanoseconds) = (offset.secs().unwrap_or(0), offset.nanosecs().unwrap_or(0));
+        if !matches!(clock.as_str(), "monotonic" | "boottime") {
+            problems.push(Problem::invalid(format!("linux.timeOffsets[{clock}]: there is no such clock")));
+        } else if nanoseconds > 999_999_999 {
+            let text = format!("linux.timeOffsets[{clock}]: {nanoseconds} ns are a second or more");
+            problems.push(Problem::invalid(text));
+        }
+        lines += &format!("{clock} {seconds} {nanoseconds}\n");
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let clocks = (!lines.is_empty()).then_some(Step::Clocks(lines));
+    Ok([Step::NewTimeNamespace].into_iter().chain(clocks).collect())
+}
