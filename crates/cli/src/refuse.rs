@@ -180,7 +180,7 @@ fn has(words: &str, word: &str) -> bool {
 fn wrong_count(verb: &str) -> Fail {
     let wants = match verb {
         "exec" => "at least 2 arguments",
-        "tag" | "image tag" | "cp" => "2 arguments",
+        "tag" | "image tag" | "cp" | "volume cp" => "2 arguments",
         "logs" | "diff" | "export" | "network create" | "build" | "history" | "image history" => "1 argument",
         "volume clone" | "volume snapshot" | "volume import" => "1 or 2 arguments",
         "volume export" => "1 argument",

@@ -111,6 +111,12 @@ fn sort(words: &[&str]) -> (Vec<(String, String)>, MountAttrFlags) {
     (options, flags)
 }
 
+/// Whether the kernel has a file system of that name, by proc_filesystems(5); also where nobody can tell.
+pub(crate) fn is_known(fstype: &str) -> bool {
+    let Ok(table) = std::fs::read_to_string("/proc/filesystems") else { return true };
+    table.lines().any(|line| line.split_whitespace().last() == Some(fstype))
+}
+
 /// The kernel knows whether it has such a file system; what is asked for here is only that it can be the name of one.
 fn other(fstype: &str, device: &str, words: &[&str]) -> Result<Backing, Refusal> {
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);

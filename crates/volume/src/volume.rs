@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use crate::driver::Drivers;
 use crate::error::During;
 use crate::loan::{self, Loan, User};
-use crate::local::Backing;
+use crate::local::{self, Backing};
 use crate::record::Record;
 use crate::{Error, Place, Result, Terms, Usage, Volumes, layered, seed, walk};
 
@@ -229,7 +229,13 @@ impl Volume {
             }
             Backing::Other { fstype, options, flags } => {
                 let options: Vec<_> = options.iter().map(|(key, value)| (&**key, &**value)).collect();
-                let whole = Mount::new(fstype, &options, *flags).during("lend", self.name())?;
+                let whole = match Mount::new(fstype, &options, *flags) {
+                    Err(error) if error.errno() == Some(Errno::NODEV) && !local::is_known(fstype) => {
+                        let what = format!("the kernel has no file system `{fstype}`");
+                        return Err(Error::Unsupported { name: self.name().to_owned(), what });
+                    }
+                    other => other.during("lend", self.name())?,
+                };
                 return self.part(whole, subpath);
             }
             Backing::Driver => {

@@ -114,6 +114,23 @@ fn a_volume_in_memory() {
 }
 
 #[test]
+fn a_file_system_that_the_kernel_lacks() {
+    run(|host| {
+        let state = State::open(host.dir());
+        let spec = VolumeSpec::new("far").option("type", "nosuchfs").option("device", ":/srv");
+        let error = state.volumes.create(&spec).unwrap().lend("one").unwrap_err();
+        assert_eq!(error.to_string(), "volume \"far\": the kernel has no file system `nosuchfs`");
+        assert_eq!(error.kind(), Kind::Unsupported);
+        assert!(state.volumes.find("far").unwrap().unwrap().users().unwrap().is_empty());
+        // One that it has, with what that one doesn't like.
+        let spec = VolumeSpec::new("near").option("type", "overlay").option("device", "overlay");
+        let error =
+            state.volumes.create(&spec.option("o", "lowerdir=/nowhere")).unwrap().lend("one").unwrap_err();
+        assert_eq!(error.kind(), Kind::NotFound, "{error}");
+    });
+}
+
+#[test]
 fn a_volume_of_the_hosts() {
     run(|host| {
         let state = State::open(host.dir());
