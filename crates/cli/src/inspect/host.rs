@@ -26,6 +26,9 @@ pub(super) fn config(container: &Container) -> Value {
         ("CapAdd", list(container.added_capabilities().iter().map(|name| capability(name)))),
         ("CapDrop", list(container.dropped_capabilities().iter().map(|name| capability(name)))),
         ("CgroupnsMode", if container.has_host_cgroups() { "host" } else { "private" }.into()),
+        ("Dns", Value::list(container.dns().iter().map(ToString::to_string))),
+        ("DnsOptions", Value::list(container.dns_options())),
+        ("DnsSearch", Value::list(container.dns_search())),
         (
             "ExtraHosts",
             list(container.added_hosts().iter().map(|(name, address)| format!("{name}:{address}"))),
