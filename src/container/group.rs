@@ -71,6 +71,15 @@ fn asks(record: &Record) -> bool {
         || record.spaces.outlived()
 }
 
+/// What would be asked of the group, where one would be made.
+pub(crate) fn planned(engine: &Inner, record: &Record) -> Result<Option<LinuxResources>> {
+    match plan(&place(record)?, record, engine.hierarchies()?) {
+        Ok((_, resources)) => Ok(Some(resources)),
+        Err(error) if is_missing(&error) && !asks(record) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 fn plan(place: &Place, record: &Record, host: &Hierarchies) -> Result<(Plan, LinuxResources)> {
     let resources = record.limits.to_oci()?;
     let mut walled = resources.clone();

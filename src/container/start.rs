@@ -12,7 +12,7 @@ use super::launch::Stepper;
 use super::record::Record;
 use super::spec::ContainerSpec;
 use super::supervisor::{self, Manner, Said};
-use super::{keep, lend, places, resolve, room};
+use super::{group, keep, lend, places, resolve, room};
 use crate::Engine;
 use crate::Kind;
 use crate::error::{Doing, Error, Result};
@@ -210,7 +210,17 @@ impl Engine {
     pub fn plan(&self, spec: &ContainerSpec) -> Result<StartPlan> {
         let record =
             resolve::record(&self.0, spec).doing(|| format!("plan a container of `{}`", spec.image))?;
-        let mut plan = Plan::container(&record.spec, &Facts::of_this_host())?;
+        let mut oci = record.spec.clone();
+        if let (Some(resources), Some(linux)) = (group::planned(&self.0, &record)?, oci.linux_mut()) {
+            linux.set_cgroups_path(Some(record.id.clone().into())).set_resources(Some(resources));
+        }
+        let mut plan = Plan::container(&oci, &Facts::of_this_host())?;
+        if let Some(program) = self.0.filters.of(&record)? {
+            plan.filter(&program)?;
+        }
+        if record.init {
+            plan.init();
+        }
         stack::plan_files(&mut plan)?;
         for mount in places::in_order(&record) {
             plan.attach_as(mount.to_string(), &mount.at, lend::propagation(mount))?;

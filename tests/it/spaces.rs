@@ -123,6 +123,25 @@ fn names_and_groups_of_the_host() {
     });
 }
 
+/// A plan shows what a start does: its control group, its filter and its init among it.
+#[test]
+fn a_plan_has_all_of_a_start() {
+    coracle_testhost::run(|host| {
+        let engine = engine(host.dir());
+        tools(&engine);
+        let lines = |spec: &ContainerSpec| engine.plan(spec).unwrap().to_string();
+        let plan = lines(&script("true").init());
+        for step in ["enter the control group", "new cgroup namespace", "seccomp default", "stay as init"] {
+            assert!(plan.contains(step), "{step}: {plan}");
+        }
+        let open = lines(&script("true").privileged().host_cgroups().pids(Pids::Host).ipc(Ipc::None));
+        for step in ["new cgroup namespace", "seccomp default", "stay as init", "./dev/shm", "mask directory"]
+        {
+            assert!(!open.contains(step), "{step}: {open}");
+        }
+    });
+}
+
 #[test]
 fn further_groups_are_looked_up_in_the_image() {
     coracle_testhost::run(|host| {
