@@ -117,3 +117,37 @@ fn a_name_has_one_owner_at_a_time() {
         nothing_left(host.dir());
     });
 }
+
+/// Builds what everybody builds, when it hears that it may.
+fn builder(role: &mut Role) {
+    let engine = engine(role.dir());
+    role.say("ready");
+    role.hear().unwrap();
+    let text = "FROM tools\nRUN --mount=type=cache,target=/c echo ran >> /c/count && sleep 0.2\n";
+    let built = engine.build(&BuildSpec::without_context(text), |_| {}).unwrap();
+    role.say(if built.steps.iter().any(|step| step.built()) { "built" } else { "cached" });
+}
+
+#[test]
+fn the_same_step_of_several_processes_is_done_once() {
+    run_with(&[("builder", builder)], |host| {
+        let engine = engine(host.dir());
+        tools(&engine);
+        let mut builders: Vec<_> = (0..6).map(|_| host.play("builder")).collect();
+        builders.iter_mut().for_each(|one| drop(one.hear().unwrap()));
+        builders.iter_mut().for_each(|one| one.say("go"));
+        let mut heard: Vec<String> = builders.iter_mut().map(|one| one.hear().unwrap()).collect();
+        builders.into_iter().for_each(|one| one.join());
+        heard.sort();
+        assert_eq!(heard, ["built", "cached", "cached", "cached", "cached", "cached"]);
+        let mut count = Vec::new();
+        let look = "FROM tools\nRUN --mount=type=cache,target=/c cat /c/count\n";
+        let told = engine.build(&BuildSpec::without_context(look), |event| {
+            if let coracle::Event::Output { bytes, .. } = event {
+                count.extend_from_slice(bytes);
+            }
+        });
+        told.unwrap();
+        assert_eq!(String::from_utf8(count).unwrap(), "ran\n");
+    });
+}

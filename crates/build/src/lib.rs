@@ -42,7 +42,7 @@
 //!
 //! # What it does not know yet
 //!
-//! ADD of archives compressed with bzip2 or xz; `ONBUILD` triggers that copy or mount
+//! `RUN --device`; `ONBUILD` triggers that copy or mount
 //! from a stage or image; a named context as what a stage starts from, unless it is an image; other platforms than this machine's: each is refused at its line, none is ignored. `COPY --link` gives the
 //! same tree as without it, and is not yet kept apart from the layers below.
 //!

@@ -15,11 +15,10 @@ pub struct Unpacked {
 }
 
 impl Unpacked {
-    /// Unpacks a tar, plain or compressed with gzip or zstd, into a staged directory.
+    /// Unpacks a tar, plain or compressed with gzip, bzip2, xz or zstd, into a staged directory.
     ///
     /// # Errors
-    /// `Invalid` for what is no such archive, or leads out of itself; `Unsupported` for devices in it and for other
-    /// compressions; else the host's.
+    /// `Invalid` for what is no such archive, or leads out of itself; `Unsupported` for devices in it; else the host's.
     pub fn from_tar(archive: impl Read + 'static, staging: &Staging) -> Result<Unpacked> {
         let staged = staging.dir()?;
         let dir = staged.dir().make_new("context", 0o700)?;

@@ -86,12 +86,14 @@ impl Flags {
         self.found.first().map(|f| f.at.clone())
     }
 
-    /// Whether all flags are among `known`, are there once, and have values.
+    /// Whether all flags are among `known`, are there once, and have values. `later` are those of the language
+    /// that this version refuses.
     pub(crate) fn check(
         &self,
         line: &Line,
         verb: &str,
         known: &[(&str, Takes)],
+        later: &[&str],
         problems: &mut Problems<'_>,
     ) -> bool {
         let mut good = true;
@@ -99,6 +101,11 @@ impl Flags {
         for flag in &self.found {
             let name = flag.name.as_str();
             let span = line.span(flag.at.clone());
+            if later.contains(&name) {
+                problems.unsupported(span, format!("`{verb} --{name}` is not supported yet"));
+                good = false;
+                continue;
+            }
             let Some((_, takes)) = known.iter().find(|(known, _)| *known == name) else {
                 let near = nearest(name, known.iter().map(|(name, _)| *name));
                 let help = near.map(|near| format!("did you mean `--{near}`?"));

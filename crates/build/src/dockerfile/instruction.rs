@@ -125,7 +125,8 @@ impl Parser<'_, '_> {
             "HEALTHCHECK" => &health::FLAGS,
             _ => &[],
         };
-        self.flags.check(self.line, self.verb, known, self.problems)
+        let later: &[&str] = if self.verb == "RUN" { &["device"] } else { &[] };
+        self.flags.check(self.line, self.verb, known, later, self.problems)
     }
 
     fn start(&self) -> usize {

@@ -56,6 +56,7 @@ fn each_error_says_what() {
             "1: `1x` can't name a stage: a letter first, then letters, digits, `-`, `_` and `.`",
         ),
         ("FROM --platform a\n", "1: `--platform` takes a value: --platform=…"),
+        ("FROM a\nRUN --device=x y\n", "2: `RUN --device` is not supported yet"),
         ("FROM a\nCOPY --checksum=x x y\n", "2: `COPY` has no flag `--checksum`"),
         ("FROM a\nRUN --security=none ls\n", "2: `--security` is `sandbox` or `insecure`, not `none`"),
         ("FROM a\nCOPY --link=maybe a b\n", "2: `--link` is `true` or `false`"),

@@ -23,10 +23,10 @@ pub(super) type Archive = Chain<Cursor<Vec<u8>>, Box<dyn Read>>;
 
 const BLOCK: usize = 512;
 
-/// The file and its archive, if its content is one: a tar, plain or compressed with gzip or zstd.
+/// The file and its archive, if its content is one: a tar, plain or compressed with gzip, bzip2, xz or zstd.
 ///
 /// # Errors
-/// `Unsupported` for what docker would unpack with bzip2 or xz.
+/// The host's.
 pub(super) fn open(tree: Tree<'_>, path: &Path) -> Result<Option<(File, Archive)>> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
     let mut file = File::from(tree.root().open(path, flags)?);
@@ -34,33 +34,24 @@ pub(super) fn open(tree: Tree<'_>, path: &Path) -> Result<Option<(File, Archive)
     let magic = block(&mut file).call(read)?;
     file.rewind().call(|| format!("lseek({path:?})"))?;
     let bytes = file.try_clone().call(|| format!("dup({path:?})"))?;
-    let mut reader = match decompressed(&magic, Box::new(bytes)).call(read)? {
-        Ok(reader) => reader,
-        Err(by) => return Err(refused(path, by)),
-    };
+    let mut reader = decompressed(&magic, Box::new(bytes)).call(read)?;
     // What begins like a compressed file but is none is a file like any other.
     let Ok(first) = block(&mut reader) else { return Ok(None) };
     Ok(is_header(&first).then(|| (file, Cursor::new(first).chain(reader))))
 }
 
-/// Unpacks a context that comes as a tar, plain or compressed with gzip or zstd: what docker takes on standard input.
+/// Unpacks a context that comes as a tar, plain or compressed: what docker takes on standard input.
 /// All files get the owner of this process, because a context's owners count for nothing.
 ///
 /// # Errors
-/// `Invalid` for what is no such archive, or leads out of itself; `Unsupported` for devices and for other compressions.
+/// `Invalid` for what is no such archive, or leads out of itself; `Unsupported` for devices.
 pub(crate) fn context(archive: impl Read + 'static, into: &Dir) -> Result<()> {
     let name = Path::new("-");
     let mut archive: Box<dyn Read> = Box::new(archive);
     let read = || "read(the context)";
     let magic = block(&mut archive).call(read)?;
     let whole = Box::new(Cursor::new(magic.clone()).chain(archive));
-    let mut reader = match decompressed(&magic, whole).call(read)? {
-        Ok(reader) => reader,
-        Err(by) => {
-            let what = format!("a context that is compressed with {by} can't be unpacked yet");
-            return Err(Error::new(Kind::Unsupported, what));
-        }
-    };
+    let mut reader = decompressed(&magic, whole).call(read)?;
     let first = block(&mut reader).call(read)?;
     let empty = first.iter().all(|byte| *byte == 0);
     if !empty && !is_header(&first) {
@@ -78,30 +69,22 @@ pub(crate) fn is_archive(from: &mut dyn Read) -> std::io::Result<bool> {
     Ok(MAGIC.iter().any(|magic| first.starts_with(magic)) || is_header(&first))
 }
 
-/// What comes out of `reader`, which begins with `magic`; else the name of a compression that is not known here.
-fn decompressed(
-    magic: &[u8],
-    reader: Box<dyn Read>,
-) -> std::io::Result<std::result::Result<Box<dyn Read>, &'static str>> {
-    Ok(Ok(if magic.starts_with(&[0x1f, 0x8b, 8]) {
+/// What decoding xz may take in memory, in KiB: `xz -9` asks for 64 MiB.
+const XZ_MEMORY: u32 = 128 << 10;
+
+/// What comes out of `reader`, which begins with `magic`.
+fn decompressed(magic: &[u8], reader: Box<dyn Read>) -> std::io::Result<Box<dyn Read>> {
+    Ok(if magic.starts_with(&[0x1f, 0x8b, 8]) {
         Box::new(flate2::read::MultiGzDecoder::new(std::io::BufReader::new(reader)))
     } else if magic.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
         Box::new(zstd::stream::read::Decoder::new(reader)?)
     } else if magic.starts_with(b"BZh") && magic.get(4..10) == Some(b"\x31\x41\x59\x26\x53\x59") {
-        return Ok(Err("bzip2"));
+        Box::new(bzip2::read::MultiBzDecoder::new(std::io::BufReader::new(reader)))
     } else if magic.starts_with(b"\xfd7zXZ\0") {
-        return Ok(Err("xz"));
+        Box::new(lzma_rust2::XzReader::new_mem_limit(std::io::BufReader::new(reader), true, XZ_MEMORY))
     } else {
         reader
-    }))
-}
-
-fn refused(path: &Path, by: &str) -> Error {
-    let what = format!(
-        "`{}` is compressed with {by}, which can't be unpacked yet; `ADD --unpack=false` and `COPY` take it as it is",
-        path.display()
-    );
-    Error::new(Kind::Unsupported, what)
+    })
 }
 
 fn block(from: &mut dyn Read) -> std::io::Result<Vec<u8>> {

@@ -200,7 +200,9 @@ fn unused_args(file: &Dockerfile, spec: &BuildSpec) -> Vec<String> {
         .flat_map(|args| args.iter().map(|(name, _)| name.text.as_str()))
         .collect();
     let platform: Vec<&str> = platform_args().iter().map(|(name, _)| *name).collect();
-    let used = |name: &str| asked.contains(name) || is_proxy(name) || platform.contains(&name);
+    let built_in = ["SOURCE_DATE_EPOCH", "BUILDKIT_CONTEXT_KEEP_GIT_DIR"];
+    let known = |name: &str| platform.contains(&name) || built_in.contains(&name);
+    let used = |name: &str| asked.contains(name) || is_proxy(name) || known(name);
     spec.args.keys().filter(|name| !used(name)).cloned().collect()
 }
 

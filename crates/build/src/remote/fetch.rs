@@ -60,6 +60,8 @@ pub(crate) struct With<'a> {
     pub(crate) cache: &'a Cache,
     pub(crate) git: Option<&'a dyn Git>,
     pub(crate) cancel: Option<&'a Cancel>,
+    /// The `Authorization` for a host, where the build has a secret for it.
+    pub(crate) authorization: &'a dyn Fn(&str) -> Result<Option<String>>,
     /// Nothing that is remembered of a URL counts.
     pub(crate) afresh: bool,
 }
@@ -133,7 +135,11 @@ fn fetch(source: &RemoteSource, known: Option<&WebRecord>, with: With<'_>) -> Re
             let name = file_name(url).unwrap_or_else(|| UNNAMED.to_owned());
             let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
             let mut file = File::from(dir.file(&name, flags, 0o600)?);
-            let Got::New(record) = web::get(url, known, &mut file, with.cancel)? else { return Ok(None) };
+            let Got::New(record) =
+                web::get(url, known, (with.authorization)(host(url))?.as_deref(), &mut file, with.cancel)?
+            else {
+                return Ok(None);
+            };
             if let Some(wanted) = source.checksum.as_ref().filter(|wanted| **wanted != record.digest) {
                 let what = format!("`{label}` is {}, and not {wanted} as `--checksum` says", record.digest);
                 return Err(Error::invalid(what));
@@ -144,6 +150,13 @@ fn fetch(source: &RemoteSource, known: Option<&WebRecord>, with: With<'_>) -> Re
     };
     let ignore = Ignore::default();
     Ok(Some(Fetched { dir, _staged: staged, label, ignore, path, identity, unpack: source.unpack }))
+}
+
+/// The host of a URL, with its port if it says one.
+fn host(url: &str) -> &str {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    rest[..end].rsplit_once('@').map_or(&rest[..end], |(_, host)| host)
 }
 
 fn directory(git: &GitSource) -> String {
@@ -188,7 +201,7 @@ pub fn fetch_context(
         Remote::Web(url) => {
             let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
             let mut file = File::from(staged.dir().file("download", flags, 0o600)?);
-            web::get(url, None, &mut file, cancel)?;
+            web::get(url, None, None, &mut file, cancel)?;
             let read = || format!("read(what {remote} gave)");
             file.rewind().call(read)?;
             if !unpack::is_archive(&mut file).call(read)? {

@@ -109,7 +109,7 @@ impl RemoteSource {
                 Some(digits) if digits.len() == 64 && hex(digits) => Ok(()),
                 _ => Err(format!("`--checksum` of a URL is `sha256:` and 64 digits, not `{checksum}`")),
             },
-            Remote::Git(_) if hex(checksum) && (7..=64).contains(&checksum.len()) => Ok(()),
+            Remote::Git(_) if hex(checksum) && (1..=64).contains(&checksum.len()) => Ok(()),
             Remote::Git(_) => Err(format!("`--checksum` of a repository is a commit's id, not `{checksum}`")),
         }
     }

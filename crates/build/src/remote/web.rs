@@ -27,8 +27,8 @@ pub(crate) enum Got {
     New(WebRecord),
 }
 
-/// Asks for the file, which is written to `into` unless it is still what is `known`. Its time there becomes that of the
-/// server, or 1970, so that it doesn't depend on when it was fetched.
+/// Asks for the file, with that `Authorization` (to the host alone: no other that it leads to gets it). The file is
+/// written to `into` unless it is still what is `known`. Its time there becomes that of the server, or 1970, so that it doesn't depend on when it was fetched.
 ///
 /// # Errors
 /// `NotFound` for 404 and 410, `Denied` for 401 and 403, `Failed` for other statuses and what the network comes to.
@@ -36,14 +36,21 @@ pub(crate) enum Got {
 pub(crate) fn get(
     url: &str,
     known: Option<&WebRecord>,
+    authorization: Option<&str>,
     into: &mut File,
     cancel: Option<&Cancel>,
 ) -> Result<Got> {
-    client::get(url, known, into, cancel)
+    client::get(url, known, authorization, into, cancel)
 }
 
 #[cfg(not(feature = "http"))]
-pub(crate) fn get(url: &str, _: Option<&WebRecord>, _: &mut File, _: Option<&Cancel>) -> Result<Got> {
+pub(crate) fn get(
+    url: &str,
+    _: Option<&WebRecord>,
+    _: Option<&str>,
+    _: &mut File,
+    _: Option<&Cancel>,
+) -> Result<Got> {
     let what = format!(
         "`{}`: this program was built without the feature `http`, which fetches URLs",
         super::shown(url)
@@ -73,6 +80,7 @@ mod client {
     pub(super) fn get(
         url: &str,
         known: Option<&WebRecord>,
+        authorization: Option<&str>,
         into: &mut File,
         cancel: Option<&Cancel>,
     ) -> Result<Got> {
@@ -97,6 +105,9 @@ mod client {
             request = request.header("If-None-Match", etag);
         } else if let Some(changed) = known.and_then(|known| known.changed.as_ref()) {
             request = request.header("If-Modified-Since", changed);
+        }
+        if let Some(value) = authorization {
+            request = request.header("Authorization", value);
         }
         let response = request.call().map_err(|error| failed(&error))?;
         let status = response.status();

@@ -126,6 +126,18 @@ impl<W: Worker> Solver<'_, W> {
         Ok(equipped)
     }
 
+    /// What a host is told who asks: the secret `HTTP_AUTH_HEADER_<host>` as it is, or `HTTP_AUTH_TOKEN_<host>` as a bearer's
+    /// (Dockerfile reference, "Adding files from a URL", "Secrets").
+    pub(super) fn authorization(&self, host: &str) -> Result<Option<String>> {
+        for (id, scheme) in [("HTTP_AUTH_HEADER_", ""), ("HTTP_AUTH_TOKEN_", "Bearer ")] {
+            let Some(secret) = self.secret(&format!("{id}{host}"))? else { continue };
+            let text = std::str::from_utf8(secret.bytes());
+            let text = text.map_err(|_| Error::invalid(format!("the secret `{id}{host}` is not UTF-8")))?;
+            return Ok(Some(format!("{scheme}{}", text.trim())));
+        }
+        Ok(None)
+    }
+
     fn secret(&self, id: &str) -> Result<Option<Secret>> {
         match self.spec.secrets.get(id) {
             None => Ok(None),

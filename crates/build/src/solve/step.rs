@@ -245,7 +245,7 @@ impl<W: Worker> Solver<'_, W> {
         for (source, span) in copy.sources.iter().zip(&step.sources) {
             match source {
                 CopyFrom::Remote(source) => {
-                    let identity = self.fetches.identity(source, self.with());
+                    let identity = self.fetches.identity(source, self.with(&|host| self.authorization(host)));
                     identities.push(identity.map_err(|error| locate(self.plan, *span, error, None))?);
                 }
                 CopyFrom::Inline(..) => {}
@@ -255,8 +255,9 @@ impl<W: Worker> Solver<'_, W> {
         Ok((!identities.is_empty()).then(|| identities.join(" ")))
     }
 
-    fn with(&self) -> With<'_> {
+    fn with<'w>(&'w self, authorization: &'w dyn Fn(&str) -> Result<Option<String>>) -> With<'w> {
         With {
+            authorization,
             cache: self.cache,
             git: self.spec.git.as_ref().map(|git| &*git.0),
             cancel: self.spec.cancel(),
@@ -275,7 +276,10 @@ impl<W: Worker> Solver<'_, W> {
                 (CopyFrom::Inline(name, text), _) => picked.push(Picked::inline(name, text)),
                 (CopyFrom::Remote(source), _) => {
                     let fail = |error: Error| locate(self.plan, *span, error, None);
-                    let fetched = self.fetches.get(source, self.with()).map_err(fail)?;
+                    let fetched = self
+                        .fetches
+                        .get(source, self.with(&|host| self.authorization(host)))
+                        .map_err(fail)?;
                     let tree = fetched.tree(self.spec.cancel());
                     for mut one in tree.pick(&fetched.path).map_err(fail)? {
                         one.remote = Some(fetched.clone());

@@ -227,3 +227,107 @@ fn onbuild_healthcheck_and_shell() {
     assert_eq!(health["Test"][1], "curl -f http://localhost/ || exit 1");
     assert_eq!(config("FROM a\nSHELL [\"cmd\", \"/S\"]\n").shell.unwrap(), ["cmd", "/S"]);
 }
+
+#[test]
+fn add_from_elsewhere() {
+    // "Adding files from a URL", "Adding files from a Git repository", "ADD --keep-git-dir", "--checksum", "--unpack".
+    assert_eq!(
+        copied("FROM a\nADD https://example.org/archive.zip /things/\n").0,
+        ["https://example.org/archive.zip"]
+    );
+    assert_eq!(
+        copied("FROM a\nADD git@example.org:me/repo.git#v1:docs /docs\n").0,
+        ["git@example.org:me/repo.git#v1:docs"]
+    );
+    assert_eq!(copied("FROM a\nADD --keep-git-dir=true https://example.org/r.git#v1 /r\n").1, "/r");
+    assert_eq!(copied("FROM a\nADD --checksum=be1f38e https://example.org/r.git#v1 /\n").1, "/");
+    let sum = "24454f830cdb571e2c4ad15481119c43b3cafd48dd869a9b2945d1036d1dc68d";
+    assert_eq!(
+        copied(&format!("FROM a\nADD --checksum=sha256:{sum} https://example.org/l.tar.gz /\n")).1,
+        "/"
+    );
+    assert_eq!(copied("FROM a\nADD http://example.org/foobar /\n").1, "/");
+    assert_eq!(copied("FROM a\nADD http://example.org/foo /bar\n").1, "/bar");
+    let unpacks = |text: &str| {
+        let plan = plan(text);
+        let Op::Copy(copy) = &last(&plan).steps.last().unwrap().op else { panic!() };
+        match &copy.sources[0] {
+            CopyFrom::Remote(source) => source.unpack,
+            _ => copy.unpack,
+        }
+    };
+    assert!(unpacks("FROM a\nADD --unpack=true https://example.org/a.tar.gz /d\n"));
+    assert!(!unpacks("FROM a\nADD https://example.org/a.tar.gz /d\n"));
+    assert!(!unpacks("FROM a\nADD --unpack=false my.tar.gz .\n") && unpacks("FROM a\nADD my.tar.gz .\n"));
+}
+
+#[test]
+fn format_whitespace_and_escapes() {
+    // "Format": leading whitespace before instructions goes, that in arguments stays.
+    assert_eq!(argv(&plan("        # c\nFROM a\n    RUN echo hello\n")), shell("echo hello"));
+    assert_eq!(
+        argv(&plan("FROM a\nRUN echo \"\\\n     hello\\\n     world\"\n")),
+        shell("echo \"     hello     world\"")
+    );
+    // "escape": on Windows' paths.
+    assert_eq!(
+        argv(&plan("# escape=`\n\nFROM a\nCOPY testfile.txt c:\\\nRUN dir c:\\\n")),
+        shell("dir c:\\")
+    );
+    // "Parser directives": those that are none are comments, and end the directives.
+    assert_eq!(argv(&plan("# About\n# escape=`\nFROM a\nRUN x\\\n y\n")), shell("x y"));
+    assert_eq!(argv(&plan("# unknowndirective=value\n# syntax=value\nFROM a\nRUN x\n")), shell("x"));
+    assert_eq!(argv(&plan("#\t  eScApE=`\nFROM a\nRUN x`\n y\n")), shell("x y"));
+    // "Backslashes": what is no JSON is a shell's line.
+    assert_eq!(argv(&plan("FROM a\nRUN [\"c:\\windows\\x.exe\"]\n")), shell("[\"c:\\windows\\x.exe\"]"));
+    assert_eq!(argv(&plan("FROM a\nRUN [\"c:\\\\windows\\\\x.exe\"]\n")), ["c:\\windows\\x.exe"]);
+    assert_eq!(config("FROM a\nENV ONE TWO= THREE=world\n").env[1..], ["ONE=TWO= THREE=world"]);
+}
+
+#[test]
+fn patterns_modes_and_owners() {
+    assert_eq!(copied("FROM a\nADD arr[[]0].txt /dest/\n").0, ["arr[[]0].txt"]);
+    assert_eq!(copied("FROM a\nCOPY index.?s /dest/\n").0, ["index.?s"]);
+    assert_eq!(copied("FROM a\nADD something/ /something\n").0, ["something"]);
+    let copy = |line: &str| {
+        let plan = plan(&format!("FROM a\nARG MODE=440\n{line}\n"));
+        let Op::Copy(copy) = last(&plan).steps.last().unwrap().op.clone() else { panic!("{line}") };
+        copy
+    };
+    for (mode, shown) in
+        [("755", "755"), ("$MODE", "440"), ("+x", "+x"), ("u=rwX,go=rX", "u=rwX,go=rX"), ("g=u", "g=u")]
+    {
+        let chmod = copy(&format!("COPY --chmod={mode} . /app/")).chmod.unwrap();
+        assert_eq!(chmod.to_string(), shown);
+    }
+    for owner in ["55:mygroup", "bin", "1", "10:11", "myuser:mygroup"] {
+        assert_eq!(copy(&format!("COPY --chown={owner} files* /d/")).chown.unwrap(), owner);
+    }
+    assert_eq!(copy("COPY --exclude=*.txt --exclude=*.md hom* /mydir/").exclude, ["*.txt", "*.md"]);
+    assert!(copy("COPY --parents ./src/**/*.txt /parents/").parents);
+}
+
+#[test]
+fn run_and_what_is_mounted() {
+    let mounts = |line: &str| {
+        let plan = planned(
+            &format!("FROM a AS build\nRUN x\nFROM a\nWORKDIR /src\n{line}\n"),
+            &BuildSpec::new(".").allow(coracle_build::Allow::Insecure),
+        );
+        let Op::Run(command) = last(&plan).steps.last().unwrap().op.clone() else { panic!("{line}") };
+        command
+    };
+    let cache = mounts(
+        "RUN --mount=type=cache,target=/var/cache/apt,sharing=locked \\\n  --mount=type=cache,target=/var/lib/apt,sharing=locked \\\n  apt-get update",
+    );
+    assert_eq!(cache.mounts.len(), 2);
+    assert_eq!(cache.argv.last().unwrap().trim(), "apt-get update");
+    assert_eq!(mounts("RUN --mount=type=secret,id=API_KEY,env=API_KEY some $API_KEY").mounts.len(), 1);
+    assert_eq!(mounts("RUN --mount=type=ssh ssh -q -T x 2>&1 | tee /hello").mounts.len(), 1);
+    assert_eq!(mounts("RUN --mount=target=. make REVISION=$(git rev-parse HEAD) build").mounts.len(), 1);
+    assert_eq!(mounts("RUN --mount=type=bind,from=build,source=/x,target=/y z").mounts.len(), 1);
+    assert_eq!(mounts("RUN --network=none pip install x").network, coracle_build::Network::None);
+    assert!(mounts("RUN --security=insecure cat /proc/self/status").insecure);
+    let file = Dockerfile::parse("D", b"FROM a\nRUN --device=vendor.example/gpu=all x\n");
+    assert_eq!(file.unwrap_err().kind(), coracle_host::Kind::Unsupported, "refused by its name");
+}

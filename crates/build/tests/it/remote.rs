@@ -143,6 +143,11 @@ mod web {
             lines.push(line.trim_end().to_owned());
         }
         let path = lines[0].split(' ').nth(1).unwrap_or("").to_owned();
+        let allowed = lines.iter().any(|line| line.eq_ignore_ascii_case("authorization: Bearer hunter2"));
+        if path == "/private" && !allowed {
+            return stream
+                .write_all(b"HTTP/1.1 401 Unauthorized\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+        }
         let known = lines
             .iter()
             .find_map(|line| line.to_ascii_lowercase().strip_prefix("if-none-match: ").map(str::to_owned));
@@ -224,6 +229,20 @@ mod web {
             "{error}"
         );
         assert_eq!(bench.try_build(&spec.arg("SUM", "12")).unwrap_err().kind(), Kind::Invalid);
+    }
+
+    #[test]
+    fn a_secret_opens_what_is_private_and_is_seen_nowhere() {
+        let (mut bench, server) = (Bench::new(), Server::new());
+        server.put("/private", "mine");
+        let spec = bench.dockerfile(&format!("FROM base\nADD http://{}/private /f\n", server.address));
+        assert_eq!(bench.try_build(&spec).unwrap_err().kind(), Kind::Denied);
+        let spec = spec.secret(format!("HTTP_AUTH_TOKEN_{}", server.address), "hunter2\n");
+        bench.build(&spec);
+        assert_eq!(bench.read("f").as_deref(), Some("mine"));
+        for record in bench.records().iter().filter(|record| record.is_file()) {
+            assert!(!fs::read_to_string(record).unwrap().contains("hunter2"));
+        }
     }
 
     #[test]

@@ -118,6 +118,16 @@ impl Args {
         self.check || ["check", "lint"].contains(&self.call.as_str())
     }
 
+    /// The build argument that BuildKit has for it.
+    pub(super) fn keeps_git_dir(&self) -> bool {
+        let value = |arg: &String| Some(arg.strip_prefix("BUILDKIT_CONTEXT_KEEP_GIT_DIR=")?.to_owned());
+        self.build_arg
+            .iter()
+            .filter_map(value)
+            .next_back()
+            .is_some_and(|v| ["1", "true"].contains(&v.as_str()))
+    }
+
     /// What is read before and written after.
     pub(super) fn caches(&self) -> Result<(Vec<Place>, Vec<Place>), Fail> {
         let from = self.cache_from.iter().map(|text| Place::from(text)).collect::<Result<_, _>>()?;
@@ -215,7 +225,8 @@ pub(super) fn spec(args: &Args, mut spec: BuildSpec, lookup: env::Lookup<'_>) ->
     for text in &args.ssh {
         spec = ssh(spec, text, lookup)?;
     }
-    if let Some(epoch) = lookup("SOURCE_DATE_EPOCH") {
+    let epoch = args.build_arg.iter().filter_map(|arg| arg.strip_prefix("SOURCE_DATE_EPOCH=")).next_back();
+    if let Some(epoch) = epoch.map(str::to_owned).or_else(|| lookup("SOURCE_DATE_EPOCH")) {
         let seconds = epoch.parse();
         spec = spec.source_date_epoch(seconds.map_err(|_| {
             Fail::new(1, format!("build: SOURCE_DATE_EPOCH={epoch}: want seconds since 1970"))
@@ -321,6 +332,10 @@ mod tests {
             (
                 "build --build-arg A=1 --build-arg SET --build-arg UNSET .",
                 here().arg("A", "1").arg("SET", "1"),
+            ),
+            (
+                "build --build-arg SOURCE_DATE_EPOCH=7 .",
+                here().arg("SOURCE_DATE_EPOCH", "7").source_date_epoch(7),
             ),
             ("build --label a=b --no-cache .", here().label("a", "b").no_cache(true)),
             ("build --no-cache-filter a,b .", here().no_cache_stage("a").no_cache_stage("b")),

@@ -37,7 +37,12 @@ impl<'a> Source<'a> {
                         format!("build -f - {remote}: a Dockerfile on standard input goes with a directory");
                     return Err(Fail::new(1, what));
                 }
-                (Some(remote), file) => Source::Remote(remote, file),
+                (Some(mut remote), file) => {
+                    if let Remote::Git(git) = &mut remote {
+                        git.keep_git_dir = args.keeps_git_dir();
+                    }
+                    Source::Remote(remote, file)
+                }
                 (None, Some("-")) => Source::TextFor(path),
                 (None, file) => Source::Directory(path, file),
             },
