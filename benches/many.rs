@@ -120,13 +120,12 @@ fn cycles(engine: &Engine, spec: &ContainerSpec) -> Done {
     let now = || -> Result<[(&str, usize); 5], Box<dyn Error>> {
         let mounts = std::fs::read_to_string("/proc/self/mountinfo")?.lines().count();
         let children = std::fs::read_to_string("/proc/thread-self/children")?.split_whitespace().count();
-        let groups = entries("/sys/fs/cgroup/pids") + entries("/sys/fs/cgroup");
         Ok([
             ("descriptors", entries("/proc/self/fd")),
             ("threads", entries("/proc/self/task")),
             ("mounts", mounts),
             ("children", children),
-            ("groups", groups),
+            ("groups", groups()),
         ])
     };
     let (before, memory) = (now()?, private_memory("self")?);
@@ -141,4 +140,22 @@ fn cycles(engine: &Engine, spec: &ContainerSpec) -> Done {
         return Err(format!("something was left: {before:?} before, {after:?} after").into());
     }
     Ok(())
+}
+
+/// The control groups of containers, in all hierarchies.
+fn groups() -> usize {
+    let dirs = |dir: &std::path::Path| -> Vec<_> {
+        std::fs::read_dir(dir)
+            .into_iter()
+            .flatten()
+            .filter_map(Result::ok)
+            .map(|entry| entry.path())
+            .collect()
+    };
+    let ours = |dir: &std::path::PathBuf| {
+        let name = dir.file_name().unwrap_or_default().to_string_lossy();
+        name.strip_prefix("coracle-").is_some_and(|id| id.len() == 64)
+    };
+    let tops = dirs("/sys/fs/cgroup".as_ref());
+    tops.iter().flat_map(|top| dirs(top)).chain(tops.iter().cloned()).filter(ours).count()
 }

@@ -175,7 +175,7 @@ mod tests {
     use std::net::IpAddr;
     use std::time::Duration;
 
-    use coracle::{HealthCheck, Ipc, Limits, LogLimits, Mount, Pids, Restart, Seccomp};
+    use coracle::{ConnectSpec, HealthCheck, Ipc, Limits, LogLimits, Mount, Pids, Restart, Seccomp};
 
     use super::*;
     use crate::cli::Command;
@@ -231,12 +231,10 @@ mod tests {
             (
                 "run --rm --network a --net b --network-alias db --ip 10.0.0.7 --add-host far:10.9.8.7 --add-host six=::1 i",
                 new()
-                    .network("a")
-                    .network("b")
-                    .network_alias("db")
+                    .connect(ConnectSpec::new("a").alias("db").ip([10, 0, 0, 7].into()))
+                    .connect(ConnectSpec::new("b"))
                     .add_host("far", IpAddr::from([10, 9, 8, 7]))
                     .add_host("six", IpAddr::from(std::net::Ipv6Addr::LOCALHOST))
-                    .ip([10, 0, 0, 7].into())
                     .attach(),
             ),
             ("run --rm --network=none i", new().no_network().attach()),
@@ -386,11 +384,18 @@ mod tests {
     fn what_is_not_there_yet_is_refused_by_name() {
         let table = [
             ("run --rm --detach-keys ctrl-a -it i", "a container with --rm ends together with this program"),
-            ("run -P i", "run -P, --publish-all: publishing all exposed ports is not supported yet"),
-            ("run --network container:c --network a i", "run --network container:c: it goes with no other"),
-            ("run --network host --network a i", "run --network host: it goes with no other"),
-            ("run --network name=a,alias=b i", "options are not supported"),
-            ("run --add-host h:host-gateway i", "host-gateway is not supported"),
+            (
+                "run --network container:c --network a i",
+                "cannot attach both user-defined and non-user-defined network-modes",
+            ),
+            (
+                "run --network host --network a i",
+                "cannot attach both user-defined and non-user-defined network-modes",
+            ),
+            (
+                "run --link a i",
+                "run --link: not supported; on one network containers find each other by name",
+            ),
             ("run --security-opt apparmor=x i", "--security-opt apparmor=x: not supported"),
             ("run --health-interval 1s i", "run --health-interval: not supported yet without --health-cmd"),
             ("run --kernel-memory 1g i", "run --kernel-memory: kernels have no such limit any more"),
@@ -406,14 +411,7 @@ mod tests {
         }
         let flags = [
             "--platform x",
-            "--dns 1.1.1.1",
-            "--dns-search a",
-            "--dns-option a",
-            "--ip6 ::1",
-            "--mac-address 92:d0:c6:0a:29:33",
-            "--link a",
             "--link-local-ip 1.1.1.1",
-            "--expose 80",
             "--gpus all",
             "--runtime x",
             "--annotation a=b",

@@ -126,11 +126,15 @@ fn conflicts(flags: &Flags, mode: Mode) -> Result<(), Fail> {
 
 fn networks(mut spec: ContainerSpec, flags: &Flags) -> Result<(ContainerSpec, Mode), Fail> {
     let mut wanted = flags.network.clone();
+    let usual = Attachment { network: "bridge".into(), ..Attachment::default() };
     if wanted.is_empty() {
-        wanted.push(Attachment { network: "bridge".into(), ..Attachment::default() });
+        wanted.push(usual.clone());
     }
     // docker's other flags are about the first network.
     flags.complete(&mut wanted[0])?;
+    if wanted == [usual] {
+        return Ok((spec, Mode::Own)); // what a spec that says nothing means
+    }
     let alone = wanted.len() == 1;
     let mut names: Vec<&str> = Vec::new();
     for one in &wanted {
