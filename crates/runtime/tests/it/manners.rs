@@ -11,9 +11,10 @@ use crate::support::{
     self, PIPES, bundle, command, fds, field, line, mountinfo, plan, process, script, start, user, watch,
 };
 
-fn ignore(signal: i32, how: libc::sighandler_t) {
-    // SAFETY: SIG_IGN and SIG_DFL run no code.
-    unsafe { libc::signal(signal, how) };
+/// What was there before: whoever runs the tests may ignore signals, too.
+fn ignore(signal: i32, how: libc::sighandler_t) -> libc::sighandler_t {
+    // SAFETY: SIG_IGN and SIG_DFL run no code, and no other handler is set here.
+    unsafe { libc::signal(signal, how) }
 }
 
 /// rt_sigprocmask(2) with the kernel's own set: all 64 signals.
@@ -30,12 +31,13 @@ fn mask(how: i32, set: u64) -> u64 {
 fn signals_start_afresh() {
     run(|host| {
         let ignored = [libc::SIGPIPE, libc::SIGHUP, libc::SIGUSR1, libc::SIGRTMIN() + 3];
-        ignored.iter().for_each(|signal| ignore(*signal, libc::SIG_IGN));
+        let before = ignored.map(|signal| ignore(signal, libc::SIG_IGN));
         let old = mask(libc::SIG_BLOCK, !0);
         let status = support::run(host.dir(), &command(&["/bin/cat", "/proc/self/status"])).ok();
         mask(libc::SIG_SETMASK, old);
-        ignored.iter().for_each(|signal| ignore(*signal, libc::SIG_DFL));
-        ignore(libc::SIGPIPE, libc::SIG_IGN); // as Rust's runtime has it
+        for (signal, before) in ignored.into_iter().zip(before) {
+            ignore(signal, before);
+        }
         for set in ["SigPnd", "ShdPnd", "SigBlk", "SigIgn", "SigCgt"] {
             assert_eq!(field(&status, set), "0000000000000000", "{set}");
         }
