@@ -60,8 +60,14 @@ mod volume;
 
 use std::process::ExitCode;
 
+/// A number in the table of 1,024 descriptors, as `coracle_host::aside` has them.
+const HIGH: i32 = 512;
+
 fn main() -> ExitCode {
     coracle::supervise();
+    // The engine holds descriptors with high numbers. Room for them is made here, where this is the only thread: later the
+    // kernel would wait for RCU, 10 ms and more, until no other one looks at the smaller table.
+    drop(rustix::io::fcntl_dupfd_cloexec(std::io::stdin(), HIGH));
     let arguments: Vec<_> = std::env::args_os().collect();
     let done = match cli::parse(&arguments) {
         Ok(command) => cli::dispatch(command),
