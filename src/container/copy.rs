@@ -91,6 +91,20 @@ impl Tree {
             _ => Ok((self.dir(path)?, ".".into())),
         }
     }
+
+    /// Copies what is there, which the caller calls `place`, to the host, for this program's user.
+    fn to_host(&self, at: &Place, place: &str, host: &Path) -> Result<u64> {
+        let source = Source { is_dir: at.is_dir, name: plan::name_of(place) };
+        let to = destination(&source, &plan::host_destination(host)?)?;
+        let (dir, name) = self.entry(&at.path)?;
+        let into = Dir::open(&to.dir)?;
+        let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+        let unpack = UnpackOptions::new().owner(uid.as_raw(), gid.as_raw()).confined();
+        piped(
+            |out| Ok(pack_tree(&dir, &name, &to.name, out)?),
+            |tar| Ok(unpack_tree(&into, Path::new(""), tar, &unpack)?),
+        )
+    }
 }
 
 impl Container {
@@ -133,16 +147,7 @@ impl Container {
         let copy = || {
             let tree = self.tree(false)?;
             let at = self.there(&tree, place, options.follow)?;
-            let source = Source { is_dir: at.is_dir, name: plan::name_of(place) };
-            let to = destination(&source, &plan::host_destination(host)?)?;
-            let (dir, name) = tree.entry(&at.path)?;
-            let into = Dir::open(&to.dir)?;
-            let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
-            let unpack = UnpackOptions::new().owner(uid.as_raw(), gid.as_raw()).confined();
-            piped(
-                |out| Ok(pack_tree(&dir, &name, &to.name, out)?),
-                |tar| Ok(unpack_tree(&into, Path::new(""), tar, &unpack)?),
-            )
+            tree.to_host(&at, place, host)
         };
         copy().doing(doing)
     }

@@ -3,12 +3,12 @@
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use coracle_host::{Dir, Root};
+use coracle_host::Root;
 use coracle_layers::{UnpackOptions, pack_tree, unpack_tree};
 use coracle_volume::Loan;
 use rustix::fs::OFlags;
 
-use super::plan::{self, Source, destination};
+use super::plan::{self, destination};
 use super::{CopyOptions, Tree, piped};
 use crate::error::{Doing, Error, Result};
 use crate::{Kind, Volume};
@@ -51,16 +51,7 @@ impl Volume {
             if !at.exists {
                 return Err(self.not_there(place));
             }
-            let source = Source { is_dir: at.is_dir, name: plan::name_of(place) };
-            let to = destination(&source, &plan::host_destination(host)?)?;
-            let (dir, name) = tree.entry(&at.path)?;
-            let into = Dir::open(&to.dir)?;
-            let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
-            let unpack = UnpackOptions::new().owner(uid.as_raw(), gid.as_raw()).confined();
-            piped(
-                |out| Ok(pack_tree(&dir, &name, &to.name, out)?),
-                |tar| Ok(unpack_tree(&into, Path::new(""), tar, &unpack)?),
-            )
+            tree.to_host(&at, place, host)
         };
         copy().doing(|| format!("copy {place:?} of volume `{}` to {host:?}", self.name()))
     }
