@@ -7,6 +7,7 @@ use coracle_host::{Call, Dir};
 use coracle_layers::{Loaded, Reference};
 
 use super::Image;
+use super::packed::storable;
 use crate::error::{Doing, Error, Result};
 use crate::{Engine, Kind};
 
@@ -68,14 +69,14 @@ impl Engine {
         Ok(vec![(image, name)])
     }
 
-    /// Stores the images of an archive (plain, gzip or zstd): what [`Engine::save`] and `docker save` write, or an OCI image
+    /// Stores the images of an archive (plain, or compressed with gzip, bzip2, xz or zstd): what [`Engine::save`] and `docker save` write, or an OCI image
     /// layout in a tar. Names in it are taken from the images that had them.
     ///
     /// # Errors
     /// `Invalid` and `Corrupt` for an archive that is none or holds not what it says, naming the member; no image is
     /// stored then.
     pub fn load(&self, archive: impl Read) -> Result<Vec<LoadedImage>> {
-        Ok(self.loaded(self.0.store.load(archive)?))
+        Ok(self.loaded(self.0.store.load(storable(archive).doing(|| "load images")?)?))
     }
 
     /// [`Engine::load`] of a directory that is an OCI image layout.

@@ -1,12 +1,15 @@
 //! An image of the tar of a root file system.
 
 use std::io::Read;
+use std::time::SystemTime;
 
 use coracle_build::ImageConfig;
 use coracle_layers::{Reference, host_config};
-use oci_spec::image::HistoryBuilder;
+use jiff::Timestamp;
+use oci_spec::image::{Arch, HistoryBuilder};
 
 use super::Image;
+use super::packed::storable;
 use crate::error::{Doing, Error, Result};
 use crate::{Engine, Kind};
 
@@ -16,6 +19,8 @@ pub struct ImportSpec {
     name: Option<String>,
     message: Option<String>,
     changes: Vec<String>,
+    created: Option<SystemTime>,
+    platform: Option<String>,
 }
 
 impl ImportSpec {
@@ -45,6 +50,21 @@ impl ImportSpec {
         self.changes.push(instruction.into());
         self
     }
+
+    /// When it is said to be made. Unless that is said, the same tar gives the same image.
+    #[must_use]
+    pub fn created(mut self, time: SystemTime) -> ImportSpec {
+        self.created = Some(time);
+        self
+    }
+
+    /// What machine its programs are for, `linux/architecture[/variant]` in Go's words (`linux/arm64`); this one's unless it is
+    /// said.
+    #[must_use]
+    pub fn platform(mut self, platform: impl Into<String>) -> ImportSpec {
+        self.platform = Some(platform.into());
+        self
+    }
 }
 
 impl From<&str> for ImportSpec {
@@ -61,11 +81,12 @@ impl From<Option<&str>> for ImportSpec {
 }
 
 impl Engine {
-    /// Makes an image of a root file system tar (plain, gzip or zstd), named and configured as `spec` says: a name will do,
-    /// and `None` leaves it without one. It doesn't say when it was made: the same tar gives the same image.
+    /// Makes an image of a root file system tar (plain, or compressed with gzip, bzip2, xz or zstd), named and configured as
+    /// `spec` says: a name will do, and `None` leaves it without one.
     ///
     /// # Errors
-    /// `Invalid` for a bad name or change, or an archive that is broken or leads out of itself.
+    /// `Invalid` for a bad name, change or platform, or an archive that is broken or leads out of itself; `Unsupported` for
+    /// another system than Linux.
     pub fn import(&self, tar: impl Read, spec: impl Into<ImportSpec>) -> Result<Image> {
         let spec = spec.into();
         let doing = || format!("import `{}`", spec.name.as_deref().unwrap_or("<none>"));
@@ -78,10 +99,60 @@ impl Engine {
         config.config.env.clear();
         let mut config = super::apply_changes(config, &spec.changes)?;
         let comment = spec.message.clone().unwrap_or_else(|| "Imported from -".to_owned());
-        let step = HistoryBuilder::default().comment(comment).build();
+        let mut step = HistoryBuilder::default().comment(comment);
+        if let Some(created) = spec.created {
+            let created = Timestamp::try_from(created).map(|time| time.to_string()).map_err(|error| {
+                Error::new(Kind::Invalid, format!("the time {created:?} can't be written: {error}"))
+            })?;
+            step = step.created(created.clone());
+            config.created = Some(created);
+        }
+        if let Some(platform) = &spec.platform {
+            (config.architecture, config.variant) = machine(platform)?;
+        }
+        let step = step.build();
         let step = step.map_err(|error| Error::new(Kind::Invalid, format!("its history: {error}")))?;
         config.history = vec![step];
-        let layer = self.0.store.import_layer(tar)?;
+        let layer = self.0.store.import_layer(storable(tar)?)?;
         self.commit_image(&config, &[layer.chain_id()], name.as_ref())
+    }
+}
+
+/// Architecture and variant of `linux/architecture[/variant]`.
+fn machine(platform: &str) -> Result<(Arch, Option<String>)> {
+    let invalid = || Error::new(Kind::Invalid, format!("platform {platform:?}: want linux/architecture"));
+    let mut parts = platform.split('/');
+    match parts.next() {
+        Some("linux") => {}
+        Some("") | None => return Err(invalid()),
+        Some(other) => {
+            let text = format!("platform {platform:?}: the operating system {other} is not supported");
+            return Err(Error::new(Kind::Unsupported, text));
+        }
+    }
+    let architecture = match parts.next().map(Arch::from) {
+        None | Some(Arch::Other(_)) => return Err(invalid()),
+        Some(known) => known,
+    };
+    let variant = parts.next().map(str::to_owned);
+    match (&variant, parts.next()) {
+        (Some(variant), _) if variant.is_empty() => Err(invalid()),
+        (_, Some(_)) => Err(invalid()),
+        (_, None) => Ok((architecture, variant)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn machines() {
+        assert_eq!(machine("linux/arm64").unwrap(), (Arch::ARM64, None));
+        assert_eq!(machine("linux/arm/v7").unwrap(), (Arch::ARM, Some("v7".to_owned())));
+        for bad in ["", "linux", "linux/", "linux/toaster", "linux/arm/", "linux/arm/v7/x"] {
+            assert_eq!(machine(bad).unwrap_err().kind(), Kind::Invalid, "{bad}");
+        }
+        assert_eq!(machine("windows/amd64").unwrap_err().kind(), Kind::Unsupported);
     }
 }

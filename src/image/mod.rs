@@ -3,6 +3,7 @@
 mod archive;
 mod change;
 mod import;
+mod packed;
 mod remove;
 
 use std::path::PathBuf;

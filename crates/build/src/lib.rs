@@ -98,6 +98,6 @@ pub use remote::fetch::{RemoteContext, fetch_context};
 pub use remote::{Git, GitSource, Remote, RemoteSource};
 pub use solve::build;
 pub use spec::{Allow, BuildSpec, HostAddress};
-pub use stream::Unpacked;
+pub use stream::{Unpacked, decompress};
 pub use trace::{Cause, FileChange};
 pub use worker::{Base, Command, Commit, Draft, DraftFiles, LayerFile, LayerFiles, Snapshot, Stream, Worker};

@@ -1,12 +1,23 @@
 //! A context that comes as a stream.
 
-use std::io::Read;
+use std::io::{self, Cursor, Read};
 use std::path::Path;
 
 use coracle_host::{Dir, StagedDir, Staging};
 
 use crate::error::Result;
 use crate::files::unpack;
+
+/// What comes out of a stream that is compressed with gzip, bzip2, xz or zstd; as it comes where it is not.
+///
+/// # Errors
+/// What reading its first bytes fails with; reading on fails where it is broken.
+pub fn decompress<'a>(mut from: impl Read + 'a) -> io::Result<Box<dyn Read + 'a>> {
+    let mut head = Vec::new();
+    from.by_ref().take(unpack::MAGIC).read_to_end(&mut head)?;
+    let magic = head.clone();
+    unpack::decompressed(&magic, Box::new(Cursor::new(head).chain(from)))
+}
 
 /// A context that came from elsewhere, in a directory that is removed with this value.
 pub struct Unpacked {

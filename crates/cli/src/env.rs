@@ -10,6 +10,13 @@ pub(crate) fn own(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
+/// The time that what is made is to be dated with, in seconds since 1970 (reproducible-builds.org).
+pub(crate) fn epoch(lookup: Lookup<'_>) -> Result<Option<i64>, Fail> {
+    const NAME: &str = "SOURCE_DATE_EPOCH";
+    let wrong = |text: &str| Fail::new(1, format!("{NAME}={text}: want seconds since 1970"));
+    lookup(NAME).map(|text| text.parse().map_err(|_| wrong(&text))).transpose()
+}
+
 /// The variables of `--env-file` files and then of `-e` flags, so that flags win.
 pub(crate) fn variables(
     files: &[String],

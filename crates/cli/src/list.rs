@@ -90,10 +90,10 @@ impl Listing {
     }
 
     fn lines(&self, template: &str, rows: &[Value]) -> Result<String, Fail> {
-        let template = Template::parse(template).map_err(unreadable)?;
+        let template = Template::parse(template).map_err(|error| self.unusable("parse", &error))?;
         let mut text = String::new();
         for row in rows {
-            text += &template.execute(row).map_err(failed)?;
+            text += &template.execute(row).map_err(|error| self.unusable("execute", &error))?;
             text.push('\n');
         }
         Ok(text)
@@ -105,22 +105,24 @@ impl Listing {
             self.headings.iter().map(|(field, heading)| ((*field).to_owned(), Value::from(*heading)));
         let label = ("Label".to_owned(), Value::Method(Method::Heading));
         let headings = Value::Map(headings.chain([label]).collect());
-        let heading = Template::parse(template).map_err(unreadable)?.execute_heading(&headings);
-        Ok(table::align(&format!("{}\n{rows}", heading.map_err(failed)?)))
+        let heading = Template::parse(template)
+            .map_err(|error| self.unusable("parse", &error))?
+            .execute_heading(&headings);
+        Ok(table::align(&format!("{}\n{rows}", heading.map_err(|error| self.unusable("execute", &error))?)))
+    }
+
+    /// Docker's list of containers looks at the template itself, and has words of its own.
+    fn unusable(&self, act: &str, error: &crate::template::Error) -> Fail {
+        match self.kind {
+            "*formatter.ContainerContext" => Fail::new(1, format!("failed to {act} template: {error}")),
+            _ => Fail::new(1, format!("template parsing error: {error}")),
+        }
     }
 }
 
 /// A shell's user writes tabs and new lines as `\t` and `\n`.
 fn escapes(template: &str) -> String {
     template.replace("\\t", "\t").replace("\\n", "\n")
-}
-
-fn unreadable(error: crate::template::Error) -> Fail {
-    Fail::new(1, format!("failed to parse template: {error}"))
-}
-
-fn failed(error: crate::template::Error) -> Fail {
-    Fail::new(1, format!("failed to execute template: {error}"))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 
 use crate::fail::Fail;
@@ -55,7 +56,12 @@ impl Target {
         let mut name = path.file_name().unwrap_or_default().to_owned();
         name.push(format!(".{}.part", std::process::id()));
         let part = path.with_file_name(name);
-        let file = File::create_new(&part)
+        // Images and file systems may hold what is not for everybody.
+        let file = File::options()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&part)
             .map_err(|error| Fail::new(1, format!("invalid output path: open({part:?}): {error}")))?;
         Ok(Target { file: Some((file, part, path)) })
     }

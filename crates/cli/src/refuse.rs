@@ -30,7 +30,6 @@ const FLAGS: &[(&str, &str)] = &[
     ("start", "--checkpoint --checkpoint-dir"),
     ("rm", "-l --link"),
     ("rmi", "--platform"),
-    ("import", "--platform"),
     ("network create", "--config-from --config-only --ingress --ipam-opt"),
     ("network connect", "--gw-priority --link --link-local-ip"),
     ("volume create", "--availability --group --scope --sharing --type"),
@@ -40,7 +39,6 @@ const FLAGS: &[(&str, &str)] = &[
     ("load", "--platform"),
     ("image ls", "--tree"),
     ("image rm", "--platform"),
-    ("image import", "--platform"),
     ("image history", "--platform"),
     ("image save", "--platform"),
     ("image load", "--platform"),
@@ -56,7 +54,7 @@ const VERBS: &[(&str, &str)] = &[
     ),
     ("buildx", "bake create dial-stdio history imagetools inspect install ls rm stop uninstall use version"),
     ("volume", "update"),
-    ("image", "build pull push"),
+    ("image", "pull push"),
 ];
 
 /// What to print for what clap could not make sense of, and the status that docker ends with then: 125 for flags, 1
@@ -182,6 +180,7 @@ fn wrong_count(verb: &str) -> Fail {
         "exec" => "at least 2 arguments",
         "tag" | "image tag" | "cp" | "volume cp" => "2 arguments",
         "logs" | "diff" | "export" | "network create" | "build" | "history" | "image history" => "1 argument",
+        "commit" => "at least 1 and at most 2 arguments",
         "volume clone" | "volume snapshot" | "volume import" => "1 or 2 arguments",
         "volume export" => "1 argument",
         "volume create" | "images" | "image ls" => "at most 1 argument",

@@ -35,6 +35,13 @@ pub(crate) fn ago(time: Option<&str>) -> String {
     time.and_then(since).map_or_else(|| "N/A".into(), |long| format!("{long} ago"))
 }
 
+/// An RFC 3339 time without fractions of a second; empty for what has no time.
+pub(crate) fn seconds(time: Option<&str>) -> String {
+    let time = time.and_then(|time| time.parse::<Timestamp>().ok());
+    time.and_then(|time| Timestamp::from_second(time.as_second()).ok())
+        .map_or_else(String::new, |time| time.to_string())
+}
+
 /// A time as Go prints one: `2026-01-02 03:04:05.123456789 +0000 UTC`.
 pub(crate) fn date(time: Timestamp) -> String {
     let text = time.to_string();

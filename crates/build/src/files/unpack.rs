@@ -69,11 +69,17 @@ pub(crate) fn is_archive(from: &mut dyn Read) -> std::io::Result<bool> {
     Ok(MAGIC.iter().any(|magic| first.starts_with(magic)) || is_header(&first))
 }
 
+/// Bytes of a stream that say how it is compressed.
+pub(crate) const MAGIC: u64 = 10;
+
 /// What decoding xz may take in memory, in KiB: `xz -9` asks for 64 MiB.
 const XZ_MEMORY: u32 = 128 << 10;
 
-/// What comes out of `reader`, which begins with `magic`.
-fn decompressed(magic: &[u8], reader: Box<dyn Read>) -> std::io::Result<Box<dyn Read>> {
+/// What comes out of `reader`, which begins with `magic`: at least [`MAGIC`] bytes, or all that there is.
+pub(crate) fn decompressed<'a>(
+    magic: &[u8],
+    reader: Box<dyn Read + 'a>,
+) -> std::io::Result<Box<dyn Read + 'a>> {
     Ok(if magic.starts_with(&[0x1f, 0x8b, 8]) {
         Box::new(flate2::read::MultiGzDecoder::new(std::io::BufReader::new(reader)))
     } else if magic.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {

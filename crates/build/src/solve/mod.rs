@@ -176,7 +176,7 @@ impl<W: Worker> Solver<'_, W> {
                 done?;
             }
             let mut history = History::default();
-            history.set_created(state.time.clone());
+            history.set_created(if empty { self.epoch.clone() } else { state.time.clone() });
             history.set_created_by(Some(step.created_by.clone()));
             history.set_empty_layer(empty.then_some(true));
             state.history.push(history);
@@ -312,7 +312,8 @@ impl<W: Worker> Solver<'_, W> {
         let Some(stage) = self.plan.stages.last() else {
             return Err(Error::invalid("the plan has no stage"));
         };
-        let state = self.board.wait(stage.index)?;
+        let mut state = self.board.wait(stage.index)?;
+        date(&mut state.history);
         let config = ImageConfig { created: state.time, history: state.history, ..stage.config.clone() };
         let commit = Commit {
             snapshot: state.snapshot,
@@ -321,5 +322,43 @@ impl<W: Worker> Solver<'_, W> {
             annotations: self.spec.annotations.clone(),
         };
         self.worker.commit(commit).map_err(|error| error.context("store the image"))
+    }
+}
+
+/// Gives steps that made no layer, and say no time, that of the layer that follows the first of them, and of the last layer
+/// before from there on: of times that the cache has, too, so that a build with everything cached makes the same image.
+fn date(history: &mut [History]) {
+    let undated = history.iter().position(|step| step.created().is_none()).unwrap_or(history.len());
+    let after = history[undated..].iter().find_map(|step| step.created().clone());
+    let before = history[..undated].iter().rev().find_map(|step| step.created().clone());
+    let mut time = after.or(before);
+    for step in &mut history[undated..] {
+        match step.created() {
+            Some(own) => time = Some(own.clone()),
+            None => _ = step.set_created(time.clone()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_step_has_a_time() {
+        for (given, expected) in
+            [("1 - 2 - -", "1 2 2 2 2"), ("- - 3", "3 3 3"), ("1 2 - -", "1 2 2 2"), ("- -", "- -"), ("", "")]
+        {
+            let step = |time: &str| {
+                let mut step = History::default();
+                step.set_created((time != "-").then(|| time.to_owned()));
+                step
+            };
+            let mut history: Vec<History> = given.split_whitespace().map(step).collect();
+            date(&mut history);
+            let times: Vec<&str> =
+                history.iter().map(|step| step.created().as_deref().unwrap_or("-")).collect();
+            assert_eq!(times.join(" "), expected, "{given}");
+        }
     }
 }

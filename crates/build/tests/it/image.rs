@@ -33,12 +33,11 @@ CMD echo
             "Entrypoint": ["sh", "-c"], "Cmd": ["/bin/sh", "-c", "echo"],
         })
     );
-    let old = "2020-01-01T00:00:00Z";
     let new = "2023-11-14T22:13:20Z";
     assert_eq!(
         config["history"],
         json!([
-            {"created": old, "created_by": "ENV GREETING=hello world", "empty_layer": true},
+            {"created": new, "created_by": "ENV GREETING=hello world", "empty_layer": true},
             {"created": new, "created_by": "WORKDIR /srv"},
             {"created": new, "created_by": "RUN /bin/sh -c put a $GREETING"},
             {"created": new, "created_by": "LABEL v=1", "empty_layer": true},

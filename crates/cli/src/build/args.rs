@@ -225,12 +225,12 @@ pub(super) fn spec(args: &Args, mut spec: BuildSpec, lookup: env::Lookup<'_>) ->
     for text in &args.ssh {
         spec = ssh(spec, text, lookup)?;
     }
-    let epoch = args.build_arg.iter().filter_map(|arg| arg.strip_prefix("SOURCE_DATE_EPOCH=")).next_back();
-    if let Some(epoch) = epoch.map(str::to_owned).or_else(|| lookup("SOURCE_DATE_EPOCH")) {
-        let seconds = epoch.parse();
-        spec = spec.source_date_epoch(seconds.map_err(|_| {
-            Fail::new(1, format!("build: SOURCE_DATE_EPOCH={epoch}: want seconds since 1970"))
-        })?);
+    let argument = |name: &str| {
+        let mut given = args.build_arg.iter().filter_map(|arg| arg.split_once('='));
+        given.rfind(|(own, _)| *own == name).map(|(_, value)| value.to_owned())
+    };
+    if let Some(epoch) = env::epoch(&|name| argument(name).or_else(|| lookup(name)))? {
+        spec = spec.source_date_epoch(epoch);
     }
     spec = args.no_cache_filter.iter().fold(spec, BuildSpec::no_cache_stage);
     Ok(args.tag.iter().fold(spec, BuildSpec::tag).no_cache(args.no_cache))

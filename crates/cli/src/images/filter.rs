@@ -24,16 +24,19 @@ pub(crate) struct Filters {
 
 impl Filters {
     /// Reads `key=value` conditions; `reference` is the argument of `images`, a pattern too.
-    pub(crate) fn parse(engine: &Engine, texts: &[String], reference: Option<&str>) -> Result<Filters, Fail> {
+    pub(crate) fn parse(
+        engine: &Engine,
+        pairs: &[(String, String)],
+        reference: Option<&str>,
+    ) -> Result<Filters, Fail> {
         let created =
             |name: &str| -> Result<Option<Timestamp>, Fail> { Ok(time(&super::find(engine, name)?)) };
         let mut filters = Filters::default();
-        for text in texts {
-            let (key, value) = pair(text)?;
-            match key {
+        for (key, value) in pairs {
+            match key.as_str() {
                 "before" => filters.before(created(value)?),
                 "since" => filters.since = filters.since.max(created(value)?),
-                "reference" => filters.references.push(value.to_owned()),
+                "reference" => filters.references.push(value.clone()),
                 "dangling" => filters.dangling = Some(switch(key, value)?),
                 _ => filters.common(key, value)?,
             }
@@ -43,11 +46,10 @@ impl Filters {
     }
 
     /// Those that `image prune` knows.
-    pub(crate) fn parse_prune(texts: &[String]) -> Result<Filters, Fail> {
+    pub(crate) fn parse_prune(pairs: &[(String, String)]) -> Result<Filters, Fail> {
         let mut filters = Filters::default();
-        for text in texts {
-            let (key, value) = pair(text)?;
-            match key {
+        for (key, value) in pairs {
+            match key.as_str() {
                 "dangling" => filters.dangling = Some(switch(key, value)?),
                 "label!" => filters.not_labels.push(label(value)),
                 _ => filters.common(key, value)?,
@@ -107,16 +109,6 @@ impl Filters {
         let fits = |pattern: &String| path_match(pattern, name) || path_match(pattern, &repository);
         self.references.is_empty() || self.references.iter().any(fits)
     }
-}
-
-fn pair(text: &str) -> Result<(&str, &str), Fail> {
-    let (key, value) = text.split_once('=').ok_or_else(|| {
-        Fail::new(
-            125,
-            format!("invalid argument {text:?} for \"-f, --filter\" flag: invalid filter '{text}'"),
-        )
-    })?;
-    Ok((key.trim(), value.trim()))
 }
 
 fn label(text: &str) -> (String, Option<String>) {

@@ -53,11 +53,13 @@ pub(crate) fn history(args: &HistoryArgs) -> Done {
         let by = step.created_by.replace('\t', " ");
         let by = if args.no_trunc { by } else { units::ellipsis(&by, COMMAND) };
         let size = if args.human { units::size(step.size) } else { step.size.to_string() };
+        let at = units::seconds(step.created.as_deref());
+        let since = if args.human { units::ago(step.created.as_deref()) } else { at.clone() };
         let fields = [
             ("Comment", step.comment.into()),
-            ("CreatedAt", step.created.clone().unwrap_or_default().into()),
+            ("CreatedAt", at.into()),
             ("CreatedBy", by.into()),
-            ("CreatedSince", units::ago(step.created.as_deref()).into()),
+            ("CreatedSince", since.into()),
             ("ID", id.into()),
             ("Size", size.into()),
         ];

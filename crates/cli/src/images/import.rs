@@ -3,7 +3,9 @@
 use std::io::Read;
 
 use coracle::{Engine, ImportSpec};
+use jiff::Timestamp;
 
+use crate::env;
 use crate::fail::{Done, Fail};
 
 /// Import the contents from a tarball to create a filesystem image
@@ -15,7 +17,10 @@ pub(crate) struct ImportArgs {
     /// Set commit message for imported image
     #[arg(short, long, value_name = "string")]
     message: Option<String>,
-    /// A tar file, plain or compressed by gzip or zstd; - for standard input
+    /// Set platform if the image is not for this machine
+    #[arg(long, value_name = "string")]
+    platform: Option<String>,
+    /// A tar file, plain or compressed by gzip, bzip2, xz or zstd; - for standard input
     #[arg(value_name = "file|-")]
     file: String,
     #[arg(value_name = "REPOSITORY[:TAG]")]
@@ -34,7 +39,12 @@ pub(crate) fn import(args: &ImportArgs) -> Done {
             Box::new(file.map_err(|error| Fail::new(1, format!("open({path:?}): {error}")))?)
         }
     };
-    let spec = ImportSpec::from(args.name.as_deref());
+    let created = match env::epoch(&env::own)? {
+        Some(seconds) => Timestamp::from_second(seconds).map_err(|error| Fail::new(1, error))?,
+        None => Timestamp::now(),
+    };
+    let spec = ImportSpec::from(args.name.as_deref()).created(created.into());
+    let spec = args.platform.iter().fold(spec, ImportSpec::platform);
     let spec = args.message.iter().fold(spec, |spec, message| spec.message(message));
     let spec = args.change.iter().fold(spec, |spec, change| spec.change(change));
     crate::out::line(Engine::open_default()?.import(tar, spec)?.id())?;

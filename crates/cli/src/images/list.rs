@@ -4,6 +4,7 @@ use coracle::{Engine, Image};
 
 use super::filter::Filters;
 use crate::fail::Done;
+use crate::filter;
 use crate::list::{self, Listing};
 use crate::template::Value;
 use crate::units;
@@ -44,8 +45,8 @@ pub(crate) struct ListArgs {
     #[arg(long)]
     digests: bool,
     /// Filter output based on conditions provided
-    #[arg(short, long, value_name = "filter")]
-    filter: Vec<String>,
+    #[arg(short, long, value_name = "filter", value_parser = filter::pair)]
+    filter: Vec<(String, String)>,
     /// Don't truncate output
     #[arg(long)]
     no_trunc: bool,

@@ -11,7 +11,7 @@ mod remove;
 use coracle::{Engine, Image};
 
 use crate::fail::{Done, Fail};
-use crate::inspect;
+use crate::{build, inspect};
 
 pub(crate) use archive::{LoadArgs, SaveArgs, load, save};
 pub(crate) use history::{HistoryArgs, history};
@@ -23,6 +23,7 @@ pub(crate) use remove::{RemoveArgs, remove};
 /// The verbs of `coracle image`.
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {
+    Build(Box<build::Args>),
     History(HistoryArgs),
     Import(ImportArgs),
     Inspect(InspectArgs),
@@ -56,6 +57,7 @@ pub(crate) struct InspectArgs {
 
 pub(crate) fn run(command: &Command) -> Done {
     match command {
+        Command::Build(args) => build::run(args),
         Command::History(args) => history(args),
         Command::Import(args) => import(args),
         Command::Inspect(args) => {
@@ -79,5 +81,13 @@ pub(crate) fn tag(args: &TagArgs) -> Done {
 
 /// The image of that name or id.
 pub(crate) fn find(engine: &Engine, name: &str) -> Result<Image, Fail> {
-    engine.image(name)?.ok_or_else(|| Fail::missing("image", name))
+    engine.image(name)?.ok_or_else(|| missing(name))
+}
+
+/// There is no such image, by the name that was looked for: with a tag.
+fn missing(name: &str) -> Fail {
+    match name.rsplit('/').next() {
+        Some(last) if last.contains([':', '@']) => Fail::missing("image", name),
+        _ => Fail::missing("image", &format!("{name}:latest")),
+    }
 }

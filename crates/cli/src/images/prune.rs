@@ -5,6 +5,7 @@ use coracle::Engine;
 use super::filter::Filters;
 use super::remove::lines;
 use crate::fail::Done;
+use crate::filter;
 
 /// Remove unused images
 #[derive(clap::Args)]
@@ -13,8 +14,8 @@ pub(crate) struct PruneArgs {
     #[arg(short, long)]
     all: bool,
     /// Provide filter values (e.g. "until=<timestamp>")
-    #[arg(long, value_name = "filter")]
-    filter: Vec<String>,
+    #[arg(long, value_name = "filter", value_parser = filter::pair)]
+    filter: Vec<(String, String)>,
     /// Do not prompt for confirmation
     #[arg(short, long)]
     force: bool,

@@ -3,7 +3,7 @@
 use coracle::{Engine, RemovedImage};
 
 use crate::each::each_printing;
-use crate::fail::{Done, Fail};
+use crate::fail::Done;
 
 /// Remove one or more images
 #[derive(clap::Args)]
@@ -23,7 +23,7 @@ pub(crate) fn remove(args: &RemoveArgs) -> Done {
     let engine = Engine::open_default()?;
     each_printing(&args.images, |name| {
         if engine.image(name)?.is_none() {
-            let fail = Fail::missing("image", name);
+            let fail = super::missing(name);
             return Err(if args.force { fail.with(0) } else { fail });
         }
         let removed =

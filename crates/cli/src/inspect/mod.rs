@@ -118,7 +118,8 @@ pub(crate) fn each(
                     Err(error) => failed.push(unusable(1, &error)),
                 }
             }
-            crate::out::text(text)?;
+            // An empty line where nothing was found, as docker has it.
+            crate::out::text(if text.is_empty() { "\n" } else { &text })?;
         }
         None if format.format.as_deref() == Some("json") => crate::out::line(json(&Value::List(found)))?,
         None => crate::out::line(pretty(&Value::List(found)))?,

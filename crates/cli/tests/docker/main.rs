@@ -2,6 +2,7 @@
 //! come to the same, in the container and on the host. Without docker it is a named skip.
 
 mod cases;
+mod lines;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -83,7 +83,7 @@ fn images_are_told_of_as_docker_does() {
             cli.run(&["image", "inspect", "--format", "{{index .Config.Labels \"a\"}}", "app", "nosuch"]);
         assert_eq!(
             (both.status, both.out.as_str(), both.err.as_str()),
-            (1, "1\n", "Error: No such image: nosuch\n")
+            (1, "1\n", "Error: No such image: nosuch:latest\n")
         );
 
         let names = |words: &[&str]| {
@@ -106,7 +106,7 @@ fn images_are_told_of_as_docker_does() {
             assert_eq!(names(words), expected, "{words:?}");
         }
         assert!(cli.fails(1, &["images", "-f", "nosuch=x"]).contains("invalid filter 'nosuch'"));
-        assert_eq!(cli.fails(1, &["images", "-f", "before=nosuch"]), "Error: No such image: nosuch\n");
+        assert_eq!(cli.fails(1, &["images", "-f", "before=nosuch"]), "Error: No such image: nosuch:latest\n");
         let digests = cli.ok(&["images", "--digests", "app"]);
         assert!(
             digests.contains("DIGEST") && digests.contains(digest.split_once('@').unwrap().1),
