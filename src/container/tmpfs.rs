@@ -1,6 +1,6 @@
 //! The options of a tmpfs, in mount(8)'s words.
 
-use coracle_host::Mount;
+use coracle_host::{Attributes, Mount};
 use rustix::mount::MountAttrFlags;
 
 use crate::error::Result;
@@ -12,7 +12,7 @@ const KEYS: [&str; 8] = ["size", "mode", "uid", "gid", "nr_inodes", "nr_blocks",
 pub(crate) fn problem(word: &str) -> Option<String> {
     match word.split_once('=') {
         Some((key, value)) if KEYS.contains(&key) && !value.is_empty() && !value.contains('\0') => None,
-        None if flag(word).is_some() => None,
+        None if Attributes::default().take(word) => None,
         _ => Some(format!("invalid tmpfs option [{word:?}]")),
     }
 }
@@ -20,13 +20,14 @@ pub(crate) fn problem(word: &str) -> Option<String> {
 /// A new tmpfs with these options, the last word counting; `nosuid,nodev,noexec` unless they say otherwise, and the mode of
 /// what it covers.
 pub(crate) fn mount(words: &[String], covered: Option<u32>, read_only: bool) -> Result<Mount> {
-    let (mut options, mut flags) = sort(words);
+    let (mut options, attributes) = sort(words);
     let covered = covered.map(|mode| format!("{mode:o}"));
     if let Some(mode) = &covered
         && !options.iter().any(|(key, _)| *key == "mode")
     {
         options.push(("mode", mode));
     }
+    let mut flags = attributes.at_once();
     flags.set(
         MountAttrFlags::MOUNT_ATTR_RDONLY,
         read_only || flags.contains(MountAttrFlags::MOUNT_ATTR_RDONLY),
@@ -34,42 +35,15 @@ pub(crate) fn mount(words: &[String], covered: Option<u32>, read_only: bool) -> 
     Ok(Mount::new("tmpfs", &options, flags)?)
 }
 
-fn sort(words: &[String]) -> (Vec<(&str, &str)>, MountAttrFlags) {
-    let mut flags = MountAttrFlags::MOUNT_ATTR_NOSUID
-        | MountAttrFlags::MOUNT_ATTR_NODEV
-        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+fn sort(words: &[String]) -> (Vec<(&str, &str)>, Attributes) {
+    let defaults = ["nosuid", "nodev", "noexec"];
+    let (attributes, rest) = Attributes::sort(defaults.into_iter().chain(words.iter().map(String::as_str)));
     let mut options: Vec<(&str, &str)> = Vec::new();
-    for word in words {
-        match (word.split_once('='), flag(word)) {
-            (Some((key, value)), _) => {
-                options.retain(|(known, _)| *known != key);
-                options.push((key, value));
-            }
-            (None, Some((flag, on))) => flags.set(flag, on),
-            (None, None) => {}
-        }
+    for (key, value) in rest.into_iter().filter_map(|word| word.split_once('=')) {
+        options.retain(|(known, _)| *known != key);
+        options.push((key, value));
     }
-    (options, flags)
-}
-
-fn flag(word: &str) -> Option<(MountAttrFlags, bool)> {
-    Some(match word {
-        "ro" => (MountAttrFlags::MOUNT_ATTR_RDONLY, true),
-        "rw" => (MountAttrFlags::MOUNT_ATTR_RDONLY, false),
-        "nosuid" => (MountAttrFlags::MOUNT_ATTR_NOSUID, true),
-        "suid" => (MountAttrFlags::MOUNT_ATTR_NOSUID, false),
-        "nodev" => (MountAttrFlags::MOUNT_ATTR_NODEV, true),
-        "dev" => (MountAttrFlags::MOUNT_ATTR_NODEV, false),
-        "noexec" => (MountAttrFlags::MOUNT_ATTR_NOEXEC, true),
-        "exec" => (MountAttrFlags::MOUNT_ATTR_NOEXEC, false),
-        "noatime" => (MountAttrFlags::MOUNT_ATTR_NOATIME, true),
-        "atime" => (MountAttrFlags::MOUNT_ATTR_NOATIME, false),
-        "nodiratime" => (MountAttrFlags::MOUNT_ATTR_NODIRATIME, true),
-        "diratime" => (MountAttrFlags::MOUNT_ATTR_NODIRATIME, false),
-        // The kernel's default.
-        "relatime" | "defaults" => (MountAttrFlags::empty(), true),
-        _ => return None,
-    })
+    (options, attributes)
 }
 
 #[cfg(test)]
@@ -80,12 +54,12 @@ mod tests {
     fn the_last_word_counts() {
         let words = |text: &str| text.split(',').map(str::to_owned).collect::<Vec<_>>();
         let given = words("size=1m,exec,size=2m,noatime,ro,rw,mode=700");
-        let (options, flags) = sort(&given);
+        let (options, attributes) = sort(&given);
         assert_eq!(options, [("size", "2m"), ("mode", "700")]);
         let expected = MountAttrFlags::MOUNT_ATTR_NOSUID
             | MountAttrFlags::MOUNT_ATTR_NODEV
             | MountAttrFlags::MOUNT_ATTR_NOATIME;
-        assert_eq!(flags, expected);
+        assert_eq!(attributes.at_once(), expected);
         assert!(given.iter().all(|word| problem(word).is_none()));
         for bad in ["sise=1m", "size=", "bogus", "size", "exec=1", ""] {
             assert_eq!(problem(bad), Some(format!("invalid tmpfs option [{bad:?}]")));

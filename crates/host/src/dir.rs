@@ -154,17 +154,17 @@ impl Dir {
     /// # Errors
     /// As of openat(2) and getdents64(2).
     pub fn names(&self) -> Result<Vec<OsString>> {
-        let call = || format!("getdents({:?})", self.path);
-        let mut names = Vec::new();
-        for entry in rustix::fs::Dir::read_from(&*self.fd).call(call)? {
-            let entry = entry.call(call)?;
-            let name = entry.file_name().to_bytes();
-            if name != b"." && name != b".." {
-                names.push(OsStr::from_bytes(name).to_owned());
-            }
-        }
+        let mut names = names(&*self.fd).call(|| format!("getdents({:?})", self.path))?;
         names.sort();
         Ok(names)
+    }
+
+    /// Whether it has no entries.
+    ///
+    /// # Errors
+    /// As of [`Dir::names`].
+    pub fn is_empty(&self) -> Result<bool> {
+        self.names().map(|names| names.is_empty())
     }
 
     /// Whether there is anything of that name (a dangling link counts).
@@ -261,6 +261,18 @@ fn missing_is_none<T>(result: Result<T>) -> Result<Option<T>> {
     }
 }
 
+/// The entries of a directory but `.` and `..`, in no order.
+pub(crate) fn names(dir: impl AsFd) -> rustix::io::Result<Vec<OsString>> {
+    let mut names = Vec::new();
+    for entry in rustix::fs::Dir::read_from(dir)? {
+        match entry?.file_name().to_bytes() {
+            b"." | b".." => {}
+            name => names.push(OsStr::from_bytes(name).to_owned()),
+        }
+    }
+    Ok(names)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -278,8 +290,11 @@ mod tests {
         assert_eq!(dir.make_new("d", 0o755).unwrap_err().kind(), crate::Kind::AlreadyExists);
         dir.remove_tree("d").unwrap();
         dir.remove_tree("d").unwrap();
-        assert!(!dir.has("d").unwrap());
+        assert!(!dir.has("d").unwrap() && !dir.is_empty().unwrap());
+        dir.remove_file("f").unwrap();
+        assert!(dir.is_empty().unwrap());
         assert!(Path::new("/etc").exists());
+        std::fs::write(dir.path_of("f"), "text").unwrap();
         let error = dir.dir("f").unwrap_err().to_string();
         assert!(error.starts_with("open(\"") && error.ends_with("Not a directory (os error 20)"), "{error}");
     }

@@ -27,7 +27,9 @@
 #![deny(unsafe_code)]
 
 mod aside;
+mod attributes;
 mod bpf;
+mod copy;
 mod dir;
 mod error;
 mod follow;
@@ -43,6 +45,7 @@ mod staging;
 mod tree;
 
 pub use aside::aside;
+pub use attributes::{Attributes, Change};
 pub use bpf::DeviceFilter;
 pub use dir::Dir;
 pub use error::{Call, Error, Kind, Result};

@@ -27,6 +27,6 @@ mod start;
 mod table;
 
 pub use image::{Call, image_size, write_image};
-pub use op::{Identity, Op, Scheduler, Strings};
+pub use op::{Change, Identity, Op, Scheduler, Strings};
 pub use report::Failure;
 pub use start::{Namespaces, STACK_SIZE, Started, start};

@@ -3,7 +3,7 @@
 use core::ffi::{CStr, c_char};
 
 use rustix::fd::BorrowedFd;
-use rustix::mount::MountFlags;
+use rustix::mount::{MountAttrFlags, MountFlags, MountPropagationFlags};
 use rustix::process::{Gid, Uid};
 use rustix::thread::{CapabilitySet, LinkNameSpaceType, ThreadNameSpaceType};
 
@@ -88,14 +88,11 @@ pub enum Op<'a> {
         /// The rest of the way, where that leads into what the kernel shows; else empty.
         path: &'a CStr,
     },
-    /// Make a mount read-only that is there already; what is mounted below it stays as it is.
-    Seal(BorrowedFd<'a>),
     /// Attach what the first fd is open at, a file on a mount of this mount namespace, at the file that the second is open
     /// at (open_tree(2), move_mount(2)).
     Bind(BorrowedFd<'a>, BorrowedFd<'a>),
-    /// Nothing that is on the mount that the fd is the root of can be opened as a device (`MOUNT_ATTR_NODEV`); other mounts
-    /// below it stay as they are.
-    NoDevices(BorrowedFd<'a>),
+    /// Change a mount that is there already (mount_setattr(2)).
+    Change(Change<'a>),
     /// mount(2) a new file system at the directory that `at` is open at.
     Mount {
         /// As in /proc/filesystems.
@@ -119,8 +116,9 @@ pub enum Op<'a> {
     ReadOnly(&'a CStr),
     /// Make the current directory the root, and detach the old one (pivot_root(2)).
     Pivot,
-    /// Make the mount at the root read-only.
-    RootReadOnly,
+    /// Make the current directory, the root of the mount that is on top of the old root, the root (chroot(2)); one that is
+    /// mounted elsewhere is moved there first.
+    ChangeRoot,
     /// sethostname(2).
     HostName(&'a [u8]),
     /// setdomainname(2).
@@ -176,6 +174,42 @@ pub enum Op<'a> {
         /// Its environment, as `NAME=value`.
         envp: Strings<'a>,
     },
+}
+
+/// What changes about a mount.
+#[derive(Clone, Copy)]
+pub struct Change<'a> {
+    /// Its root; where there is none, the current directory and the root are what `path` starts at.
+    pub mount: Option<BorrowedFd<'a>>,
+    /// The way to it; empty where its root is given.
+    pub path: &'a CStr,
+    /// The attributes that are set.
+    pub set: MountAttrFlags,
+    /// Those that are cleared before.
+    pub clear: MountAttrFlags,
+    /// How mounts travel, or nothing of that.
+    pub propagation: MountPropagationFlags,
+    /// Whether all that is mounted below it is changed, too.
+    pub recursive: bool,
+}
+
+impl<'a> Change<'a> {
+    /// None yet, of the mount that the fd is the root of.
+    pub fn of(mount: BorrowedFd<'a>) -> Change<'a> {
+        Change { mount: Some(mount), ..Change::at(c"") }
+    }
+
+    /// None yet, of the mount at this path.
+    pub fn at(path: &'a CStr) -> Change<'a> {
+        let (set, clear) = (MountAttrFlags::empty(), MountAttrFlags::empty());
+        let propagation = MountPropagationFlags::empty();
+        Change { mount: None, path, set, clear, propagation, recursive: false }
+    }
+
+    /// With these attributes set.
+    pub fn set(self, set: MountAttrFlags) -> Change<'a> {
+        Change { set, ..self }
+    }
 }
 
 /// The kernel's `struct sched_attr` (sched_setattr(2)), without what limits utilization.

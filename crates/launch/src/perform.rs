@@ -1,16 +1,15 @@
 //! The loop, and what each operation does.
 
-use core::ffi::CStr;
 use core::mem::{self, ManuallyDrop};
 
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
-    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount, mount_bind,
-    mount_change, move_mount, unmount,
+    MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount,
+    mount_bind, mount_change, mount_move, move_mount, unmount,
 };
-use rustix::process::{Signal, fchdir, pivot_root, set_parent_process_death_signal, setsid, umask};
+use rustix::process::{Signal, chroot, fchdir, pivot_root, set_parent_process_death_signal, setsid, umask};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capability_is_in_bounding_set, clear_ambient_capability_set,
     configure_capability_in_ambient_set, move_into_link_name_space, move_into_thread_name_spaces,
@@ -19,7 +18,7 @@ use rustix::thread::{
 };
 
 use crate::report::{above, pair, send_program};
-use crate::{Failure, Identity, Namespaces, Op, Scheduler, Strings, signals, table};
+use crate::{Change, Failure, Identity, Namespaces, Op, Scheduler, Strings, signals, table};
 
 /// A list being performed.
 pub(crate) struct Performer<'a> {
@@ -105,7 +104,7 @@ impl<'a> Performer<'a> {
                 }
                 move_mount(mount, c"", at, path, flags)?;
             }
-            Op::Seal(mount) => set_attribute(mount, c"", libc::MOUNT_ATTR_RDONLY)?,
+            Op::Change(ref change) => set_attributes(change)?,
             Op::Bind(from, at) => {
                 let flags = OpenTreeFlags::OPEN_TREE_CLONE
                     | OpenTreeFlags::OPEN_TREE_CLOEXEC
@@ -114,7 +113,6 @@ impl<'a> Performer<'a> {
                 let both = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
                 move_mount(&tree, c"", at, c"", both)?;
             }
-            Op::NoDevices(mount) => set_attribute(mount, c"", libc::MOUNT_ATTR_NODEV)?,
             Op::Mount { fstype, at, path, flags, data } => {
                 fchdir(at)?;
                 mount(fstype, path, fstype, flags, data)?;
@@ -124,13 +122,22 @@ impl<'a> Performer<'a> {
             Op::MaskDir(path) => mount(c"tmpfs", path, c"tmpfs", MountFlags::RDONLY, c"size=0")?,
             Op::ReadOnly(path) => {
                 mount_bind(path, path)?;
-                read_only(path)?;
+                // Unlike a remount it leaves `nosuid` and its like as they are.
+                set_attributes(&Change::at(path).set(MountAttrFlags::MOUNT_ATTR_RDONLY))?;
             }
             Op::Pivot => {
                 pivot_root(c".", c".")?;
                 unmount(c".", UnmountFlags::DETACH)?;
             }
-            Op::RootReadOnly => read_only(c"/")?,
+            Op::ChangeRoot => {
+                match mount_move(c".", c"/") {
+                    // It is on top of the root already, and there is nothing to move it to.
+                    Ok(()) | Err(Errno::LOOP) => {}
+                    Err(errno) => return Err(errno),
+                }
+                chroot(c".")?;
+                rustix::process::chdir(c"/")?;
+            }
             Op::HostName(name) => rustix::system::sethostname(name)?,
             Op::DomainName(name) => rustix::system::setdomainname(name)?,
             Op::Umask(mask) => drop(umask(Mode::from_raw_mode(mask))),
@@ -256,21 +263,22 @@ fn limit(resource: u32, soft: u64, hard: u64) -> Result<(), Errno> {
     if result == 0 { Ok(()) } else { Err(last_errno()) }
 }
 
-/// mount_setattr(2): unlike a remount it leaves `nosuid` and its like as they are.
-fn read_only(path: &CStr) -> Result<(), Errno> {
-    set_attribute(CWD, path, libc::MOUNT_ATTR_RDONLY)
-}
-
-/// An empty path means what `at` is open at.
-fn set_attribute(at: BorrowedFd<'_>, path: &CStr, attr_set: u64) -> Result<(), Errno> {
-    let attr = libc::mount_attr { attr_set, attr_clr: 0, propagation: 0, userns_fd: 0 };
+fn set_attributes(change: &Change<'_>) -> Result<(), Errno> {
+    let Change { mount, path, set, clear, propagation, recursive } = *change;
+    let attr = libc::mount_attr {
+        attr_set: set.bits().into(),
+        attr_clr: clear.bits().into(),
+        propagation: propagation.bits().into(),
+        userns_fd: 0,
+    };
     let size = mem::size_of::<libc::mount_attr>();
-    let flags = if path.is_empty() { libc::AT_EMPTY_PATH } else { 0 };
+    let flags = if mount.is_some() { libc::AT_EMPTY_PATH } else { 0 }
+        | if recursive { libc::AT_RECURSIVE } else { 0 };
+    let at = mount.unwrap_or(CWD).as_raw_fd();
     // SAFETY: the descriptor is open, the path is NUL-terminated, and `attr` is a live `mount_attr` whose size is the one
     // given.
-    let result = unsafe {
-        libc::syscall(libc::SYS_mount_setattr, at.as_raw_fd(), path.as_ptr(), flags, &raw const attr, size)
-    };
+    let result =
+        unsafe { libc::syscall(libc::SYS_mount_setattr, at, path.as_ptr(), flags, &raw const attr, size) };
     if result == 0 { Ok(()) } else { Err(last_errno()) }
 }
 

@@ -3,8 +3,8 @@
 use rustix::fd::{AsRawFd, BorrowedFd};
 use rustix::io::Errno;
 
-use crate::Op;
 use crate::perform::last_errno;
+use crate::{Change, Op};
 
 /// `CLOSE_RANGE_UNSHARE` of close_range(2).
 const UNSHARE: libc::c_uint = 2;
@@ -37,10 +37,9 @@ fn highest(op: &Op<'_>) -> i32 {
         | Op::JoinAll(fd, _)
         | Op::EnterGroup(fd)
         | Op::AttachRoot { root: fd, .. }
-        | Op::Seal(fd)
-        | Op::NoDevices(fd)
         | Op::Enter(fd)
         | Op::Mount { at: fd, .. } => fd.as_raw_fd(),
+        Op::Change(Change { mount, .. }) => mount.map_or(-1, |fd| fd.as_raw_fd()),
         Op::Attach { mount, at, .. } => most(&[mount, at]),
         Op::Bind(from, at) => most(&[from, at]),
         Op::Descriptors(fds) | Op::CloseFrom { keep: fds, .. } => most(fds),
@@ -61,7 +60,7 @@ fn highest(op: &Op<'_>) -> i32 {
         | Op::MaskDir(_)
         | Op::ReadOnly(_)
         | Op::Pivot
-        | Op::RootReadOnly
+        | Op::ChangeRoot
         | Op::HostName(_)
         | Op::DomainName(_)
         | Op::Umask(_)

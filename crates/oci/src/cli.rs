@@ -136,7 +136,7 @@ pub(crate) struct Create {
     /// A file that gets the number of the container's first process.
     #[arg(long, value_name = "FILE")]
     pub(crate) pid_file: Option<PathBuf>,
-    /// Not supported: the root is always a mount of its own, and is pivoted to.
+    /// Enter the root by chroot(2), where the caller's own root is one that can't be pivoted from.
     #[arg(long)]
     pub(crate) no_pivot: bool,
     /// Accepted: no session keyring is made.

@@ -19,14 +19,10 @@ use crate::{cgroup, hooks, list, process};
 /// Makes the container; its first process waits for the word to go. That process is a child of this program until the
 /// program ends, and then of whoever takes orphans.
 pub(crate) fn create(home: &Home, options: &Create, log: &Log) -> Result<PidFd> {
-    if options.no_pivot {
-        return Err(Error::new(
-            "--no-pivot: not supported; the root is a mount of its own and is pivoted to",
-        ));
-    }
     // First, while everything that is open is the caller's.
     let extra = preserved(options.preserve_fds)?;
-    let prepared = prepare::read(&options.bundle, log)?;
+    let mut prepared = prepare::read(&options.bundle, log)?;
+    prepared.no_pivot = options.no_pivot;
     let console = console(&prepared, options.console_socket.as_deref())?;
     let (dir, _lock) = home.claim(&options.id)?;
     let made = make(&dir, prepared, options, console, extra, log);

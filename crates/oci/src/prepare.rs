@@ -27,6 +27,8 @@ pub(crate) struct Prepared {
     pub(crate) terminal: bool,
     /// Where the container sees its control group, and whether it can only look; where it has no namespace for that.
     pub(crate) view: Option<(PathBuf, bool)>,
+    /// The root is entered by chroot(2).
+    pub(crate) no_pivot: bool,
 }
 
 /// Reads the bundle's configuration, and plans its container.
@@ -70,7 +72,8 @@ pub(crate) fn read(bundle: &Path, log: &Log) -> Result<Prepared> {
     }
     let view = take_view(&mut ours);
     let terminal = ours.process().as_ref().is_some_and(|process| process.terminal() == Some(true));
-    let prepared = Prepared { spec, text, bundle, rootfs, ours, filter, net, hooks, terminal, view };
+    let prepared =
+        Prepared { spec, text, bundle, rootfs, ours, filter, net, hooks, terminal, view, no_pivot: false };
     // What is wrong with it is said before anything is made.
     let plan = prepared.plan(false)?;
     for warning in prepared.spec.process().iter().flat_map(|process| plan.warnings(process)) {
@@ -92,6 +95,9 @@ impl Prepared {
         let mut plan = Plan::container(&spec, &Facts::of_this_host())?;
         if let Some(filter) = &self.filter {
             plan.filter(filter)?;
+        }
+        if self.no_pivot {
+            plan.no_pivot();
         }
         plan.outlive();
         plan.hold();

@@ -29,13 +29,14 @@ pub(crate) fn spec(spec: &Spec) -> Vec<Problem> {
         };
         let no_dev = !spec.mounts().iter().flatten().any(dev);
         refuse(filled(linux.devices().as_deref()) && no_dev, "linux.devices without a tmpfs at /dev");
-        // The root is a mount of its own that no other one has events in common with: it has nothing to be a slave of.
-        let apart = ["", "private", "rprivate", "slave", "rslave"];
-        let others = linux.rootfs_propagation().as_deref().is_some_and(|word| !apart.contains(&word));
-        refuse(others, "linux.rootfsPropagation");
         refuse(linux.mount_label().is_some(), "linux.mountLabel");
         refuse(linux.intel_rdt().is_some(), "linux.intelRdt");
         refuse(linux.net_devices().as_ref().is_some_and(|map| !map.is_empty()), "linux.netDevices");
+        if let Some(word) = linux.rootfs_propagation().as_deref().filter(|word| !word.is_empty())
+            && mounts::propagation(word).is_none()
+        {
+            wrong.push(invalid(&format!("linux.rootfsPropagation: `{word}` is no way for mounts to travel")));
+        }
         for namespace in linux.namespaces().iter().flatten() {
             let kind = word(namespace.typ());
             use LinuxNamespaceType::{Mount, Time, User};
@@ -205,7 +206,7 @@ pub(crate) mod tests {
             "vm": { "kernel": { "path": "/k" } },
             "linux": {
                 "uidMappings": id, "gidMappings": id,
-                "rootfsPropagation": "shared", "mountLabel": "l",
+                "mountLabel": "l",
                 "intelRdt": {},
                 "timeOffsets": { "monotonic": { "secs": 1, "nanosecs": 0 } },
                 "netDevices": { "eth0": {} },
@@ -225,7 +226,6 @@ pub(crate) mod tests {
             "vm",
             "linux.uidMappings",
             "linux.gidMappings",
-            "linux.rootfsPropagation",
             "linux.mountLabel",
             "linux.intelRdt",
             "linux.netDevices",

@@ -1,6 +1,7 @@
 //! A plan in words.
 
 use std::fmt;
+use std::path::Path;
 
 use coracle_host::Propagation;
 use rustix::mount::MountFlags;
@@ -66,10 +67,8 @@ impl fmt::Display for Step {
             Step::NoOtherDevices => f.write_str("no other devices in ./dev"),
             Step::AttachGiven { what, at, propagation } => {
                 let propagates = match propagation {
-                    Propagation::Private => "",
-                    Propagation::Slave => " (slave)",
-                    Propagation::Shared => " (shared)",
-                    Propagation::Unbindable => " (unbindable)",
+                    Propagation::Private => String::new(),
+                    other => format!(" ({})", propagation_word(*other)),
                 };
                 write!(f, "attach {what}{propagates} at .{}", at.display())
             }
@@ -88,12 +87,22 @@ impl fmt::Display for Step {
                     flags.into_iter().chain((!data.is_empty()).then_some(data.as_str())).collect();
                 if words.is_empty() { Ok(()) } else { write!(f, " {}", words.join(",")) }
             }
+            Step::Remount { at, change, recursive } => {
+                let below = if *recursive { " and all below" } else { "" };
+                write!(f, "remount .{}{below}: {change}", at.display())
+            }
+            Step::Propagate { at, propagation, below } => {
+                let below = if *below { " and all below" } else { "" };
+                let at = if at == Path::new("/") { "/".into() } else { format!(".{}", at.display()) };
+                write!(f, "make {at}{below} {}", propagation_word(*propagation))
+            }
             Step::Seal { at } => write!(f, "seal .{}", at.display()),
             Step::EnterRoot => f.write_str("enter root"),
             Step::MaskFile(path) => write!(f, "mask file ./{path}"),
             Step::MaskDir(path) => write!(f, "mask directory ./{path}"),
             Step::ReadOnly(path) => write!(f, "make ./{path} read-only"),
             Step::Pivot => f.write_str("pivot here, detach old root"),
+            Step::ChangeRoot => f.write_str("change root here, over the old one"),
             Step::RootReadOnly => f.write_str("make / read-only"),
             Step::HostName(name) => write!(f, "hostname {name}"),
             Step::DomainName(name) => write!(f, "domainname {name}"),
@@ -127,8 +136,9 @@ impl fmt::Display for Step {
 impl fmt::Display for Attachment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Attachment::Tmpfs { options, attributes, devices } => {
+            Attachment::Tmpfs { options, attributes, devices, copy_up } => {
                 f.write_str(if devices.is_some() { "tmpfs with devices" } else { "tmpfs" })?;
+                f.write_str(if *copy_up { " with what it covers" } else { "" })?;
                 listed(f, &attributes.words(), options)
             }
             Attachment::DevPts { options, attributes } => {
@@ -137,6 +147,10 @@ impl fmt::Display for Attachment {
             }
             Attachment::Proc { namespace, options, attributes } => {
                 write!(f, "proc of {}", namespace.display())?;
+                listed(f, &attributes.words(), options)
+            }
+            Attachment::Other { fstype, options, attributes } => {
+                f.write_str(fstype)?;
                 listed(f, &attributes.words(), options)
             }
             Attachment::Bind { source, recursive, attributes, .. } => {
@@ -151,6 +165,15 @@ impl fmt::Display for Attachment {
 fn listed(f: &mut fmt::Formatter<'_>, flags: &[&str], options: &[String]) -> fmt::Result {
     let words: Vec<&str> = flags.iter().copied().chain(options.iter().map(String::as_str)).collect();
     if words.is_empty() { Ok(()) } else { write!(f, " {}", words.join(",")) }
+}
+
+fn propagation_word(propagation: Propagation) -> &'static str {
+    match propagation {
+        Propagation::Private => "private",
+        Propagation::Slave => "slave",
+        Propagation::Shared => "shared",
+        Propagation::Unbindable => "unbindable",
+    }
 }
 
 fn flag_words(flags: MountFlags) -> Vec<&'static str> {

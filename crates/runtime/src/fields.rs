@@ -121,8 +121,9 @@ fn fields() -> Vec<(Value, Fate)> {
             Acts("but ./dev/d"),
         ),
         (linux(json!({ "seccomp": { "defaultAction": "SCMP_ACT_ALLOW" } })), Acts("seccomp profile (")),
-        (linux(json!({ "rootfsPropagation": "rshared" })), Refused("linux.rootfsPropagation")),
-        (linux(json!({ "rootfsPropagation": "rslave" })), Nothing), // nothing is mounted there that could travel
+        (linux(json!({ "rootfsPropagation": "rshared" })), Acts("make / and all below shared")),
+        (linux(json!({ "rootfsPropagation": "private" })), Nothing), // it is anyway
+        (linux(json!({ "rootfsPropagation": "sideways" })), Refused("linux.rootfsPropagation")),
         (linux(json!({ "maskedPaths": ["/proc/kcore"] })), Acts("mask directory ./proc/kcore")),
         (linux(json!({ "readonlyPaths": ["/proc/fs"] })), Acts("make ./proc/fs read-only")),
         (linux(json!({ "mountLabel": "l" })), Refused("linux.mountLabel")),

@@ -58,16 +58,17 @@ mod stdio;
 mod step;
 mod supervise;
 mod sysctl;
+mod targets;
 mod terminal;
 mod tuning;
 pub mod user;
 
+pub use coracle_host::Attributes;
 pub use defaults::{DEFAULT_PATH, docker_spec};
 pub use device::{Node, NodeKind};
 pub use error::{Error, Result};
 pub use facts::Facts;
 pub use log::{Log, LogEntry, LogLimits, Stream};
-pub use mounts::Attributes;
 pub use plan::{Attachment, Joinable, Plan, Step};
 pub use pump::Pump;
 pub use start::{Bundle, Join, Running};

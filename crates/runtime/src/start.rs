@@ -2,10 +2,10 @@
 
 use std::ffi::{CStr, c_char};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::ptr;
 
-use coracle_host::{Call, Kind, Mount, Namespace, PidFd, aside};
+use coracle_host::{Call, Kind, Mount, Namespace, PidFd, Propagation, aside};
 use coracle_launch::{Namespaces, Op, STACK_SIZE, Started, Strings};
 use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType};
 
@@ -100,7 +100,13 @@ impl Plan {
         let stop = Stop::of(stepper, before_pivot)?;
         let root_at = root_at.as_deref().map_or(Ok(c"/".to_owned()), realize::path)?;
         // What is mounted inside one that the host's mounts have events in common with would appear on the host.
-        let root = root.private().doing(|| "prepare the root")?;
+        // A slave's own are not seen there.
+        let slave = |step: &Step| {
+            let root = Path::new("/");
+            matches!(step, Step::Propagate { at, propagation: Propagation::Slave, .. } if at == root)
+        };
+        let travels = if self.steps.iter().any(slave) { Propagation::Slave } else { Propagation::Private };
+        let root = root.propagation(travels, true).doing(|| "prepare the root")?;
         let root = match self.steps.contains(&Step::NoDevices) {
             true => realize::without_devices(root).doing(|| "prepare the root")?,
             false => root,

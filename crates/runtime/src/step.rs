@@ -38,7 +38,7 @@ impl Stop {
     }
 
     pub(crate) fn is_at(&self, step: &Step) -> bool {
-        matches!(self, Stop::Everywhere(_)) || *step == Step::Pivot
+        matches!(self, Stop::Everywhere(_)) || matches!(step, Step::Pivot | Step::ChangeRoot)
     }
 
     pub(crate) fn stepper(self) -> Stepper {

@@ -8,7 +8,7 @@ use rustix::fs::OFlags;
 use crate::error::During;
 use crate::local::Backing;
 use crate::volume::{DATA, SEEDED, users};
-use crate::{Error, Result, Volume, VolumeSpec, Volumes, copy, layered, loan};
+use crate::{Error, Result, Volume, VolumeSpec, Volumes, layered, loan};
 
 impl Volumes {
     /// A new volume with the content of the volume `from`. Of a frozen one it is made at once, over that one
@@ -58,7 +58,7 @@ impl Volumes {
                     Some(mount) => Dir::from_fd(mount.into(), source.path()),
                     None => source.dir().dir(DATA)?,
                 };
-                copy::tree(&tree, &new.dir(DATA)?)?;
+                tree.copy_to(&new.dir(DATA)?)?;
                 if source.base().is_some() || source.dir().has(SEEDED)? {
                     new.file(SEEDED, OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, 0o644)?;
                 }

@@ -2,9 +2,9 @@
 
 use coracle_host::{Dir, Error, Kind, Mount, Overlay, Result};
 
+use crate::Volume;
 use crate::record::Record;
 use crate::volume::{DATA, RECORD, UPPER, WORK};
-use crate::{Volume, copy};
 
 /// How many frozen volumes another one may lie on. overlayfs can do 500; a look-up that finds nothing asks all of them.
 const DEPTH: usize = 64;
@@ -36,7 +36,7 @@ pub(crate) fn begin(stack: &[Dir], dir: &Dir) -> Result<()> {
     }
     let upper = dir.make_new(UPPER, 0o755)?;
     dir.make_new(WORK, 0o700)?;
-    stack.first().map_or(Ok(()), |below| copy::dress_dir(below, &upper))
+    stack.first().map_or(Ok(()), |below| below.dress(&upper))
 }
 
 /// What the kernel leaves in its `work/work/` of an overlay without syncs, so that nobody takes it for whole after a power cut.

@@ -54,8 +54,6 @@
 #![forbid(unsafe_code)]
 
 mod clone;
-mod copy;
-mod data;
 mod driver;
 mod error;
 mod filter;
@@ -71,7 +69,6 @@ mod terms;
 mod volume;
 mod volumes;
 mod walk;
-mod xattr;
 
 pub use driver::{Driver, Place};
 pub use error::{Error, Result};

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use coracle_host::Attributes;
 use rustix::mount::MountAttrFlags;
 
 /// The options, understood.
@@ -84,31 +85,14 @@ fn bind(device: &Path, words: &[&str]) -> Result<Backing, Refusal> {
     Ok(Backing::Bind { device: device.to_owned(), recursive, read_only })
 }
 
-/// What is not a flag of the mount is the file system's own: it says itself what it doesn't like.
+/// What is no attribute of the mount is the file system's own: it says itself what it doesn't like.
 fn sort(words: &[&str]) -> (Vec<(String, String)>, MountAttrFlags) {
-    let mut flags = MountAttrFlags::empty();
-    let mut options = Vec::new();
-    for word in words {
-        let (flag, on) = match *word {
-            "ro" => (MountAttrFlags::MOUNT_ATTR_RDONLY, true),
-            "rw" => (MountAttrFlags::MOUNT_ATTR_RDONLY, false),
-            "nosuid" => (MountAttrFlags::MOUNT_ATTR_NOSUID, true),
-            "suid" => (MountAttrFlags::MOUNT_ATTR_NOSUID, false),
-            "nodev" => (MountAttrFlags::MOUNT_ATTR_NODEV, true),
-            "dev" => (MountAttrFlags::MOUNT_ATTR_NODEV, false),
-            "noexec" => (MountAttrFlags::MOUNT_ATTR_NOEXEC, true),
-            "exec" => (MountAttrFlags::MOUNT_ATTR_NOEXEC, false),
-            "noatime" => (MountAttrFlags::MOUNT_ATTR_NOATIME, true),
-            "nodiratime" => (MountAttrFlags::MOUNT_ATTR_NODIRATIME, true),
-            other => {
-                let (key, value) = other.split_once('=').unwrap_or((other, ""));
-                options.push((key.to_owned(), value.to_owned()));
-                continue;
-            }
-        };
-        flags.set(flag, on);
-    }
-    (options, flags)
+    let (attributes, rest) = Attributes::sort(words.iter().copied());
+    let pair = |word: &str| {
+        let (key, value) = word.split_once('=').unwrap_or((word, ""));
+        (key.to_owned(), value.to_owned())
+    };
+    (rest.into_iter().map(pair).collect(), attributes.at_once())
 }
 
 /// Whether the kernel has a file system of that name, by proc_filesystems(5); also where nobody can tell.

@@ -5,13 +5,12 @@ use std::os::fd::AsFd;
 use coracle_host::{Call, Dir, Result, Staging};
 use rustix::io::Errno;
 
-use crate::copy;
 use crate::loan::Gate;
 use crate::volume::{DATA, SEEDED, users};
 
 /// Whether there is anything to do for a seed: it costs the gate, so those who can do without it should.
 pub(crate) fn is_wanted(volume: &Dir) -> Result<bool> {
-    Ok(!volume.has(SEEDED)? && copy::is_empty(&volume.dir(DATA)?)?)
+    Ok(!volume.has(SEEDED)? && volume.dir(DATA)?.is_empty()?)
 }
 
 /// Fills the volume with what `tree` has, if it is empty, was never filled and is in nobody's hands. The caller
@@ -23,10 +22,10 @@ pub(crate) fn fill(volume: &Dir, staging: &Staging, tree: &Dir, _alone: &Gate) -
     if !is_wanted(volume)? || !users(volume)?.is_empty() {
         return Ok(false);
     }
-    let nothing = copy::is_empty(tree)?;
+    let nothing = tree.is_empty()?;
     let staged = staging.dir()?;
     let data = staged.dir().make_new(DATA, 0o700)?;
-    copy::tree(tree, &data)?;
+    tree.copy_to(&data)?;
     if nothing {
         rustix::fs::fsync(data.as_fd()).call(|| format!("fsync({:?})", data.path()))?;
     } else {

@@ -1,46 +1,10 @@
 //! Going into trees that others wrote: no links followed, no mounts entered, one descriptor per level.
 
 use std::collections::HashSet;
-use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
 
-use coracle_host::{Call, Dir, Error, Kind, Result};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, openat, openat2, statat};
+use coracle_host::{Call, Dir, Error, Result};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, openat2, statat};
 use rustix::io::Errno;
-
-use crate::copy::name_of;
-
-const DIRECTORY: OFlags =
-    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-
-/// The same directory with a position of its own for reading.
-pub(crate) fn reopen(dir: &Dir) -> Result<OwnedFd> {
-    openat(dir, ".", DIRECTORY, Mode::empty()).call(|| format!("open({:?})", dir.path()))
-}
-
-/// Opens the directory `name`, which may be neither a link nor a mount point.
-pub(crate) fn open_dir(above: impl AsFd, name: &OsStr, path: &Path) -> Result<OwnedFd> {
-    let inside = ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
-    openat2(above, name, DIRECTORY, Mode::empty(), inside).map_err(|errno| refused(errno, path))
-}
-
-/// The error of something that could not be opened where it is.
-pub(crate) fn refused(errno: Errno, path: &Path) -> Error {
-    match errno {
-        Errno::XDEV => Error::new(Kind::InUse, format!("open({path:?}): something is mounted there")),
-        errno => Error::os(format!("open({path:?})"), errno),
-    }
-}
-
-/// The entries of a directory that was just opened.
-pub(crate) fn names(dir: &OwnedFd) -> rustix::io::Result<Vec<OsString>> {
-    let mut names = Vec::new();
-    for entry in rustix::fs::Dir::read_from(dir)? {
-        names.extend(name_of(&entry?).map(OsStr::to_owned));
-    }
-    Ok(names)
-}
 
 /// How much there is in a volume.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,14 +23,14 @@ pub struct Usage {
 pub(crate) fn usage(dir: &Dir) -> Result<Usage> {
     let mut usage = Usage::default();
     let mut seen = HashSet::new();
-    let mut levels = vec![level(reopen(dir)?, dir.path().to_owned())?];
-    while let Some((fd, path, children)) = levels.last_mut() {
+    let mut levels = vec![(dir.clone(), dir.names()?)];
+    while let Some((above, children)) = levels.last_mut() {
         let Some(name) = children.pop() else {
             levels.pop();
             continue;
         };
-        let at = path.join(&name);
-        let stat = match statat(&*fd, &name, AtFlags::SYMLINK_NOFOLLOW) {
+        let at = above.path_of(&name);
+        let stat = match statat(&*above, &name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => continue,
             stat => stat.call(|| format!("lstat({at:?})"))?,
         };
@@ -80,19 +44,17 @@ pub(crate) fn usage(dir: &Dir) -> Result<Usage> {
             usage.bytes += u64::try_from(stat.st_size).unwrap_or(0);
             continue;
         }
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let inside = ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
-        match openat2(&*fd, &name, DIRECTORY, Mode::empty(), inside) {
-            Ok(below) => levels.push(level(below, at)?),
+        match openat2(&*above, &name, flags, Mode::empty(), inside) {
+            Ok(below) => {
+                let below = Dir::from_fd(below, at);
+                let names = below.names()?;
+                levels.push((below, names));
+            }
             Err(Errno::NOENT | Errno::XDEV | Errno::NOTDIR | Errno::LOOP) => {}
-            Err(errno) => return Err(refused(errno, &at)),
+            Err(errno) => return Err(Error::os(format!("open({at:?})"), errno)),
         }
     }
     Ok(usage)
-}
-
-type Level = (OwnedFd, PathBuf, Vec<OsString>);
-
-fn level(fd: OwnedFd, path: PathBuf) -> Result<Level> {
-    let children = names(&fd).call(|| format!("getdents({path:?})"))?;
-    Ok((fd, path, children))
 }

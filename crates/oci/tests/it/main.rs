@@ -7,5 +7,6 @@ mod hooks;
 mod life;
 mod must;
 mod must_linux;
+mod must_mounts;
 mod podman;
 mod support;

@@ -1,5 +1,5 @@
 //! Every MUST of config.md and features.md (runtime-spec 1.2) that can be observed, and that no other test has. Those
-//! of runtime.md are in `life.rs`, of "POSIX-platform Hooks" in `hooks.rs`, of config-linux.md in `must_linux.rs` and
+//! of runtime.md are in `life.rs`, "Linux mount options" in `must_mounts.rs`, of "POSIX-platform Hooks" in `hooks.rs`, of config-linux.md in `must_linux.rs` and
 //! `groups.rs`; what only a plan shows is in the runtime crate (`fields.rs`, `check.rs`).
 
 use coracle_testhost::run;
@@ -67,83 +67,6 @@ fn mounts_in_order_from_the_root_and_the_bundle() {
         }
         oci.config["root"]["readonly"] = json!(true);
         assert_eq!(prints(&oci), "second\nfirst\nread-only\n");
-        oci.end();
-    });
-}
-
-/// "Linux mount options": each that MUST be there does what mount(8) says.
-#[test]
-fn options_of_mounts() {
-    run(|host| {
-        let script = "while read a b c d at flags rest; do case $at in /opt/*) echo $at $flags $rest; esac; \
-                      done < /proc/self/mountinfo";
-        let mut oci = Oci::new(host, script);
-        let source = oci.dir.join("rootfs").display().to_string();
-        let table: [(&str, &[&str], &[&str]); 29] = [
-            ("async", &[], &["sync"]),
-            ("atime", &["relatime"], &["noatime"]),
-            ("bind", &["overlay"], &[]),
-            ("defaults", &["rw"], &[]),
-            // Without rules for devices there are none to be opened anywhere, whoever says so.
-            ("dev", &[], &[]),
-            ("diratime", &[], &["nodiratime"]),
-            ("dirsync", &["dirsync"], &[]),
-            ("exec", &[], &["noexec"]),
-            ("iversion", &[], &[]),
-            ("lazytime", &["lazytime"], &[]),
-            ("loud", &[], &[]),
-            ("noatime", &["noatime"], &["relatime"]),
-            ("nodev", &["nodev"], &[]),
-            ("nodiratime", &["nodiratime"], &[]),
-            ("noexec", &["noexec"], &[]),
-            ("noiversion", &[], &[]),
-            ("nolazytime", &[], &["lazytime"]),
-            ("norelatime", &[], &[]),
-            ("nostrictatime", &["relatime"], &[]),
-            ("nosuid", &["nosuid"], &[]),
-            ("rbind", &["overlay"], &[]),
-            ("relatime", &["relatime"], &[]),
-            ("ro", &["ro"], &[]),
-            ("rw", &["rw"], &["ro"]),
-            ("silent", &[], &[]),
-            ("strictatime", &[], &["relatime", "noatime"]),
-            ("suid", &[], &["nosuid"]),
-            ("sync", &["sync"], &[]),
-            ("unbindable", &["unbindable"], &[]),
-        ];
-        let mounts = oci.config["mounts"].as_array_mut().unwrap();
-        for (option, ..) in table {
-            let at = format!("/opt/{option}");
-            mounts.push(match option {
-                "bind" | "rbind" | "unbindable" => {
-                    json!({ "destination": at, "source": source, "options": ["rbind", option] })
-                }
-                _ => json!({ "destination": at, "type": "tmpfs", "source": "tmpfs", "options": [option] }),
-            });
-        }
-        for option in ["private", "rprivate", "shared", "rshared", "slave", "rslave", "runbindable"] {
-            let at = format!("/opt/{option}");
-            let mount = json!({ "destination": at, "source": source, "options": ["bind", option] });
-            oci.config["mounts"].as_array_mut().unwrap().push(mount);
-        }
-        let printed = prints(&oci);
-        let words = |option: &str| -> Vec<&str> {
-            let at = format!("/opt/{option}");
-            let line = printed.lines().find(|line| line.split(' ').next() == Some(&at));
-            let line = line.unwrap_or_else(|| panic!("{option}: {printed}"));
-            line.split([' ', ',']).collect()
-        };
-        for (option, there, absent) in table {
-            let words = words(option);
-            assert!(there.iter().all(|word| words.contains(word)), "{option}: {words:?}");
-            assert!(!absent.iter().any(|word| words.contains(word)), "{option}: {words:?}");
-        }
-        let tagged = |option| words(option).iter().any(|word| word.starts_with("shared:"));
-        assert!(
-            tagged("shared") && tagged("rshared") && !tagged("private") && !tagged("rprivate"),
-            "{printed}"
-        );
-        assert!(words("runbindable").contains(&"unbindable"), "{printed}");
         oci.end();
     });
 }
@@ -242,8 +165,11 @@ fn what_it_says_that_it_can() {
         }
         for option in features["mountOptions"].as_array().unwrap() {
             let at = format!("/opt/{}", option.as_str().unwrap());
-            let mount = json!({ "destination": at, "source": "rootfs", "options": ["bind", option] });
-            oci.config["mounts"].as_array_mut().unwrap().push(mount);
+            let kind = if option == "tmpcopyup" { "defaults" } else { "bind" };
+            let mount = |option: &Value| json!({ "destination": at, "source": "rootfs", "type": "tmpfs", "options": [kind, option] });
+            let mounts = oci.config["mounts"].as_array_mut().unwrap();
+            mounts.extend((option == "remount").then(|| mount(&json!("ro"))));
+            mounts.push(mount(option));
         }
         assert_eq!(prints(&oci), "ran\n");
         let sorted = |key: &str| {

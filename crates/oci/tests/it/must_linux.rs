@@ -134,20 +134,3 @@ fn clocks() {
         oci.end();
     });
 }
-
-/// "Rootfs Mount Propagation": what is mounted inside is not seen outside, with each that is supported; others are refused.
-#[test]
-fn propagation_of_the_root() {
-    run(|host| {
-        let mut oci = Oci::new(host, "grep -c ' shared:' /proc/self/mountinfo; exit 0");
-        for word in ["private", "rprivate", "slave", "rslave"] {
-            oci.config["linux"]["rootfsPropagation"] = json!(word);
-            assert_eq!(prints(&oci), "0\n", "{word}");
-        }
-        for word in ["shared", "unbindable", "sideways"] {
-            let text = refused(&oci, "/linux/rootfsPropagation", json!(word));
-            assert!(text.contains("linux.rootfsPropagation"), "{text}");
-        }
-        oci.end();
-    });
-}

@@ -36,7 +36,7 @@ pub(super) fn steps(
     }
     let seal = attributes.writable();
     let options = vec!["mode=755".to_owned()];
-    let source = Attachment::Tmpfs { options, attributes, devices: None };
+    let source = Attachment::Tmpfs { options, attributes, devices: None, copy_up: false };
     let mut steps = vec![Step::Attach { source, at: at.clone() }];
     for group in known.groups.iter() {
         let (fstype, place, data) = match group.version() {

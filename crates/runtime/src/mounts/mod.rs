@@ -10,13 +10,15 @@ use crate::device::Node;
 use crate::error::Problem;
 use crate::{Attachment, Step};
 
-mod attributes;
 mod group;
+mod options;
+mod remount;
 
-pub use attributes::Attributes;
+pub(crate) use options::propagation;
+use options::{Options, sort};
 
-/// The steps that one mount of a spec becomes.
-pub(crate) fn steps(mount: &Mount, known: Known<'_>) -> Result<Vec<Step>, Problem> {
+/// The steps that one mount of a spec becomes, after those that `mounted` has already.
+pub(crate) fn steps(mount: &Mount, known: Known<'_>, mounted: &mut [Step]) -> Result<Vec<Step>, Problem> {
     // A relative one is meant from the root (config.md, "Mounts").
     let at: PathBuf = Path::new("/").join(mount.destination()).components().collect();
     let name = format!("mounts[{}]", mount.destination().display());
@@ -33,22 +35,41 @@ pub(crate) fn steps(mount: &Mount, known: Known<'_>) -> Result<Vec<Step>, Proble
         return Err(Problem::unsupported(format!("{name}: id mappings are not supported yet")));
     }
     let mut options = sort(mount.options().as_deref().unwrap_or_default());
-    for word in ["remount", "tmpcopyup", "copy-symlink", "src-nofollow", "dest-nofollow"] {
+    for word in ["copy-symlink", "src-nofollow", "dest-nofollow"] {
         if options.data.iter().any(|option| option == word) {
             return Err(Problem::unsupported(format!("{name}: option `{word}` is not supported yet")));
         }
     }
+    if options.remount {
+        return remount::steps(&name, at, options, mounted);
+    }
     let typ = mount.typ().as_deref().unwrap_or(if options.bind { "bind" } else { "none" });
+    if options.copy_up && (options.bind || typ != "tmpfs") {
+        return Err(Problem::invalid(format!("{name}: option `tmpcopyup` is for a tmpfs")));
+    }
     if options.bind || typ == "bind" {
         // What is said of the whole file system the kernel passes over here, too.
         return bind(mount, options, &name, at).map(|step| vec![step]);
     }
     options.data.append(&mut options.whole);
-    if options.propagation.is_some_and(|(propagation, _)| propagation != Propagation::Private) {
-        return Err(Problem::unsupported(format!(
-            "{name}: only a bind mount has others to share mounts with"
-        )));
-    }
+    // A new file system has no master whose slave it could be.
+    let apart = |propagation: &Propagation| matches!(propagation, Propagation::Private | Propagation::Slave);
+    let travels = options.propagation.filter(|(propagation, _)| !apart(propagation));
+    let travels = travels.map(|(propagation, below)| Step::Propagate { at: at.clone(), propagation, below });
+    let mut steps = new(mount, typ, at, options, &name, known)?;
+    steps.extend(travels);
+    Ok(steps)
+}
+
+/// The steps of a mount of a file system that is not one of the host's.
+fn new(
+    mount: &Mount,
+    typ: &str,
+    at: PathBuf,
+    mut options: Options,
+    name: &str,
+    known: Known<'_>,
+) -> Result<Vec<Step>, Problem> {
     match typ {
         "proc" if known.pids.is_some() => {
             let namespace = known.pids.map(Path::to_owned).unwrap_or_default();
@@ -63,16 +84,24 @@ pub(crate) fn steps(mount: &Mount, known: Known<'_>) -> Result<Vec<Step>, Proble
             let devices = (at == Path::new("/dev")).then(|| known.nodes.to_vec());
             // Read-only only when everything in it is in place.
             let seal = options.attributes.writable().then(|| Step::Seal { at: at.clone() });
-            let (options, attributes) = (options.data, options.attributes);
-            let source = Attachment::Tmpfs { options, attributes, devices };
+            let Options { data: options, attributes, copy_up, .. } = options;
+            let source = Attachment::Tmpfs { options, attributes, devices, copy_up };
             Ok([Step::Attach { source, at }].into_iter().chain(seal).collect())
         }
         "devpts" => {
             let source = Attachment::DevPts { options: options.data, attributes: options.attributes };
             Ok(vec![Step::Attach { source, at }])
         }
-        "cgroup" | "cgroup2" => group::steps(&name, typ, at, options, known),
-        other => Err(Problem::unsupported(format!("{name}: type `{other}` is not supported yet"))),
+        "cgroup" | "cgroup2" => group::steps(name, typ, at, options, known),
+        "none" => Err(Problem::invalid(format!("{name}: a mount that is neither a bind nor of a type"))),
+        other => {
+            let Options { data: mut words, attributes, .. } = options;
+            if let Some(source) = mount.source() {
+                words.insert(0, format!("source={}", source.display()));
+            }
+            let source = Attachment::Other { fstype: other.to_owned(), options: words, attributes };
+            Ok(vec![Step::Attach { source, at }])
+        }
     }
 }
 
@@ -115,58 +144,6 @@ pub(crate) fn shows_kernel(step: &Step, path: &str) -> bool {
     Path::new(path).starts_with(at)
 }
 
-#[derive(Default)]
-struct Options {
-    bind: bool,
-    recursive: bool,
-    propagation: Option<(Propagation, bool)>,
-    attributes: Attributes,
-    /// Options of the file system.
-    data: Vec<String>,
-    /// Those that every file system has.
-    whole: Vec<String>,
-}
-
-fn sort(options: &[String]) -> Options {
-    let mut sorted = Options::default();
-    for option in options {
-        let propagation = match option.as_str() {
-            "bind" => {
-                sorted.bind = true;
-                continue;
-            }
-            "rbind" => {
-                (sorted.bind, sorted.recursive) = (true, true);
-                continue;
-            }
-            "private" => (Propagation::Private, false),
-            "rprivate" => (Propagation::Private, true),
-            "slave" => (Propagation::Slave, false),
-            "rslave" => (Propagation::Slave, true),
-            "shared" => (Propagation::Shared, false),
-            "rshared" => (Propagation::Shared, true),
-            "unbindable" => (Propagation::Unbindable, false),
-            "runbindable" => (Propagation::Unbindable, true),
-            "async" | "sync" | "dirsync" | "lazytime" | "nolazytime" | "mand" | "nomand" => {
-                sorted.whole.push(option.to_owned());
-                continue;
-            }
-            // What is so anyway; and what file systems in memory have no use for.
-            "defaults" | "loud" | "silent" | "norelatime" | "rnorelatime" | "iversion" | "noiversion" => {
-                continue;
-            }
-            option => {
-                if !sorted.attributes.take(option) {
-                    sorted.data.push(option.to_owned());
-                }
-                continue;
-            }
-        };
-        sorted.propagation = Some(propagation);
-    }
-    sorted
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,7 +156,7 @@ mod tests {
     }
 
     fn refusal(mount: serde_json::Value) -> String {
-        match steps(&serde_json::from_value(mount).unwrap(), nothing()) {
+        match steps(&serde_json::from_value(mount).unwrap(), nothing(), &mut []) {
             Err(problem) => format!("{}: {}", problem.kind, problem.text),
             Ok(steps) => panic!("not refused: {}", steps[0]),
         }
@@ -200,17 +177,7 @@ mod tests {
                 json!({ "destination": "/a", "type": "tmpfs", "uidMappings": maps }),
                 "id mappings are not supported yet",
             ),
-            (json!({ "destination": "/a", "type": "ext4" }), "type `ext4` is not supported yet"),
-            (json!({ "destination": "/a" }), "type `none` is not supported yet"),
             (json!({ "destination": "/a", "type": "cgroup" }), "this host has no control groups to show"),
-            (
-                json!({ "destination": "/a", "type": "tmpfs", "options": ["tmpcopyup"] }),
-                "option `tmpcopyup` is not supported yet",
-            ),
-            (
-                json!({ "destination": "/a", "type": "tmpfs", "options": ["shared"] }),
-                "only a bind mount has others to share mounts with",
-            ),
             (
                 json!({ "destination": "/a", "source": "/b", "options": ["bind", "size=1"] }),
                 "option `size=1` is not supported on a bind mount",
@@ -220,28 +187,75 @@ mod tests {
                 "id mappings are not supported yet",
             ),
             (
-                json!({ "destination": "/a", "type": "tmpfs", "options": ["remount"] }),
-                "option `remount` is not supported yet",
+                json!({ "destination": "/a", "type": "tmpfs", "options": ["copy-symlink"] }),
+                "option `copy-symlink` is not supported yet",
             ),
         ];
         for (mount, text) in cases {
             assert_eq!(refusal(mount), format!("{}: mounts[/a]: {text}", Kind::Unsupported));
         }
-        let sources = [
-            json!({ "destination": "/a", "type": "bind" }),
-            json!({ "destination": "/a", "type": "bind", "source": "relative" }),
+        let source = "a bind mount needs an absolute source";
+        let wrong = [
+            (json!({ "destination": "/a", "type": "bind" }), source),
+            (json!({ "destination": "/a", "type": "bind", "source": "relative" }), source),
+            (json!({ "destination": "/a" }), "a mount that is neither a bind nor of a type"),
+            (
+                json!({ "destination": "/a", "type": "tmpfs", "options": ["remount"] }),
+                "nothing is mounted there that could be remounted",
+            ),
+            (
+                json!({ "destination": "/a", "type": "proc", "options": ["tmpcopyup"] }),
+                "option `tmpcopyup` is for a tmpfs",
+            ),
         ];
-        for mount in sources {
-            let text = "a bind mount needs an absolute source";
+        for (mount, text) in wrong {
             assert_eq!(refusal(mount), format!("{}: mounts[/a]: {text}", Kind::Invalid));
         }
+    }
+
+    /// What is planned for these, in words.
+    fn lines(mounts: serde_json::Value) -> Vec<String> {
+        let mut all = Vec::new();
+        for mount in mounts.as_array().unwrap() {
+            let mount = serde_json::from_value(mount.clone()).unwrap();
+            let more =
+                steps(&mount, nothing(), &mut all).unwrap_or_else(|problem| panic!("{}", problem.text));
+            all.extend(more);
+        }
+        all.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn remounts_change_what_is_there() {
+        use serde_json::json;
+        let tmpfs =
+            json!({ "destination": "/a", "type": "tmpfs", "options": ["nosuid", "size=1", "mode=7"] });
+        let bind = json!({ "destination": "/b", "source": "/s", "options": ["bind", "nosuid"] });
+        let again =
+            |at: &str, options: &[&str]| json!({ "destination": at, "type": "none", "options": options });
+        let only = "remount ./a: ro, not nosuid,nodev,noexec,nodiratime,noatime,strictatime,nosymfollow";
+        let planned = lines(json!([tmpfs, again("/a", &["bind", "remount", "ro"])]));
+        assert_eq!(planned, ["attach tmpfs nosuid,size=1,mode=7 at ./a", only]);
+        let planned = lines(json!([tmpfs, again("/a/", &["remount", "size=2", "ro", "sync"])]));
+        assert_eq!(planned, ["attach tmpfs nosuid,mode=7,size=2,sync at ./a", only]);
+        let planned = lines(json!([bind, again("/b", &["remount", "bind", "noexec", "rro"])]));
+        let all = "noexec, not ro,nosuid,nodev,nodiratime,noatime,strictatime,nosymfollow";
+        assert_eq!(planned[1..], [format!("remount ./b: {all}"), "remount ./b and all below: ro".to_owned()]);
+        let proc = json!({ "destination": "/proc", "type": "proc", "options": ["nosuid", "hidepid=1"] });
+        let planned = lines(json!([proc, again("/proc", &["remount", "ro", "hidepid=2"])]));
+        assert_eq!(planned, ["mount proc at ./proc ro,hidepid=2"]);
+        let mut mounted = steps(&serde_json::from_value(bind).unwrap(), nothing(), &mut []).ok().unwrap();
+        let remount = serde_json::from_value(again("/b", &["remount", "ro"])).unwrap();
+        let problem = steps(&remount, nothing(), &mut mounted).err().unwrap();
+        let text = "`remount` without `bind` would change a file system of the host";
+        assert_eq!(problem.text, format!("mounts[/b]: {text}"));
     }
 
     #[test]
     fn dev_is_dev_however_it_is_written() {
         for at in ["/dev", "/dev/", "//dev", "/./dev", "dev"] {
             let mount = serde_json::from_value(serde_json::json!({ "destination": at, "type": "tmpfs" }));
-            let steps = steps(&mount.unwrap(), nothing()).ok().unwrap();
+            let steps = steps(&mount.unwrap(), nothing(), &mut []).ok().unwrap();
             let Step::Attach { source: Attachment::Tmpfs { devices, .. }, .. } = &steps[0] else {
                 panic!("{at}");
             };

@@ -53,13 +53,15 @@ impl Plan {
         let pids = joined(spec, LinuxNamespaceType::Pid);
         let known = mounts::Known { nodes: &nodes, groups: &groups, group_namespace, pids };
         for mount in spec.mounts().iter().flatten() {
-            match mounts::steps(mount, known) {
+            match mounts::steps(mount, known, &mut mounted) {
                 Ok(steps) => mounted.extend(steps),
                 Err(problem) => problems.push(problem),
             }
         }
         // Read-only when everything in them is in place.
         mounted.sort_by_key(|step| matches!(step, Step::Seal { .. }));
+        let changes = |step: &mut Step| matches!(step, Step::Remount { .. } | Step::Propagate { .. });
+        let changed: Vec<Step> = mounted.extract_if(.., changes).collect();
         problems.extend(check::walls(spec, &mounted));
         let sysctls = sysctl::steps(spec).unwrap_or_else(|refused| {
             problems.extend(refused);
@@ -114,10 +116,17 @@ impl Plan {
         }
         steps.push(Step::EnterRoot);
         steps.extend(walls);
+        steps.extend(changed);
         // Here hooks may look at all of it.
         steps.extend(spec.hostname().clone().map(Step::HostName));
         steps.extend(spec.domainname().clone().map(Step::DomainName));
         steps.push(Step::Pivot);
+        let word = spec.linux().as_ref().and_then(|linux| linux.rootfs_propagation().as_deref());
+        steps.extend(
+            word.and_then(mounts::propagation)
+                .filter(|(propagation, _)| *propagation != Propagation::Private)
+                .map(|(propagation, below)| Step::Propagate { at: "/".into(), propagation, below }),
+        );
         if spec.root().as_ref().is_some_and(|root| root.readonly() == Some(true)) {
             steps.push(Step::RootReadOnly);
         }
@@ -309,6 +318,13 @@ impl Plan {
         words
             .map(|one| format!("process.capabilities: {one} is left out, the starting program lacks it"))
             .collect()
+    }
+
+    /// Enters the root by chroot(2) over the old one instead of by pivot_root(2), which the first file system of a kernel
+    /// (an initramfs that nothing was switched to) can't be left by. What is below the root then stays in the container's
+    /// mount namespace: a process there that may unmount the root gets at it.
+    pub fn no_pivot(&mut self) {
+        self.steps.iter_mut().filter(|step| **step == Step::Pivot).for_each(|step| *step = Step::ChangeRoot);
     }
 
     /// The steps, in order.

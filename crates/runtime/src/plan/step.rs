@@ -2,14 +2,13 @@
 
 use std::path::PathBuf;
 
-use coracle_host::Propagation;
+use coracle_host::{Attributes, Change, Propagation};
 use coracle_launch::Scheduler;
 use rustix::mount::MountFlags;
 use rustix::thread::CapabilitySet;
 
 use crate::Size;
 use crate::device::Node;
-use crate::mounts::Attributes;
 use crate::seccomp::Program;
 
 /// One step of a plan. `Display` says it in words.
@@ -158,6 +157,24 @@ pub enum Step {
         /// Where, in the container.
         at: PathBuf,
     },
+    /// Change the attributes of a mount that is there.
+    Remount {
+        /// Where, in the container.
+        at: PathBuf,
+        /// What of them.
+        change: Change,
+        /// Whether those of all that is mounted below it change, too.
+        recursive: bool,
+    },
+    /// Say how mounts travel to and from one that is there.
+    Propagate {
+        /// Where, in the container.
+        at: PathBuf,
+        /// How.
+        propagation: Propagation,
+        /// Whether that is so for all that is mounted below it, too.
+        below: bool,
+    },
     /// Make the new root the current directory.
     EnterRoot,
     /// Hide a file of proc or sysfs.
@@ -168,6 +185,8 @@ pub enum Step {
     ReadOnly(String),
     /// Make the new root the root, and let go of the host's.
     Pivot,
+    /// Make the new root the root, over the host's.
+    ChangeRoot,
     /// Make the root read-only.
     RootReadOnly,
     /// Set the host name.
@@ -268,6 +287,8 @@ pub enum Attachment {
         attributes: Attributes,
         /// The nodes that it gets, where it is a container's `/dev`; it then has the usual links, too.
         devices: Option<Vec<Node>>,
+        /// Whether it begins with a copy of what it covers.
+        copy_up: bool,
     },
     /// A devpts instance of its own.
     DevPts {
@@ -285,6 +306,15 @@ pub enum Attachment {
         /// Its attributes.
         attributes: Attributes,
     },
+    /// Any other file system that can be mounted from outside the container's namespaces.
+    Other {
+        /// Its type, as in `/proc/filesystems`.
+        fstype: String,
+        /// Its options, as `key=value`; what it is made of is one of them (`source`).
+        options: Vec<String>,
+        /// Its attributes.
+        attributes: Attributes,
+    },
     /// A directory or file of the host.
     Bind {
         /// Where on the host.
@@ -296,4 +326,17 @@ pub enum Attachment {
         /// How mounts travel, and whether that is so below it, too; private where nothing is said.
         propagation: Option<(Propagation, bool)>,
     },
+}
+
+impl Attachment {
+    /// The options of its file system, where that is not one of the host's.
+    pub(crate) fn options_mut(&mut self) -> Option<&mut Vec<String>> {
+        match self {
+            Attachment::Tmpfs { options, .. }
+            | Attachment::DevPts { options, .. }
+            | Attachment::Proc { options, .. }
+            | Attachment::Other { options, .. } => Some(options),
+            Attachment::Bind { .. } => None,
+        }
+    }
 }

@@ -176,7 +176,10 @@ fn a_bundle_that_does_not_fit_its_plan() {
         assert_eq!(error.to_string(), "the bundle lacks a mount of the plan");
         let running = support::idle(host.dir(), |_| {});
         let error = lacking.start_in(&running.pidfd, Default::default()).unwrap_err();
-        assert_eq!(error.to_string(), "a plan with mounts was started without a root");
+        assert_eq!(
+            error.to_string(),
+            "mount proc at ./proc nosuid,nodev,noexec: a plan with mounts was started without a root"
+        );
         support::end(running);
         let exec: Plan =
             Plan::exec(script("true").process().as_ref().unwrap(), &coracle_runtime::Facts::of_this_host())

@@ -3,24 +3,46 @@
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use coracle_host::{Call, Dir, Error, Kind, Result};
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid, chmodat, chownat,
-    fchmod, fchown, fstat, futimens, linkat, mkdirat, mknodat, openat, readlinkat, statat, symlinkat,
-    utimensat,
+    fchmod, fchown, fstat, futimens, linkat, mkdirat, mknodat, openat, openat2, readlinkat, statat,
+    symlinkat, utimensat,
 };
+use rustix::io::Errno;
 
-use crate::data::Way;
-use crate::{walk, xattr};
+use crate::dir::names;
+use crate::{Call, Dir, Error, Kind, Result};
 
-/// Makes the empty directory `to` what `from` is: entries, owners, modes, times to the nanosecond, extended
-/// attributes, links symbolic and hard, devices, sockets and pipes, holes. `to` is staged: nobody else touches it.
-pub(crate) fn tree(from: &Dir, to: &Dir) -> Result<()> {
+mod data;
+mod xattr;
+
+use data::Way;
+
+impl Dir {
+    /// Makes the empty directory `to` what this one is: entries, owners, modes, times to the nanosecond, extended
+    /// attributes, links symbolic and hard, devices, sockets and pipes, holes. Nobody else may touch `to` meanwhile.
+    ///
+    /// # Errors
+    /// As of the calls that read one tree and write the other; `InUse` where something is mounted in this one.
+    pub fn copy_to(&self, to: &Dir) -> Result<()> {
+        tree(self, to)
+    }
+
+    /// Gives the directory `to` this one's owner, mode, extended attributes and times.
+    ///
+    /// # Errors
+    /// As of fchown(2), fchmod(2), fsetxattr(2) and futimens(3).
+    pub fn dress(&self, to: &Dir) -> Result<()> {
+        let stat = fstat(self).call(|| format!("fstat({:?})", self.path()))?;
+        dress(self, to, &stat, self.path(), to.path())
+    }
+}
+
+fn tree(from: &Dir, to: &Dir) -> Result<()> {
     let mut copier = Copier { from, to, way: Way::Clone, links: HashMap::new() };
-    let mut levels = vec![copier.level(walk::reopen(from)?, walk::reopen(to)?, PathBuf::new())?];
+    let mut levels = vec![copier.level(reopen(from)?, reopen(to)?, PathBuf::new())?];
     while let Some(level) = levels.last_mut() {
         match level.children.pop() {
             Some(name) => {
@@ -57,7 +79,7 @@ impl Copier<'_> {
     fn level(&self, from: OwnedFd, to: OwnedFd, path: PathBuf) -> Result<Level> {
         let at = self.from.path_of(&path);
         let stat = fstat(&from).call(|| format!("fstat({at:?})"))?;
-        let children = walk::names(&from).call(|| format!("getdents({at:?})"))?;
+        let children = names(&from).call(|| format!("getdents({at:?})"))?;
         Ok(Level { from, to, path, stat, children })
     }
 
@@ -70,7 +92,7 @@ impl Copier<'_> {
         let kind = FileType::from_raw_mode(stat.st_mode);
         if kind == FileType::Directory {
             mkdirat(&level.to, name, Mode::RWXU).call(|| format!("mkdir({target:?})"))?;
-            let from = walk::open_dir(&level.from, name, &source)?;
+            let from = open_dir(&level.from, name, &source)?;
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let to = openat(&level.to, name, flags, Mode::empty()).call(|| format!("open({target:?})"))?;
             return self.level(from, to, path).map(Some);
@@ -105,8 +127,8 @@ impl Copier<'_> {
         // Non-blocking: what was a file a moment ago may be a pipe by now.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let inside = ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
-        let from = rustix::fs::openat2(&level.from, name, flags, Mode::empty(), inside)
-            .map_err(|errno| walk::refused(errno, source))?;
+        let from = openat2(&level.from, name, flags, Mode::empty(), inside)
+            .map_err(|errno| refused(errno, source))?;
         let stat = fstat(&from).call(|| format!("fstat({source:?})"))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(Error::new(Kind::Corrupt, format!("{source:?} changed while it was copied")));
@@ -123,12 +145,6 @@ impl Copier<'_> {
         let (source, target) = (self.from.path_of(&level.path), self.to.path_of(&level.path));
         dress(&level.from, &level.to, &level.stat, &source, &target)
     }
-}
-
-/// Makes one directory look like another one.
-pub(crate) fn dress_dir(from: &Dir, to: &Dir) -> Result<()> {
-    let stat = fstat(from).call(|| format!("fstat({:?})", from.path()))?;
-    dress(from, to, &stat, from.path(), to.path())
 }
 
 /// Owner, mode, attributes and times of what is open. In this order: chown(2) takes set-user-id bits and
@@ -173,21 +189,23 @@ fn times(stat: &Stat) -> Timestamps {
     }
 }
 
-/// Whether a directory has no entries.
-pub(crate) fn is_empty(dir: &Dir) -> Result<bool> {
-    let fd = walk::reopen(dir)?;
-    let call = || format!("getdents({:?})", dir.path());
-    let mut entries = rustix::fs::Dir::read_from(&fd).call(call)?;
-    let other = |entry: &rustix::io::Result<rustix::fs::DirEntry>| {
-        !entry.as_ref().is_ok_and(|entry| matches!(entry.file_name().to_bytes(), b"." | b".."))
-    };
-    entries.find(other).transpose().call(call).map(|found| found.is_none())
+/// Opens the directory `name`, which may be neither a link nor a mount point.
+fn open_dir(above: impl AsFd, name: &OsStr, path: &Path) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let inside = ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
+    openat2(above, name, flags, Mode::empty(), inside).map_err(|errno| refused(errno, path))
 }
 
-/// The bytes of a name, for tests of it.
-pub(crate) fn name_of(entry: &rustix::fs::DirEntry) -> Option<&OsStr> {
-    match entry.file_name().to_bytes() {
-        b"." | b".." => None,
-        name => Some(OsStr::from_bytes(name)),
+/// The error of something that could not be opened where it is.
+fn refused(errno: Errno, path: &Path) -> Error {
+    match errno {
+        Errno::XDEV => Error::new(Kind::InUse, format!("open({path:?}): something is mounted there")),
+        errno => Error::os(format!("open({path:?})"), errno),
     }
+}
+
+/// The same directory, to be read, also where it is open as a path only.
+fn reopen(dir: &Dir) -> Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    openat(dir, ".", flags, Mode::empty()).call(|| format!("open({:?})", dir.path()))
 }

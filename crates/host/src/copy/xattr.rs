@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
-use coracle_host::{Call, Result};
+use crate::{Call, Result};
 use rustix::fs::{XattrFlags, fgetxattr, flistxattr, fsetxattr, lgetxattr, llistxattr, lsetxattr};
 use rustix::io::Errno;
 
@@ -16,7 +16,7 @@ type Attributes = Vec<(Vec<u8>, Vec<u8>)>;
 /// What one attribute's value and all attributes' names may be long at most (xattr(7)).
 const MOST: usize = 64 << 10;
 
-/// Overlay's bookkeeping is no content of a volume, and labels are this machine's to give.
+/// Overlay's bookkeeping is no content, and labels are this machine's to give.
 fn is_content(name: &[u8]) -> bool {
     let overlay = name.starts_with(b"trusted.overlay.") || name.starts_with(b"user.overlay.");
     !overlay && !matches!(name, b"security.selinux" | b"security.ima" | b"security.evm")

@@ -1,9 +1,13 @@
-//! What may be done on a mount (mount_setattr(2); runtime-spec config.md, "Linux mount options").
+//! What may be done on a mount, in mount(8)'s words (mount_setattr(2); runtime-spec config.md, "Linux mount options").
 
-use coracle_host::{Mount, Result};
+use std::fmt;
+
 use rustix::mount::{MountAttrFlags, MountFlags};
 
-/// Attributes of a mount: those said of it alone, and those said of it and all below it.
+use crate::{Mount, Result};
+
+/// Attributes of a mount: those said of it alone, and those said of it and all below it (`rro`, `rnosuid` and so on). Of
+/// what is said twice the last word counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Attributes {
     words: Vec<String>,
@@ -11,10 +15,13 @@ pub struct Attributes {
     below: Change,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Change {
-    set: MountAttrFlags,
-    clear: MountAttrFlags,
+/// What changes about the attributes of a mount (mount_setattr(2)): some are cleared, then some are set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// What is set.
+    pub set: MountAttrFlags,
+    /// What is cleared before. Of the ways to keep times of access all or none.
+    pub clear: MountAttrFlags,
 }
 
 impl Default for Change {
@@ -47,6 +54,28 @@ const WORDS: [(&str, MountAttrFlags, bool); 17] = [
     ("symfollow", NO_SYMLINKS.0, false),
 ];
 
+/// What every mount is anyway, or asks nothing of the kernel.
+const NEUTRAL: [&str; 7] =
+    ["defaults", "loud", "silent", "norelatime", "rnorelatime", "iversion", "noiversion"];
+
+impl fmt::Display for Change {
+    /// `ro,noexec, not nosuid`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = |flags: MountAttrFlags| {
+            let there = WORDS.iter().filter(|(_, flag, set)| *set && flags.contains(*flag));
+            there.map(|(word, ..)| *word).collect::<Vec<_>>().join(",")
+        };
+        let times = MountAttrFlags::MOUNT_ATTR__ATIME;
+        let replaced = if self.set.intersects(times) { self.set | times } else { self.set };
+        let (set, clear) = (words(self.set), words(self.clear.difference(replaced)));
+        match (set.is_empty(), clear.is_empty()) {
+            (_, true) => f.write_str(&set),
+            (true, _) => write!(f, "not {clear}"),
+            _ => write!(f, "{set}, not {clear}"),
+        }
+    }
+}
+
 impl Change {
     fn take(&mut self, flag: MountAttrFlags, set: bool) {
         let times = MountAttrFlags::MOUNT_ATTR__ATIME;
@@ -63,22 +92,29 @@ impl Change {
 }
 
 impl Attributes {
-    /// Takes one option; whether it was one of these.
-    pub(crate) fn take(&mut self, option: &str) -> bool {
+    /// Sorts words: the attributes that they say, and those that say something else, in their order.
+    pub fn sort<'a>(words: impl IntoIterator<Item = &'a str>) -> (Attributes, Vec<&'a str>) {
+        let mut attributes = Attributes::default();
+        let rest = words.into_iter().filter(|word| !attributes.take(word)).collect();
+        (attributes, rest)
+    }
+
+    /// Takes one word; whether it was one of these.
+    pub fn take(&mut self, option: &str) -> bool {
         let find = |word: &str| WORDS.iter().find(|(known, ..)| *known == word);
         if let Some((_, flag, set)) = find(option) {
             self.here.take(*flag, *set);
         } else if let Some((_, flag, set)) = option.strip_prefix('r').and_then(find) {
             self.below.take(*flag, *set);
         } else {
-            return false;
+            return NEUTRAL.contains(&option);
         }
         self.words.push(option.to_owned());
         true
     }
 
-    /// Without `ro`, which was said; whether it was.
-    pub(crate) fn writable(&mut self) -> bool {
+    /// Takes `ro` back; whether it was said.
+    pub fn writable(&mut self) -> bool {
         let read_only = MountAttrFlags::MOUNT_ATTR_RDONLY;
         let said = (self.here.set | self.below.set).contains(read_only);
         self.here.set.remove(read_only);
@@ -88,17 +124,17 @@ impl Attributes {
     }
 
     /// As they were said; what every mount is anyway is left out.
-    pub(crate) fn words(&self) -> Vec<&str> {
+    pub fn words(&self) -> Vec<&str> {
         self.words.iter().map(String::as_str).filter(|word| *word != "rw").collect()
     }
 
-    /// For a new file system, with nothing below it.
-    pub(crate) fn at_once(&self) -> MountAttrFlags {
+    /// For a new file system, with nothing below it ([`Mount::new`]).
+    pub fn at_once(&self) -> MountAttrFlags {
         self.here.set | self.below.set
     }
 
     /// The same for mount(2).
-    pub(crate) fn flags(&self) -> MountFlags {
+    pub fn flags(&self) -> MountFlags {
         let set = self.at_once();
         let pairs = [
             (MountAttrFlags::MOUNT_ATTR_RDONLY, MountFlags::RDONLY),
@@ -114,10 +150,24 @@ impl Attributes {
         there.fold(MountFlags::empty(), |all, (_, flag)| all | flag)
     }
 
-    /// On a mount that is a copy of another one, with that one's attributes.
-    pub(crate) fn apply(&self, mut mount: Mount) -> Result<Mount> {
-        for (change, recursive) in [(&self.here, false), (&self.below, true)] {
-            if *change != Change::default() {
+    /// What they change about a mount itself, and about all at and below it.
+    pub fn changes(&self) -> (Change, Change) {
+        (self.here, self.below)
+    }
+
+    /// The same where the mount itself has none of those that are not said, as with `remount` (mount(2), `MS_REMOUNT`).
+    pub fn replace(&self) -> (Change, Change) {
+        let all = WORDS.iter().fold(MountAttrFlags::MOUNT_ATTR__ATIME, |all, (_, flag, _)| all | *flag);
+        (Change { set: self.here.set, clear: all }, self.below)
+    }
+
+    /// The mount, which is a copy of another one and has that one's attributes, with these.
+    ///
+    /// # Errors
+    /// As of mount_setattr(2).
+    pub fn apply(&self, mut mount: Mount) -> Result<Mount> {
+        for (change, recursive) in [(self.here, false), (self.below, true)] {
+            if change != Change::default() {
                 mount = mount.attributes(change.set, change.clear, recursive)?;
             }
         }
@@ -149,6 +199,13 @@ mod tests {
         let mut all = of(&["ro", "nodev"]);
         assert!(all.writable() && !all.writable());
         assert_eq!((all.words(), all.at_once()), (vec!["nodev"], Flags::MOUNT_ATTR_NODEV));
+        let change = of(&["ro", "noexec", "suid", "atime"]).changes().0;
+        assert_eq!(change.to_string(), "ro,noexec, not nosuid,noatime,strictatime");
+        let replaced = of(&["strictatime", "rro"]).replace();
+        assert_eq!(replaced.0.to_string(), "strictatime, not ro,nosuid,nodev,noexec,nodiratime,nosymfollow");
+        assert_eq!(replaced.1.to_string(), "ro");
+        let (sorted, rest) = Attributes::sort(["size=1", "defaults", "noexec", "sync"]);
+        assert_eq!((sorted.words(), rest), (vec!["noexec"], vec!["size=1", "sync"]));
         for other in ["size=1", "rbind", "private", "r", "", "rshared"] {
             assert!(!Attributes::default().take(other), "{other}");
         }
