@@ -77,7 +77,7 @@ pub use container::{supervise, supervise_with};
 pub use coracle_build::{
     Allow, BuildSpec, Cancel, Cause, Checked, Error as BuildError, Event, Explanation, FileChange, Git,
     GitSource, HostAddress, ImageConfig, Lint, Network as StepNetwork, Nothing, Outcome, Place, Reason,
-    Remote, RemoteContext, RemoteSource, RunConfig, StepReport, Unpacked,
+    Remote, RemoteContext, RemoteSource, RunConfig, StepReport, Stream as StepStream, Unpacked,
 };
 pub use coracle_host::{Exit, Kind};
 pub use coracle_layers::{Capture, Change, ChangeKind};

@@ -19,6 +19,8 @@ use crate::resolver::{self, Resolver};
 use crate::stack::{self, Attachment, DEFAULT_NETWORK, Mode, Stack, Told, Wiring};
 
 /// Where a container has mounts of its own in any case.
+/// What steps have for a host name: BuildKit's, since what a step does may depend on it, and is cached.
+const HOSTNAME: &str = "buildkitsandbox";
 const PLACES: [&str; 6] = ["/proc", "/sys", "/dev", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf"];
 
 impl Builder<'_> {
@@ -37,7 +39,7 @@ impl Builder<'_> {
         let targets = command.mounts.iter().filter_map(|mount| mount.target());
         let stubs = Stubs::before(inside, PLACES.into_iter().chain(targets))?;
         let id = new_id()?;
-        let hostname = id[..12].to_owned();
+        let hostname = HOSTNAME.to_owned();
         let mode = match command.network {
             Network::Host => Mode::Host,
             Network::None => Mode::None,

@@ -142,7 +142,7 @@ impl Error {
 
     /// The command of a RUN step ended with this code (128 + n for a signal n, as shells count).
     pub fn exited(code: i32) -> Error {
-        let mut error = Error::new(Kind::Failed, format!("the command ended with exit code {code}"));
+        let mut error = Error::new(Kind::Failed, format!("exit code: {code}"));
         error.0.exit = Some(code);
         error
     }
@@ -178,6 +178,11 @@ impl Error {
             self.0.message = format!("{what}: {}", self.0.message);
         }
         self
+    }
+
+    /// What is wrong in one line: of several things the first.
+    pub(crate) fn sentence(&self) -> String {
+        self.0.diagnostics.first().map_or_else(|| self.0.message.clone(), |first| first.message.clone())
     }
 
     /// The class of the failure: `Invalid` or `Unsupported` for the Dockerfile, `NotFound` for a missing source or

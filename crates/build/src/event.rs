@@ -15,7 +15,10 @@ use crate::worker::Stream;
 pub struct Place {
     /// The stage's name, or `stage-N`.
     pub stage: String,
-    /// The instruction's number in its stage, from 1; FROM is the first.
+    /// Whether it is the only stage of its Dockerfile, and has no name.
+    pub alone: bool,
+    /// The number of its step in the stage, from 1: FROM is one where it names an image, and so is each instruction that makes
+    /// a layer. What only configures belongs to the step before it.
     pub index: usize,
     /// How many the stage has.
     pub total: usize,
@@ -25,11 +28,15 @@ pub struct Place {
     pub text: String,
 }
 
-/// Progress of a build. `Display` gives a plain line (without its end) as docker's plain progress does:
-/// `[builder 4/7] RUN npm install … cached`.
+/// Progress of a build. `Display` gives a plain line (without its end): `[builder 4/7] RUN npm install … cached`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
+    /// The image that a stage starts from is there.
+    From {
+        /// The instruction.
+        at: Arc<Place>,
+    },
     /// A step runs: the cache did not have it.
     Started {
         /// The instruction.
@@ -42,7 +49,7 @@ pub enum Event {
         /// The instruction.
         at: Arc<Place>,
     },
-    /// An instruction that changes no files.
+    /// An instruction that changes no files, or the FROM of a stage that starts from nothing or from another stage.
     Set {
         /// The instruction.
         at: Arc<Place>,
@@ -62,6 +69,13 @@ pub enum Event {
         at: Arc<Place>,
         /// How long it took.
         duration: Duration,
+    },
+    /// A step could not be done, and neither can the build.
+    Failed {
+        /// The instruction.
+        at: Arc<Place>,
+        /// Why, in one sentence.
+        message: String,
     },
     /// Something is odd but no error.
     Warning {
@@ -147,25 +161,44 @@ pub struct Built {
     pub(crate) file: Dockerfile,
 }
 
+impl Place {
+    /// A step of a stage that has others beside it, its instruction in the first line: for programs that show builds, and
+    /// want to test how.
+    pub fn new(stage: impl Into<String>, index: usize, total: usize, text: impl Into<String>) -> Place {
+        Place { stage: stage.into(), alone: false, index, total, line: 1, text: text.into() }
+    }
+
+    /// Where it is, as docker's progress has it: `[builder 4/7]`, or `[4/7]` where there is no other stage.
+    pub fn number(&self) -> String {
+        let Place { stage, index, total, .. } = self;
+        let width = total.to_string().len();
+        match self.alone {
+            true => format!("[{index:>width$}/{total}]"),
+            false => format!("[{stage} {index:>width$}/{total}]"),
+        }
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "[{} {}/{}] {}", self.stage, self.index, self.total, self.text)
+        write!(f, "{} {}", self.number(), self.text)
     }
 }
 
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Event::Started { at, .. } | Event::Set { at } => at.fmt(f),
+            Event::From { at } | Event::Started { at, .. } | Event::Set { at } => at.fmt(f),
             Event::Cached { at } => write!(f, "{at} … cached"),
             Event::Built { at, duration } => {
-                write!(f, "[{} {}/{}] done in {:.1}s", at.stage, at.index, at.total, duration.as_secs_f64())
+                write!(f, "{} done in {:.1}s", at.number(), duration.as_secs_f64())
             }
+            Event::Failed { at, message } => write!(f, "{at} … failed: {message}"),
             Event::Output { at, bytes, .. } => {
                 let text = String::from_utf8_lossy(bytes);
                 for (i, line) in text.lines().enumerate() {
                     let end = if i == 0 { "" } else { "\n" };
-                    write!(f, "{end}[{} {}/{}] | {line}", at.stage, at.index, at.total)?;
+                    write!(f, "{end}{} | {line}", at.number())?;
                 }
                 Ok(())
             }

@@ -112,7 +112,6 @@ impl Track {
     }
 
     pub(super) fn set(&mut self, at: Arc<Place>, duration: Duration) {
-        self.tell(Event::Set { at: at.clone() });
         self.reports.push(StepReport {
             at,
             outcome: Outcome::Set,

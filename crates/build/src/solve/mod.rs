@@ -153,25 +153,37 @@ impl<W: Worker> Solver<'_, W> {
         let started = Instant::now();
         let mut state = self.start(stage)?;
         let mut told = Telling::new(self, stage, &state.snapshot);
-        let total = stage.steps.len() + 1;
+        let from = usize::from(matches!(stage.from, Origin::Image(_)));
+        let total = from + stage.steps.iter().filter(|step| step.op != Op::Set).count();
+        let alone = stage.name.is_none() && self.plan.file.stages.len() == 1;
         let without = &self.spec.no_cache_stages;
         let by_name = stage.name.as_ref().is_some_and(|name| without.contains(name));
         let uncached = by_name || without.contains(&stage.index.to_string());
         let place = |index: usize, line: usize, text: &str| {
-            Arc::new(Place { stage: stage.title(), index, total, line, text: text.to_owned() })
+            Arc::new(Place { stage: stage.title(), alone, index, total, line, text: text.to_owned() })
         };
-        track.set(place(1, stage.line, &stage.text), started.elapsed());
-        for (i, step) in stage.steps.iter().enumerate() {
-            let at = place(i + 2, step.line, &step.text);
+        let at = place(from, stage.line, &stage.text);
+        if from > 0 {
+            track.tell(Event::From { at: at.clone() });
+        } else {
+            track.tell(Event::Set { at: at.clone() });
+        }
+        track.set(at, started.elapsed());
+        let mut index = from;
+        for step in &stage.steps {
             let empty = step.op == Op::Set;
+            index += usize::from(!empty);
+            let at = place(index, step.line, &step.text);
             if empty {
+                track.tell(Event::Set { at: at.clone() });
                 track.set(at, Duration::ZERO);
             } else {
                 self.board.go_on()?;
                 Cancel::go_on(self.spec.cancel())?;
-                let done = self.step(&mut state, step, at, uncached, &mut told, track);
-                if done.is_err() {
+                let done = self.step(&mut state, step, at.clone(), uncached, &mut told, track);
+                if let Err(error) = &done {
                     told.finish(self);
+                    track.tell(Event::Failed { at, message: error.sentence() });
                 }
                 done?;
             }

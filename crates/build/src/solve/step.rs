@@ -107,7 +107,15 @@ impl<W: Worker> Solver<'_, W> {
                 let mut output = |stream, bytes: &[u8]| {
                     track.tell(Event::Output { at: at.clone(), stream, bytes: bytes.to_vec() });
                 };
-                Ok((self.worker.run(on, &command, &mut output).map_err(fail)?, true))
+                let ran =
+                    self.worker.run(on, &command, &mut output).map_err(|error| match error.exit_code() {
+                        Some(_) => {
+                            let argv = command.argv.join(" ");
+                            error.context(format!("process {argv:?} did not complete successfully"))
+                        }
+                        None => error,
+                    });
+                Ok((ran.map_err(fail)?, true))
             }
             Op::MakeDir { path, user } => {
                 let mut make = |fd: BorrowedFd<'_>| {

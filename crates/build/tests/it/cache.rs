@@ -197,7 +197,7 @@ fn a_failed_build_keeps_what_it_did_before() {
     assert_eq!(error.kind(), coracle_host::Kind::Failed);
     assert_eq!(
         error.to_string(),
-        "Dockerfile:3:1: the command ended with exit code 7\n  |\n3 | RUN exit 7\n  | ^^^^^^^^^^"
+        "Dockerfile:3:1: process \"/bin/sh -c exit 7\" did not complete successfully: exit code: 7\n  |\n3 | RUN exit 7\n  | ^^^^^^^^^^"
     );
     assert!(bench.worker.images.lock().unwrap().is_empty());
     let fixed = bench.dockerfile("FROM base\nRUN count a\nRUN put x y\nRUN count b\n");

@@ -5,6 +5,7 @@ mod cache;
 mod contexts;
 mod git;
 mod output;
+mod plain;
 mod progress;
 mod source;
 mod view;
@@ -42,16 +43,8 @@ pub(crate) fn run(args: &Args) -> Done {
     cache_from.iter().try_for_each(|place| place.import(&engine))?;
     let mut progress = Progress::new(if args.quiet { "quiet" } else { &args.progress });
     let built = engine.build(&spec, |event| progress.tell(event));
-    progress.finish();
     drop((context, contexts));
-    let built = match built {
-        Ok(built) => built,
-        Err(error) => {
-            // What went before a failure is wanted even by those who wanted to hear nothing.
-            progress.reveal();
-            return Err(error.into());
-        }
-    };
+    let built = built.inspect_err(|_| progress.fail())?;
     let id = built.image.id();
     cache_to.iter().try_for_each(|place| place.export(&engine, &built))?;
     for output in &outputs {
@@ -63,6 +56,7 @@ pub(crate) fn run(args: &Args) -> Done {
     if let Some(path) = &args.metadata_file {
         write(path, metadata(args, &built).to_string().as_bytes())?;
     }
+    progress.finish(&id, &given(args, &built));
     if to_stdout > 0 {
         return Ok(0);
     }
@@ -71,9 +65,6 @@ pub(crate) fn run(args: &Args) -> Done {
     }
     if progress.is_quiet() {
         crate::out::line(&id)?;
-    } else if progress.is_plain() {
-        args.tag.iter().for_each(|name| crate::out::say(format!("named {name}")));
-        crate::out::say(&id);
     }
     Ok(0)
 }
@@ -96,17 +87,19 @@ fn write(path: &str, bytes: &[u8]) -> Result<(), Fail> {
     std::fs::write(path, bytes).map_err(|error| Fail::new(1, format!("write({path:?}): {error}")))
 }
 
+/// The names that the image was given.
+fn given(args: &Args, built: &Built) -> Vec<String> {
+    let mut names = built.image.names();
+    names.retain(|name| args.tag.iter().any(|tag| name == tag || *name == format!("{tag}:latest")));
+    names
+}
+
 /// By docker's names.
 fn metadata(args: &Args, built: &Built) -> serde_json::Value {
-    let names: Vec<String> = built.image.names();
-    let named = names
-        .iter()
-        .filter(|name| args.tag.iter().any(|tag| *name == tag || **name == format!("{tag}:latest")));
     let mut metadata = serde_json::Map::new();
     metadata.insert("containerimage.config.digest".into(), built.image.id().into());
     if !args.tag.is_empty() {
-        let names: Vec<&str> = named.map(String::as_str).collect();
-        metadata.insert("image.name".into(), names.join(",").into());
+        metadata.insert("image.name".into(), given(args, built).join(",").into());
     }
     metadata.into()
 }

@@ -1,26 +1,28 @@
 //! What is seen of a build: plain lines, or a JSON document a line.
 
-use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
+use std::time::Instant;
 
 use coracle::{Event, Place};
 use serde_json::{Value, json};
 
+use super::plain::Plain;
 use super::view::View;
 
 /// How it is shown.
 enum Style {
-    Plain,
+    Lines,
     /// Nothing, but kept for a failure.
     Quiet(Vec<String>),
     Json,
     Terminal(View),
 }
 
-/// Events become lines: what commands write comes in pieces.
+/// Shows a build while it goes on.
 pub(super) struct Progress {
     style: Style,
-    partial: BTreeMap<String, Vec<u8>>,
+    /// As lines, also where they are not shown: what a step that fails said last is told in all styles.
+    plain: Plain,
 }
 
 impl Progress {
@@ -28,77 +30,56 @@ impl Progress {
         let style = match style {
             "quiet" => Style::Quiet(Vec::new()),
             "json" | "rawjson" => Style::Json,
-            "tty" => View::start().map_or(Style::Plain, Style::Terminal),
-            "auto" if std::io::stderr().is_terminal() => View::start().map_or(Style::Plain, Style::Terminal),
-            _ => Style::Plain,
+            "tty" => View::start().map_or(Style::Lines, Style::Terminal),
+            "auto" if std::io::stderr().is_terminal() => View::start().map_or(Style::Lines, Style::Terminal),
+            _ => Style::Lines,
         };
-        Progress { style, partial: BTreeMap::new() }
+        Progress { style, plain: Plain::default() }
     }
 
     pub(super) fn is_quiet(&self) -> bool {
         matches!(self.style, Style::Quiet(_))
     }
 
-    /// Whether the image's names and id are said at the end.
-    pub(super) fn is_plain(&self) -> bool {
-        matches!(self.style, Style::Plain | Style::Terminal(_))
-    }
-
-    /// Shows what was kept back.
-    pub(super) fn reveal(&mut self) {
-        if let Style::Quiet(lines) = &mut self.style {
-            lines.drain(..).for_each(crate::out::say);
-        }
-    }
-
-    fn say(&mut self, line: String) {
-        match &mut self.style {
-            Style::Quiet(lines) => lines.push(line),
-            _ => crate::out::say(line),
-        }
-    }
-
     pub(super) fn tell(&mut self, event: &Event) {
-        if let Style::Terminal(view) = &self.style {
-            return view.tell(event);
-        }
         if matches!(self.style, Style::Json) {
             // One write a line: nobody else's output comes between.
             let _ = std::io::stderr().lock().write_all(format!("{}\n", document(event)).as_bytes());
             return;
         }
-        match event {
-            Event::Output { at, stream, bytes } => {
-                let prefix = format!("[{} {}/{}]", at.stage, at.index, at.total);
-                let key = format!("{prefix} {stream:?}");
-                let mut partial = self.partial.remove(&key).unwrap_or_default();
-                partial.extend_from_slice(bytes);
-                while let Some(end) = partial.iter().position(|byte| *byte == b'\n') {
-                    let line: Vec<u8> = partial.drain(..=end).collect();
-                    self.say(format!("{prefix} {}", String::from_utf8_lossy(&line[..end])));
-                }
-                self.partial.insert(key, partial);
-            }
-            // The id is said last, after the names.
-            Event::Done { .. } => {}
-            Event::Built { .. } => {
-                self.finish();
-                self.say(event.to_string());
-            }
-            event => self.say(event.to_string()),
+        let lines = self.plain.lines(event, Instant::now());
+        match &mut self.style {
+            Style::Lines => lines.iter().for_each(crate::out::say),
+            Style::Quiet(kept) => kept.extend(lines),
+            Style::Terminal(view) => view.tell(event),
+            Style::Json => {}
         }
     }
 
-    /// What did not end in a newline.
-    pub(super) fn finish(&mut self) {
-        if let Style::Terminal(view) = &mut self.style {
-            return view.finish();
+    /// Nothing more comes: it failed.
+    pub(super) fn fail(&mut self) {
+        match &mut self.style {
+            Style::Terminal(view) => view.finish(),
+            // What went before a failure is wanted even by those who wanted to hear nothing.
+            Style::Quiet(kept) => kept.drain(..).for_each(crate::out::say),
+            Style::Lines | Style::Json => {}
         }
-        for (key, partial) in std::mem::take(&mut self.partial) {
-            if !partial.is_empty() {
-                let prefix = key.rsplit_once(' ').map_or("", |(prefix, _)| prefix);
-                self.say(format!("{prefix} {}", String::from_utf8_lossy(&partial)));
+        self.plain.failures().iter().for_each(crate::out::say);
+    }
+
+    /// Nothing more comes: the image is stored, under these names.
+    pub(super) fn finish(&mut self, id: &str, names: &[String]) {
+        let mut says = vec![format!("writing image {id} done")];
+        says.extend(names.iter().map(|name| format!("naming to {name} done")));
+        match &mut self.style {
+            Style::Terminal(view) => {
+                view.finish();
+                says.iter().for_each(|line| crate::out::say(format!(" => => {line}")));
             }
+            Style::Lines => {
+                self.plain.own("exporting to image", &says).iter().for_each(crate::out::say);
+            }
+            Style::Quiet(_) | Style::Json => {}
         }
     }
 }
@@ -109,6 +90,10 @@ fn document(event: &Event) -> Value {
     match event {
         Event::Started { at, reason } => {
             json!({ "event": "started", "step": step(at), "reason": reason.to_string() })
+        }
+        Event::From { at } => json!({ "event": "from", "step": step(at) }),
+        Event::Failed { at, message } => {
+            json!({ "event": "failed", "step": step(at), "message": message })
         }
         Event::Cached { at } => json!({ "event": "cached", "step": step(at) }),
         Event::Set { at } => json!({ "event": "set", "step": step(at) }),

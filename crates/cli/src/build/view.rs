@@ -84,6 +84,7 @@ enum State {
     Running(Instant),
     Cached,
     Done(Duration),
+    Failed(Duration),
 }
 
 /// What is to be seen.
@@ -115,8 +116,15 @@ impl Screen {
             Event::Started { at, .. } => self.step(at).state = State::Running(now),
             Event::Cached { at } => self.step(at).state = State::Cached,
             Event::Built { at, duration } => self.step(at).state = State::Done(*duration),
-            // FROM is where a stage begins; ENV and the like do nothing that could be seen.
-            Event::Set { at } if at.index == 1 => self.step(at).state = State::Done(Duration::ZERO),
+            Event::From { at } => self.step(at).state = State::Done(Duration::ZERO),
+            Event::Failed { at, .. } => {
+                let step = self.step(at);
+                let since = match step.state {
+                    State::Running(since) => now - since,
+                    _ => Duration::ZERO,
+                };
+                step.state = State::Failed(since);
+            }
             Event::Output { at, bytes, .. } => {
                 let step = self.step(at);
                 step.partial.extend_from_slice(bytes);
@@ -146,6 +154,7 @@ impl Screen {
                 State::Running(since) => ("", now - since),
                 State::Cached => ("CACHED ", Duration::ZERO),
                 State::Done(time) => ("", time),
+                State::Failed(time) => ("ERROR ", time),
             };
             let time = format!("{:.1}s", time.as_secs_f64());
             let room = columns.saturating_sub(time.len() + 2);
