@@ -14,6 +14,8 @@ use coracle_build::{
     StepReport, Unpacked,
 };
 
+use coracle_layers::Reference;
+
 use crate::engine::Inner;
 use crate::error::{Doing, Error, Result};
 use crate::worker::Builder;
@@ -40,6 +42,10 @@ impl Engine {
     /// `Invalid` with everything that is wrong in the Dockerfile, each at its file and line; `Failed` where a command
     /// of a RUN line did; `NotFound` for a source or an image.
     pub fn build(&self, spec: &BuildSpec, mut event: impl FnMut(&Event)) -> Result<Built> {
+        // Not after an hour of building.
+        for tag in spec.tags() {
+            tag.parse::<Reference>().doing(|| format!("invalid tag `{tag}`"))?;
+        }
         let builder = Builder::new(&self.0, spec);
         let cache = self.0.build_steps();
         let built = coracle_build::build(spec, &builder, &cache, &mut event)?;
