@@ -183,6 +183,22 @@ impl Mount {
         self.change(u64::from(set.bits()), u64::from(clear.bits()), 0, recursive)
     }
 
+    /// The same mount with owners shown through a user namespace's mapping (`MOUNT_ATTR_IDMAP`): what belongs to an id
+    /// inside it belongs, seen through the mount, to the id that this is outside. With all below it where `recursive`.
+    ///
+    /// # Errors
+    /// As of mount_setattr(2): `EINVAL` for a file system that has no mapped mounts on this kernel, `EPERM` for a mount that is
+    /// mapped already.
+    pub fn mapped(self, namespace: impl AsFd, recursive: bool) -> Result<Mount> {
+        let attr = libc::mount_attr {
+            attr_set: libc::MOUNT_ATTR_IDMAP,
+            attr_clr: 0,
+            propagation: 0,
+            userns_fd: namespace.as_fd().as_raw_fd() as u64,
+        };
+        self.set_attributes(&attr, recursive)
+    }
+
     /// The same mount with no events passed to or from the mount it was cloned of.
     ///
     /// # Errors
@@ -216,17 +232,20 @@ impl Mount {
     }
 
     fn change(self, attr_set: u64, attr_clr: u64, propagation: u64, recursive: bool) -> Result<Mount> {
-        let attr = libc::mount_attr { attr_set, attr_clr, propagation, userns_fd: 0 };
+        self.set_attributes(&libc::mount_attr { attr_set, attr_clr, propagation, userns_fd: 0 }, recursive)
+    }
+
+    fn set_attributes(self, attr: &libc::mount_attr, recursive: bool) -> Result<Mount> {
         let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
-        // SAFETY: the fd is open for the whole call, the path is a NUL-terminated literal, and `attr` is a live
-        // `mount_attr` whose size is the one given.
+        // SAFETY: the fd is open for the whole call, as is one that `attr` names, the path is a NUL-terminated literal, and
+        // `attr` is a live `mount_attr` whose size is the one given.
         let result = unsafe {
             libc::syscall(
                 libc::SYS_mount_setattr,
                 self.fd.as_raw_fd(),
                 c"".as_ptr(),
                 flags,
-                &raw const attr,
+                std::ptr::from_ref(attr),
                 size_of::<libc::mount_attr>(),
             )
         };

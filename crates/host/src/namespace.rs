@@ -106,7 +106,7 @@ impl PidFd {
     }
 }
 
-fn on_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+pub(crate) fn on_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("coracle-netns".into()).spawn_scoped(scope, work);
         let thread = thread.call(|| "clone(thread coracle-netns)")?;

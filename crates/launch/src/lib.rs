@@ -19,6 +19,7 @@
 #![warn(clippy::undocumented_unsafe_blocks)]
 
 mod image;
+mod namespaces;
 mod op;
 mod perform;
 mod report;
@@ -27,6 +28,7 @@ mod start;
 mod table;
 
 pub use image::{Call, image_size, write_image};
+pub use namespaces::Namespaces;
 pub use op::{Change, Identity, Op, Scheduler, Strings};
 pub use report::Failure;
-pub use start::{Namespaces, STACK_SIZE, Started, start};
+pub use start::{STACK_SIZE, Started, start};

@@ -31,6 +31,19 @@ pub enum Op<'a> {
     Join(BorrowedFd<'a>, LinkNameSpaceType),
     /// Join several namespaces of the process that the pidfd refers to, all or none (setns(2)).
     JoinAll(BorrowedFd<'a>, ThreadNameSpaceType),
+    /// Nobody may look into the memory that is the parent's, too (`PR_SET_DUMPABLE` 0): before anything in a container can
+    /// see this process. It is the parent's to set that back, see [`start`](crate::start).
+    Undumpable,
+    /// Open what is at this path and send the descriptor, with one byte, over this socket.
+    Show {
+        /// A socket that takes descriptors.
+        to: BorrowedFd<'a>,
+        /// In the mounts that are there at that point.
+        path: &'a CStr,
+    },
+    /// Go on in a second child, born in new namespaces, which belong to the user namespace that this one has joined. The
+    /// parent of this one becomes its parent, too; this one ends.
+    Clone(Namespaces),
     /// Get new namespaces (unshare(2)): those that must be made after something else was done.
     Unshare(Namespaces),
     /// Join the control group that has this file, which takes processes that write `0` to it.

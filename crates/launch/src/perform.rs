@@ -9,7 +9,10 @@ use rustix::mount::{
     MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount,
     mount_bind, mount_change, mount_move, move_mount, unmount,
 };
-use rustix::process::{Signal, chroot, fchdir, pivot_root, set_parent_process_death_signal, setsid, umask};
+use rustix::process::{
+    DumpableBehavior, PidfdFlags, Signal, chroot, fchdir, pivot_root, set_dumpable_behavior,
+    set_parent_process_death_signal, setsid, umask,
+};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capability_is_in_bounding_set, clear_ambient_capability_set,
     configure_capability_in_ambient_set, move_into_link_name_space, move_into_thread_name_spaces,
@@ -17,8 +20,8 @@ use rustix::thread::{
     set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 
-use crate::report::{above, pair, send_program};
-use crate::{Change, Failure, Identity, Namespaces, Op, Scheduler, Strings, signals, table};
+use crate::report::{LEFT, above, pair, send_cloned, send_program, send_with};
+use crate::{Change, Failure, Identity, Namespaces, Op, Scheduler, Strings, signals, start, table};
 
 /// A list being performed.
 pub(crate) struct Performer<'a> {
@@ -40,6 +43,19 @@ impl<'a> Performer<'a> {
         if let Err(errno) = table::own(self.ops, self.reports) {
             return Failure { step: 0, errno }.send(self.reports);
         }
+        self.go_on();
+    }
+
+    /// As the child that [`Op::Clone`] made.
+    pub(crate) fn perform_rest(&mut self) {
+        if let Err(errno) = self.announce() {
+            let step = self.next.saturating_sub(1) as u32;
+            return Failure { step, errno }.send(self.reports);
+        }
+        self.go_on();
+    }
+
+    fn go_on(&mut self) {
         while let Some(op) = self.ops.get(self.next) {
             let step = self.next as u32;
             self.next += 1;
@@ -61,6 +77,18 @@ impl<'a> Performer<'a> {
                 Ok(false) | Err(Errno::PIPE | Errno::CONNRESET) => return Ok(Go::Stop),
                 Err(errno) => return Err(errno),
             },
+            Op::Undumpable => set_dumpable_behavior(DumpableBehavior::NotDumpable)?,
+            Op::Show { to, path } => {
+                let shown = rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+                send_with(to, b'!', shown.as_fd())?;
+            }
+            Op::Clone(namespaces) => {
+                self.stat = None; // it is another process's there
+                let reports = self.reports;
+                start::second(self, namespaces)?;
+                let _ = rustix::net::send(reports, &[LEFT], rustix::net::SendFlags::NOSIGNAL);
+                return Ok(Go::Stop);
+            }
             Op::Join(fd, which) => move_into_link_name_space(fd, Some(which))?,
             Op::JoinAll(pidfd, which) => move_into_thread_name_spaces(pidfd, which)?,
             Op::Unshare(namespaces) => unshare(namespaces)?,
@@ -190,6 +218,12 @@ impl<'a> Performer<'a> {
         }
         signals::reset();
         Err(execute(image, argv, envp))
+    }
+
+    /// Tells the parent who this is. Who cloned this process can't: it is suspended, and may be killed so.
+    fn announce(&self) -> Result<(), Errno> {
+        let own = rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty())?;
+        send_cloned(self.reports, own.as_fd())
     }
 
     fn die_with(&mut self, parent: u32) -> Result<(), Errno> {

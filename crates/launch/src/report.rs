@@ -23,6 +23,10 @@ pub struct Failure {
 pub(crate) enum Report {
     /// An operation failed; the child has ended.
     Failed(Failure),
+    /// [`crate::Op::Clone`] made this child, which says so itself.
+    Cloned(OwnedFd),
+    /// That child has left the memory that it shared.
+    Left,
     /// [`crate::Call::Again`] made this second child.
     Again(OwnedFd),
     /// [`crate::Op::Exec`]: the image tells here what becomes of it.
@@ -72,6 +76,10 @@ impl Failure {
 const AGAIN: u8 = b'!';
 /// A message of one byte and the descriptor where the image reports.
 const PROGRAM: u8 = b'>';
+/// A message of one byte and the pidfd of who sends it.
+const CLONED: u8 = b'+';
+/// A message of one byte: whom [`CLONED`] was about runs in this memory no longer.
+pub(crate) const LEFT: u8 = b'-';
 /// A message of one byte: the process has arranged to be killed with its parent, and wants to hear that it lives.
 pub(crate) const ARMED: u8 = b'.';
 /// A message of one byte: the process is at its gate.
@@ -79,11 +87,21 @@ pub(crate) const WAITING: u8 = b'?';
 
 /// Hands the descriptor where the image reports over to the parent.
 pub(crate) fn send_program(to: BorrowedFd<'_>, fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    send_with(to, PROGRAM, fd)
+}
+
+/// Tells the parent of a process that [`crate::Op::Clone`] made.
+pub(crate) fn send_cloned(to: BorrowedFd<'_>, pidfd: BorrowedFd<'_>) -> Result<(), Errno> {
+    send_with(to, CLONED, pidfd)
+}
+
+/// One byte and a descriptor.
+pub(crate) fn send_with(to: BorrowedFd<'_>, byte: u8, fd: BorrowedFd<'_>) -> Result<(), Errno> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     let fds = [fd];
     control.push(SendAncillaryMessage::ScmRights(&fds));
-    sendmsg(to, &[IoSlice::new(&[PROGRAM])], &mut control, SendFlags::NOSIGNAL).map(drop)
+    sendmsg(to, &[IoSlice::new(&[byte])], &mut control, SendFlags::NOSIGNAL).map(drop)
 }
 
 /// Reads one message. `None`: there is none, and where the socket blocks nor will there be.
@@ -112,6 +130,8 @@ pub(crate) fn receive(from: BorrowedFd<'_>) -> Result<Option<Report>, Errno> {
         (0, None) => Ok(None),
         (1, Some(fd)) if a == AGAIN => Ok(Some(Report::Again(fd))),
         (1, Some(fd)) if a == PROGRAM => Ok(Some(Report::Program(fd))),
+        (1, Some(fd)) if a == CLONED => Ok(Some(Report::Cloned(fd))),
+        (1, None) if a == LEFT => Ok(Some(Report::Left)),
         (1, None) if a == ARMED => Ok(Some(Report::Armed)),
         (1, None) if a == WAITING => Ok(Some(Report::Waiting)),
         (8, None) => Ok(Some(Report::Failed(Failure::from_bytes(bytes)))),

@@ -2,72 +2,28 @@
 
 use core::ffi::{c_int, c_void};
 
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use rustix::io::Errno;
 
 use crate::perform::Performer;
 use crate::report::{self, Report};
-use crate::{Failure, Op, signals, table};
+use crate::{Failure, Namespaces, Op, signals, table};
 
 /// How much stack a child needs, with room to spare.
 pub const STACK_SIZE: usize = 32 << 10;
 
-/// Which new namespaces the child gets (`CLONE_NEW*` of clone(2)).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Namespaces(c_int);
-
-impl Namespaces {
-    /// None: it stays in the parent's.
-    pub const NONE: Namespaces = Namespaces(0);
-    /// `CLONE_NEWNS`.
-    pub const MOUNT: Namespaces = Namespaces(libc::CLONE_NEWNS);
-    /// `CLONE_NEWPID`.
-    pub const PID: Namespaces = Namespaces(libc::CLONE_NEWPID);
-    /// `CLONE_NEWNET`.
-    pub const NET: Namespaces = Namespaces(libc::CLONE_NEWNET);
-    /// `CLONE_NEWIPC`.
-    pub const IPC: Namespaces = Namespaces(libc::CLONE_NEWIPC);
-    /// `CLONE_NEWUTS`.
-    pub const UTS: Namespaces = Namespaces(libc::CLONE_NEWUTS);
-    /// `CLONE_NEWCGROUP`.
-    pub const CGROUP: Namespaces = Namespaces(libc::CLONE_NEWCGROUP);
-
-    /// `CLONE_NEWUSER`.
-    pub const USER: Namespaces = Namespaces(libc::CLONE_NEWUSER);
-    /// `CLONE_NEWTIME`; only by [`Op::Unshare`], for what is executed afterwards.
-    pub const TIME: Namespaces = Namespaces(0x80);
-
-    pub(crate) fn bits(self) -> c_int {
-        self.0
-    }
-
-    /// These and those.
-    #[must_use]
-    pub const fn and(self, other: Namespaces) -> Namespaces {
-        Namespaces(self.0 | other.0)
-    }
-
-    /// These but those.
-    #[must_use]
-    pub const fn without(self, other: Namespaces) -> Namespaces {
-        Namespaces(self.0 & !other.0)
-    }
-
-    /// Whether all of `other` are among these.
-    pub const fn has(self, other: Namespaces) -> bool {
-        self.0 & other.0 == other.0
-    }
-}
-
 /// What became of a clone.
 #[derive(Debug)]
 pub struct Started {
-    /// The child. Where it made a second one ([`Call::Again`](crate::Call::Again)) this is the first, which has ended.
+    /// The child. Where it went on in another one this is the first, which has ended.
     pub pidfd: OwnedFd,
-    /// The second child, where there is one.
+    /// The child that [`Op::Clone`] made, where there is one.
+    pub cloned: Option<OwnedFd>,
+    /// The child that [`Call::Again`](crate::Call::Again) made, where there is one.
     pub again: Option<OwnedFd>,
-    /// The operation, or the step of the image, that failed, where one did. The child (and the second one) has then
-    /// ended, and is still to be reaped.
+    /// The operation, or the step of the image, that failed, where one did. The child (and those that it went on in) has
+    /// then ended, and is still to be reaped.
     pub failure: Option<Failure>,
     /// Whether the child waits at its gate ([`Call::Await`](crate::Call::Await)), its program not executed yet.
     pub waiting: bool,
@@ -106,18 +62,23 @@ pub fn start(
     // No exit signal: a child that fails before exec is nobody's business but ours.
     // It shares the table of descriptors only until it has taken what it needs of it.
     let flags =
-        (libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FILES | libc::CLONE_PIDFD | namespaces.0) as u64;
+        (libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_FILES | libc::CLONE_PIDFD | namespaces.bits())
+            as u64;
     let mask = signals::block_all()?;
     let cloned = clone(stack, flags, group, &mut child);
     signals::restore(mask);
     drop(child_end);
-    let mut started = Started { pidfd: cloned?, again: None, failure: None, waiting: false };
-    let mut program = None;
+    let mut started = Started { pidfd: cloned?, cloned: None, again: None, failure: None, waiting: false };
+    let (mut program, mut left) = (None, !ops.iter().any(|op| matches!(op, Op::Clone(_))));
     while let Some(report) = report::receive(reports.as_fd())? {
         match report {
             Report::Program(socket) => program = Some(socket),
+            Report::Left => left = true,
             other => started.take(other),
         }
+    }
+    if !left && (started.cloned.is_some() || started.failure.is_none()) {
+        started.evict(reports.as_fd())?;
     }
     if let (Some(program), None) = (program, started.failure) {
         let again = ops.iter().any(|op| matches!(op, Op::Exec { again: true, .. }));
@@ -143,12 +104,33 @@ fn listen(program: BorrowedFd<'_>, started: &mut Started, again: bool) -> Result
 }
 
 impl Started {
+    /// Somebody killed the first child while a second one was in this memory, on this stack: it must not be any more
+    /// when the caller goes on.
+    fn evict(&mut self, reports: BorrowedFd<'_>) -> Result<(), Errno> {
+        if self.cloned.is_none() {
+            // It tells of itself, or ends before it can; with it go the last ends of the socket.
+            rustix::io::ioctl_fionbio(reports, false)?;
+            while let Some(report) = report::receive(reports)? {
+                self.take(report);
+            }
+        }
+        let Some(cloned) = &self.cloned else { return Ok(()) };
+        let killed = rustix::process::pidfd_send_signal(cloned, rustix::process::Signal::KILL);
+        match killed {
+            Ok(()) | Err(Errno::SRCH) => {}
+            Err(errno) => return Err(errno),
+        }
+        let mut ended = [PollFd::new(cloned, PollFlags::IN)];
+        rustix::io::retry_on_intr(|| poll(&mut ended, None)).map(drop)
+    }
+
     fn take(&mut self, report: Report) {
         match report {
             Report::Failed(failure) => self.failure = Some(failure),
             Report::Again(second) if self.again.is_none() => self.again = Some(second),
             Report::Waiting => self.waiting = true,
-            Report::Again(_) | Report::Program(_) | Report::Armed => {}
+            Report::Cloned(cloned) if self.cloned.is_none() => self.cloned = Some(cloned),
+            Report::Again(_) | Report::Cloned(_) | Report::Left | Report::Program(_) | Report::Armed => {}
         }
     }
 }
@@ -162,6 +144,24 @@ extern "C" fn enter(argument: *mut c_void) {
     // executed or ended (CLONE_VFORK), so nothing else touches it meanwhile.
     let child = unsafe { &mut *argument.cast::<Child<'_>>() };
     child.performer.perform();
+}
+
+extern "C" fn enter_second(argument: *mut c_void) {
+    // SAFETY: `second` passes the performer that its caller borrowed mutably, in a process that is suspended until this one
+    // has executed or ended (CLONE_VFORK).
+    let performer = unsafe { &mut *argument.cast::<Performer<'_>>() };
+    performer.perform_rest();
+}
+
+/// Clones a second child, which goes on with the list. It runs on this one's stack, below what is in use, in the same
+/// memory. Returns when it has left that.
+pub(crate) fn second(performer: &mut Performer<'_>, namespaces: Namespaces) -> Result<(), Errno> {
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PARENT | namespaces.bits();
+    let arguments = [flags as u64, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    match clone3(&arguments, enter_second, (&raw mut *performer).cast()) {
+        result if result < 0 => Err(Errno::from_raw_os_error(-result as i32)),
+        _ => Ok(()),
+    }
 }
 
 fn clone(
@@ -192,7 +192,7 @@ fn clone(
         0,
         group,
     ];
-    let result = clone3(&arguments, (&raw mut *child).cast());
+    let result = clone3(&arguments, enter, (&raw mut *child).cast());
     if result < 0 {
         return Err(Errno::from_raw_os_error(-result as i32));
     }
@@ -200,13 +200,13 @@ fn clone(
     Ok(unsafe { OwnedFd::from_raw_fd(pidfd) })
 }
 
-/// clone3(2). The child calls [`enter`] on the stack that the arguments name, and ends with status 127 when that returns.
-/// The parent gets what the kernel answers.
-fn clone3(arguments: &[u64; 11], child: *mut c_void) -> isize {
+/// clone3(2). The child calls `enter` on the stack that the arguments name (its parent's, below what that has in use, where
+/// they name none), and ends with status 127 when that returns. The parent gets what the kernel answers.
+fn clone3(arguments: &[u64; 11], enter: extern "C" fn(*mut c_void), child: *mut c_void) -> isize {
     let result: isize;
-    // SAFETY: the child runs on a stack of its own, which lives, as `child` does, until this returns: with CLONE_VFORK
-    // that is after the child has left this memory. It never comes back here: `enter` neither allocates nor unwinds
-    // (no_std, and panics abort), and what follows it ends the process. For the parent this is a system call.
+    // SAFETY: what the child runs on lives, as `child` does, until this returns: with CLONE_VFORK that is after the child
+    // has left this memory. It never comes back here: `enter` neither allocates nor unwinds (no_std, and panics abort),
+    // and what follows it ends the process. For the parent this is a system call, and it knows that memory changes.
     #[cfg(target_arch = "x86_64")]
     unsafe {
         core::arch::asm!(
@@ -225,7 +225,7 @@ fn clone3(arguments: &[u64; 11], child: *mut c_void) -> isize {
             in("rdi") arguments.as_ptr(),
             in("rsi") size_of_val(arguments),
             in("r12") child,
-            in("r13") enter as extern "C" fn(*mut c_void),
+            in("r13") enter,
             lateout("rcx") _,
             lateout("r11") _,
         );
@@ -248,7 +248,7 @@ fn clone3(arguments: &[u64; 11], child: *mut c_void) -> isize {
             in("x1") size_of_val(arguments),
             in("x8") libc::SYS_clone3,
             in("x20") child,
-            in("x21") enter as extern "C" fn(*mut c_void),
+            in("x21") enter,
         );
     }
     result
@@ -322,6 +322,62 @@ mod tests {
         let no_image = [Op::Exec { image: null.as_fd(), report: 3, again: false, keep: &[], argv, envp }];
         let (started, _) = perform(&no_image);
         assert_eq!(started.failure, Some(Failure { step: 0, errno: Errno::ACCESS }));
+    }
+
+    #[test]
+    fn a_second_child_goes_on_with_the_list() {
+        let parent = std::process::id();
+        let ops = [
+            Op::DieWithParent { parent },
+            Op::Clone(Namespaces::NONE),
+            Op::DieWithParent { parent }, // as its own, not the first one's
+            Op::ChangeDir(c"/none"),
+        ];
+        let (started, used) = perform(&ops);
+        assert_eq!(started.failure, Some(Failure { step: 3, errno: Errno::NOENT }));
+        assert!(used < STACK_SIZE / 2, "{used} bytes of stack");
+        let second = started.cloned.unwrap();
+        let all = WaitIdOptions::EXITED | WaitIdOptions::from_bits_retain(libc::__WALL as u32);
+        let ended = waitid(WaitId::PidFd(second.as_fd()), all).unwrap().unwrap();
+        assert_eq!(ended.exit_status(), Some(127));
+    }
+
+    #[test]
+    fn a_second_child_does_not_outlive_the_first_in_shared_memory() {
+        let flags = rustix::net::SocketFlags::CLOEXEC;
+        let (unix, stream) = (rustix::net::AddressFamily::UNIX, rustix::net::SocketType::STREAM);
+        let (ours, theirs) = rustix::net::socketpair(unix, stream, flags, None).unwrap();
+        let parent = std::process::id();
+        let ops = [
+            Op::Close(ours.as_fd()),
+            Op::Show { to: theirs.as_fd(), path: c"/proc/self" },
+            Op::Clone(Namespaces::NONE),
+            Op::DieWithParent { parent },
+            Op::Await(theirs.as_fd()),
+        ];
+        std::thread::scope(|scope| {
+            let killer = scope.spawn(|| {
+                let Some(Report::Again(first)) = report::receive(ours.as_fd()).unwrap() else { panic!() };
+                // The second one is there, and waits.
+                assert_eq!(rustix::io::read(&ours, &mut [0u8; 1]), Ok(1));
+                let read = |name: &str| {
+                    let flags = rustix::fs::OFlags::RDONLY;
+                    let file = rustix::fs::openat(&first, name, flags, rustix::fs::Mode::empty()).unwrap();
+                    let mut text = [0u8; 64];
+                    let count = rustix::io::read(file, &mut text).unwrap();
+                    std::string::String::from_utf8_lossy(&text[..count]).into_owned()
+                };
+                let pid = read("stat").split(' ').next().unwrap().parse().unwrap();
+                let pid = rustix::process::Pid::from_raw(pid).unwrap();
+                rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+            });
+            let (started, _) = perform(&ops);
+            killer.join().unwrap();
+            let second = started.cloned.unwrap();
+            let all = WaitIdOptions::EXITED | WaitIdOptions::from_bits_retain(libc::__WALL as u32);
+            let ended = waitid(WaitId::PidFd(second.as_fd()), all | WaitIdOptions::NOHANG).unwrap();
+            assert_eq!(ended.expect("it has ended").terminating_signal(), Some(9));
+        });
     }
 
     #[test]

@@ -33,6 +33,7 @@ fn highest(op: &Op<'_>) -> i32 {
     match *op {
         Op::Close(fd)
         | Op::Await(fd)
+        | Op::Show { to: fd, .. }
         | Op::Join(fd, _)
         | Op::JoinAll(fd, _)
         | Op::EnterGroup(fd)
@@ -45,6 +46,8 @@ fn highest(op: &Op<'_>) -> i32 {
         Op::Descriptors(fds) | Op::CloseFrom { keep: fds, .. } => most(fds),
         Op::Exec { image, keep, .. } => image.as_raw_fd().max(most(keep)),
         Op::DieWithParent { .. }
+        | Op::Undumpable
+        | Op::Clone(_)
         | Op::Unshare(_)
         | Op::Write { .. }
         | Op::Limit { .. }

@@ -157,7 +157,8 @@ fn start(
 fn at_pivot(hooks: &oci_spec::runtime::Hooks, record: Record, thread: i32) -> Result<()> {
     let path = format!("/proc/self/task/{thread}/children");
     let children = std::fs::read_to_string(&path).during(|| format!("read {path:?}"))?;
-    let pid = children.split_whitespace().next().and_then(|pid| pid.parse().ok());
+    // The one before it, where there is one, only made it, in the container's user namespace.
+    let pid = children.split_whitespace().next_back().and_then(|pid| pid.parse().ok());
     let pid = pid.ok_or_else(|| Error::new("hooks: the container's process can't be found"))?;
     let record = Record { pid, ..record };
     let ran = hooks::run_before_pivot(hooks, pid, &list::described(&record, Status::Creating));

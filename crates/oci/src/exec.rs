@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use coracle_runtime::cgroup::Cgroup;
 use coracle_runtime::seccomp::Program;
 use coracle_runtime::{Facts, Join, Plan, Stdio};
-use oci_spec::runtime::{Process, User};
+use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Process, Spec, User};
 
 use crate::cli::Exec;
 use crate::error::{During, Error, Result};
@@ -36,14 +36,15 @@ pub(crate) fn exec(home: &Home, options: &Exec) -> Result<u8> {
         (false, Some(_)) => return Err(Error::new("--console-socket: the process has no terminal")),
         (false, None) => None,
     };
-    let mut plan = Plan::exec(&process, &Facts::of_this_host())?;
+    let config = found.config()?;
+    let mut plan = Plan::exec(&process, &facts(&config))?;
     // The thread that starts it ends at once.
     plan.outlive();
     let stdio = match terminal {
         true => [Stdio::Null, Stdio::Null, Stdio::Null],
         false => [Stdio::Inherit, Stdio::Inherit, Stdio::Inherit],
     };
-    if let Some(program) = Program::of(&found.config()?)? {
+    if let Some(program) = Program::of(&config)? {
         plan.filter(&program)?;
     }
     let group = cgroup::find(found.record()?)?;
@@ -63,6 +64,15 @@ pub(crate) fn exec(home: &Home, options: &Exec) -> Result<u8> {
         return Ok(0);
     }
     Ok(running.pidfd.reap()?.code())
+}
+
+/// What a further process of this container can have.
+pub(crate) fn facts(config: &Spec) -> Facts {
+    let namespaces = config.linux().iter().flat_map(|linux| linux.namespaces()).flatten();
+    match namespaces.map(LinuxNamespace::typ).any(|typ| typ == LinuxNamespaceType::User) {
+        true => Facts::of_this_host().in_user_namespace(),
+        false => Facts::of_this_host(),
+    }
 }
 
 /// The process of the file, or the container's own with what the command line changes.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use coracle_host::{Exit, PidFd};
 use coracle_runtime::cgroup::Cgroup;
-use coracle_runtime::{Facts, Join, Plan, Stdio};
+use coracle_runtime::{Join, Plan, Stdio};
 use oci_spec::runtime::{Hook, Hooks, Spec};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
@@ -81,7 +81,7 @@ fn one_inside(
         .set_terminal(None)
         .set_args(Some(args.unwrap_or_else(|| vec![text.to_owned()])))
         .set_env(Some(hook.env().clone().unwrap_or_default()));
-    let mut plan = Plan::exec(&process, &Facts::of_this_host())?;
+    let mut plan = Plan::exec(&process, &crate::exec::facts(config))?;
     plan.program(text);
     let group = cgroup::find(found.record()?)?;
     if group.is_some() {

@@ -22,8 +22,6 @@ pub(crate) fn spec(spec: &Spec) -> Vec<Problem> {
     refuse(spec.vm().is_some(), "vm");
     refuse(spec.zos().is_some(), "zos");
     if let Some(linux) = spec.linux() {
-        refuse(filled(linux.uid_mappings().as_deref()), "linux.uidMappings");
-        refuse(filled(linux.gid_mappings().as_deref()), "linux.gidMappings");
         let dev = |mount: &Mount| {
             mount.typ().as_deref() == Some("tmpfs") && mount.destination() == Path::new("/dev")
         };
@@ -39,7 +37,7 @@ pub(crate) fn spec(spec: &Spec) -> Vec<Problem> {
         }
         for namespace in linux.namespaces().iter().flatten() {
             let kind = word(namespace.typ());
-            use LinuxNamespaceType::{Mount, Time, User};
+            use LinuxNamespaceType::{Mount, Time};
             let path = namespace.path().is_some() && matches!(namespace.typ(), Mount | Time);
             refuse(path, &format!("linux.namespaces[{kind}].path"));
             let relative = namespace.path().as_ref().is_some_and(|path| !path.is_absolute());
@@ -50,7 +48,6 @@ pub(crate) fn spec(spec: &Spec) -> Vec<Problem> {
             if all.filter(|other| other.typ() == namespace.typ()).count() > 1 {
                 wrong.push(invalid(&format!("linux.namespaces: {kind} is there more than once")));
             }
-            refuse(namespace.typ() == User, &format!("linux.namespaces[{kind}]"));
         }
         for (name, paths) in
             [("maskedPaths", linux.masked_paths()), ("readonlyPaths", linux.readonly_paths())]
@@ -200,18 +197,16 @@ pub(crate) mod tests {
 
     #[test]
     fn everything_unsupported_is_said_at_once() {
-        let id = serde_json::json!([{ "containerID": 0, "hostID": 0, "size": 1 }]);
         let error = refusal(serde_json::json!({
             "hooks": {}, "solaris": {}, "windows": { "layerFolders": [] },
             "vm": { "kernel": { "path": "/k" } },
             "linux": {
-                "uidMappings": id, "gidMappings": id,
                 "mountLabel": "l",
                 "intelRdt": {},
                 "timeOffsets": { "monotonic": { "secs": 1, "nanosecs": 0 } },
                 "netDevices": { "eth0": {} },
                 "namespaces": [
-                    { "type": "mount", "path": "/m" }, { "type": "pid" }, { "type": "uts" }, { "type": "user" },
+                    { "type": "mount", "path": "/m" }, { "type": "pid" }, { "type": "uts" },
                     { "type": "time", "path": "/t" },
                 ],
             },
@@ -224,13 +219,10 @@ pub(crate) mod tests {
             "solaris",
             "windows",
             "vm",
-            "linux.uidMappings",
-            "linux.gidMappings",
             "linux.mountLabel",
             "linux.intelRdt",
             "linux.netDevices",
             "linux.namespaces[mount].path",
-            "linux.namespaces[user]",
             "linux.namespaces[time].path",
             "process.apparmorProfile",
             "process.selinuxLabel",
@@ -298,12 +290,18 @@ pub(crate) mod tests {
 
     #[test]
     fn walls_need_the_kernels_mounts() {
-        let bind = |at: &str| serde_json::json!([{ "destination": at, "type": "bind", "source": "/x" }]);
+        let bind_of =
+            |from: &str, at: &str| serde_json::json!([{ "destination": at, "type": "bind", "source": from }]);
+        let bind = |at: &str| bind_of("/x", at);
         let walls = serde_json::json!({ "maskedPaths": ["/proc/kcore"], "readonlyPaths": ["/sys/fs"] });
         let error = refusal(serde_json::json!({ "linux": walls, "mounts": bind("/proc") }));
         let expected =
             "linux.maskedPaths: `/proc/kcore` in a mount that is not the kernel's: not supported yet";
         assert_eq!(error, expected);
+        // The host's own, at its place, is the kernel's.
+        let spec = merged(serde_json::json!({ "linux": walls, "mounts": bind_of("/proc", "/proc") }));
+        let plan = Plan::container(&spec, &Facts::assumed(&["/proc/kcore"])).unwrap().to_string();
+        assert!(plan.contains("mask file ./proc/kcore"), "{plan}");
         // With neither proc nor sysfs there is nothing to hide, and the image's own /proc is left alone.
         let spec = merged(serde_json::json!({ "linux": walls, "mounts": bind("/data") }));
         let plan = Plan::container(&spec, &Facts::assumed(&["/proc/kcore"])).unwrap().to_string();

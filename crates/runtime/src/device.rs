@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use coracle_host::{Call, Mount, Root};
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Spec};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, Uid, chmodat, chownat, makedev, mkdirat, mknodat, symlinkat};
 
+use crate::UserNamespace;
 use crate::error::Problem;
 
 const DEVICES: [(&str, u32, u32); 6] =
@@ -117,13 +118,15 @@ const LINKS: [(&str, &str); 6] = [
     ("ptmx", "pts/ptmx"),
 ];
 
-/// Puts nodes and links in an empty tmpfs, and directories for what is mounted below it.
-pub(crate) fn fill(dev: &Mount, nodes: &[Node]) -> coracle_host::Result<()> {
+/// Puts nodes and links in an empty tmpfs, and directories for what is mounted below it. The ids of their owners are those
+/// of the user namespace, where there is one.
+pub(crate) fn fill(dev: &Mount, nodes: &[Node], user: Option<&UserNamespace>) -> coracle_host::Result<()> {
+    let root = user.and_then(|user| user.map().root());
     for node in nodes {
         let Node { path, mode, number: (major, minor), owner: (uid, gid), .. } = node;
         let call = || format!("mknod(/dev/{node})");
         if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            Root::new(dev.as_fd(), "/dev").make_dirs(parent, 0o755, None)?;
+            Root::new(dev.as_fd(), "/dev").make_dirs(parent, 0o755, root)?;
         }
         let kind = match node.kind {
             NodeKind::Character => FileType::CharacterDevice,
@@ -132,21 +135,33 @@ pub(crate) fn fill(dev: &Mount, nodes: &[Node]) -> coracle_host::Result<()> {
         };
         let mode = Mode::from_raw_mode(*mode);
         mknodat(dev, path, kind, mode, makedev(*major, *minor)).call(call)?;
-        if (*uid, *gid) != (0, 0) {
-            let (uid, gid) = (Uid::from_raw(*uid), Gid::from_raw(*gid));
-            chownat(dev, path, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
-                .call(|| format!("chown(/dev/{node})"))?;
-        }
+        let owner = match user {
+            Some(user) => (user.user(*uid)?, user.group(*gid)?),
+            None => (*uid, *gid),
+        };
+        own(dev, path, owner)?;
         // The embedding program's umask is not ours to know or to change.
         chmodat(dev, path, mode, AtFlags::empty()).call(|| format!("chmod(/dev/{node})"))?;
     }
+    let root = root.unwrap_or((0, 0));
     for (name, target) in LINKS {
         symlinkat(target, dev, name).call(|| format!("symlink({target}, /dev/{name})"))?;
+        own(dev, name.as_ref(), root)?;
     }
     for name in ["pts", "shm", "mqueue"] {
         mkdirat(dev, name, Mode::from_raw_mode(0o755)).call(|| format!("mkdir(/dev/{name})"))?;
+        own(dev, name.as_ref(), root)?;
     }
     Ok(())
+}
+
+/// Makes what root has made somebody else's.
+fn own(dev: &Mount, path: &Path, (uid, gid): (u32, u32)) -> coracle_host::Result<()> {
+    if (uid, gid) == (0, 0) {
+        return Ok(());
+    }
+    let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+    chownat(dev, path, uid, gid, AtFlags::SYMLINK_NOFOLLOW).call(|| format!("chown(/dev/{})", path.display()))
 }
 
 #[cfg(test)]

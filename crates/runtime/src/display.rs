@@ -6,7 +6,7 @@ use std::path::Path;
 use coracle_host::Propagation;
 use rustix::mount::MountFlags;
 
-use crate::{Attachment, Joinable, Plan, Step, limits};
+use crate::{Attachment, Joinable, Plan, Shown, Step, limits};
 
 impl fmt::Display for Plan {
     /// One numbered line for each step.
@@ -37,6 +37,11 @@ impl fmt::Display for Step {
                 let (soft, hard) = (limits::Value(*soft), limits::Value(*hard));
                 write!(f, "limit {} to {soft}, hard {hard}", limits::name(*resource))
             }
+            Step::JoinUser => f.write_str("join the user namespace"),
+            Step::Clone { namespaces } => {
+                write!(f, "go on in a second process, in new {namespaces} namespaces")
+            }
+            Step::BecomeRoot => f.write_str("be root there"),
             Step::JoinPath { kind, path } => {
                 let kind = match kind {
                     Joinable::Net => "network",
@@ -153,10 +158,15 @@ impl fmt::Display for Attachment {
                 f.write_str(fstype)?;
                 listed(f, &attributes.words(), options)
             }
-            Attachment::Bind { source, recursive, attributes, .. } => {
+            Attachment::Bind { source, recursive, attributes, ids, .. } => {
                 write!(f, "{} of {}", if *recursive { "rbind" } else { "bind" }, source.display())?;
                 let words = attributes.words();
-                if words.is_empty() { Ok(()) } else { write!(f, " ({})", words.join(",")) }
+                if !words.is_empty() {
+                    write!(f, " ({})", words.join(","))?;
+                }
+                let Some(Shown { map, recursive }) = ids else { return Ok(()) };
+                f.write_str(if *recursive { ", with all below it mapped" } else { ", mapped" })?;
+                map.as_ref().map_or(Ok(()), |map| write!(f, " ({map})"))
             }
         }
     }

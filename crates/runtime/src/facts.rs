@@ -46,9 +46,6 @@ impl Facts {
     /// The facts of this host, as far as the given paths of proc and sysfs are concerned: what a container sees there is
     /// what the host's own mounts have, since it is the same kernel.
     pub fn of_this_host() -> Facts {
-        // In a pid namespace that has no proc of its own these two differ.
-        let shown = std::fs::read_link("/proc/self").ok().and_then(|pid| pid.to_str()?.parse().ok());
-        let parent = shown.unwrap_or_else(std::process::id);
         let held = rustix::thread::capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.permitted);
         let bound =
             |one: &CapabilitySet| rustix::thread::capability_is_in_bounding_set(*one).unwrap_or(false);
@@ -59,11 +56,22 @@ impl Facts {
         Facts {
             paths: BTreeMap::new(),
             everything_is_there: false,
-            parent,
+            parent: own_process(),
             capabilities,
             limits: limits.to_vec(),
             enters_time_at_exec: since(6, 2),
         }
+    }
+
+    /// The same for a process that will be in a user namespace of its own: there it has every capability to begin with that
+    /// this kernel knows.
+    #[must_use]
+    pub fn in_user_namespace(mut self) -> Facts {
+        if !self.everything_is_there {
+            let known = |one: &CapabilitySet| rustix::thread::capability_is_in_bounding_set(*one).is_ok();
+            self.capabilities = CapabilitySet::from_bits_retain(!0).iter().filter(known).collect();
+        }
+        self
     }
 
     /// Made-up facts for a dry run or a test: every path is there, and is a directory unless it is listed in `files`.
@@ -107,6 +115,12 @@ impl Facts {
     pub(crate) fn parent(&self) -> u32 {
         self.parent
     }
+}
+
+/// This process, as its own proc shows it: in a pid namespace that has none of its own that is not what getpid(2) says.
+pub(crate) fn own_process() -> u32 {
+    let shown = std::fs::read_link("/proc/self").ok().and_then(|pid| pid.to_str()?.parse().ok());
+    shown.unwrap_or_else(std::process::id)
 }
 
 /// Whether this kernel is of that version, or of a later one.

@@ -50,11 +50,11 @@ fn fields() -> Vec<(Value, Fate)> {
         ),
         (
             mount(json!({ "destination": "/m", "type": "tmpfs", "uidMappings": id })),
-            Refused("mounts[/m]: id mappings"),
+            Refused("mounts[/m]: only a bind mount can have its owners mapped"),
         ),
         (
             mount(json!({ "destination": "/m", "type": "tmpfs", "gidMappings": id })),
-            Refused("mounts[/m]: id mappings"),
+            Refused("mounts[/m]: only a bind mount can have its owners mapped"),
         ),
         (process(json!({ "terminal": true })), Acts("be controlled by the terminal")),
         (
@@ -101,8 +101,14 @@ fn fields() -> Vec<(Value, Fate)> {
             process(json!({ "user": { "uid": 0, "gid": 0, "username": "windows" } })),
             Refused("process.user.username"),
         ),
-        (linux(json!({ "uidMappings": id })), Refused("linux.uidMappings")),
-        (linux(json!({ "gidMappings": id })), Refused("linux.gidMappings")),
+        (linux(json!({ "uidMappings": id })), Refused("linux.uidMappings")), // without a namespace
+        (linux(json!({ "gidMappings": id })), Refused("linux.uidMappings")),
+        (
+            mount(json!({
+                "destination": "/m", "type": "bind", "source": "/s", "uidMappings": id, "gidMappings": id,
+            })),
+            Acts("attach bind of /s, mapped (uids 0:0:1, gids 0:0:1) at ./m"),
+        ),
         (
             linux(json!({ "sysctl": { "net.core.somaxconn": "9" } })),
             Acts("write 9 to /proc/sys/net/core/somaxconn"),
@@ -114,7 +120,8 @@ fn fields() -> Vec<(Value, Fate)> {
             linux(json!({ "namespaces": [{ "type": "mount" }, { "type": "pid", "path": "/p" }] })),
             Acts("join pid namespace /p"),
         ),
-        (namespaces(json!({ "type": "user" })), Refused("linux.namespaces[user]")),
+        (namespaces(json!({ "type": "user" })), Refused("linux.uidMappings: 0 ranges")),
+        (namespaces(json!({ "type": "user", "path": "/u" })), Acts("join the user namespace")),
         (namespaces(json!({ "type": "time" })), Acts("new time namespace")),
         (
             linux(json!({ "devices": [{ "path": "/dev/d", "type": "c", "major": 1, "minor": 2 }] })),

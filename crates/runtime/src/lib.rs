@@ -32,6 +32,7 @@
 
 mod attach;
 mod borrow;
+mod bundle;
 pub mod cgroup;
 mod check;
 mod clocks;
@@ -62,16 +63,19 @@ mod targets;
 mod terminal;
 mod tuning;
 pub mod user;
+mod userns;
 
+pub use bundle::{Bundle, Join, Running};
 pub use coracle_host::Attributes;
 pub use defaults::{DEFAULT_PATH, docker_spec};
 pub use device::{Node, NodeKind};
 pub use error::{Error, Result};
 pub use facts::Facts;
 pub use log::{Log, LogEntry, LogLimits, Stream};
-pub use plan::{Attachment, Joinable, Plan, Step};
+pub use plan::{Attachment, Joinable, Plan, Shown, Step};
 pub use pump::Pump;
-pub use start::{Bundle, Join, Running};
+
 pub use stdio::Stdio;
 pub use supervise::{Service, idle, supervise};
 pub use terminal::{Size, Terminal};
+pub use userns::{IdMap, IdRange, UserNamespace};

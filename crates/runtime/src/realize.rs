@@ -15,7 +15,7 @@ use rustix::thread::{CapabilitySet, LinkNameSpaceType};
 use crate::error::{Doing, Error, Result};
 use crate::seccomp::{Instruction, Program};
 use crate::targets::{Targets, copy, is_dir_at};
-use crate::{Attachment, Joinable, Step, Terminal, attach, terminal};
+use crate::{Attachment, Joinable, Step, Terminal, UserNamespace, attach, mounts, terminal};
 
 /// What one step needs at hand.
 pub(crate) enum Part {
@@ -55,14 +55,16 @@ pub(crate) enum Part {
 }
 
 /// Resolves the steps of a container whose root is `root` and which brings `given` mounts. With our side of its terminal,
-/// where it gets one.
+/// where it gets one. In the user namespace `user` all that is made belongs to its root.
 pub(crate) fn parts(
     steps: &[Step],
     root: Option<&Mount>,
     given: Vec<Mount>,
+    user: Option<&UserNamespace>,
     wanted: terminal::Wanted,
 ) -> Result<(Vec<Part>, Option<Terminal>)> {
-    let mut targets = Targets::new(root.map(|root| root.as_fd()));
+    let owner = user.and_then(|user| user.map().root());
+    let mut targets = Targets::new(root.map(|root| root.as_fd()), owner);
     let (mut devpts, mut ours): (Option<OwnedFd>, _) = (None, None);
     let mut dev = None;
     let wall = steps.contains(&Step::NoDevices);
@@ -73,14 +75,14 @@ pub(crate) fn parts(
         let doing = || step.to_string();
         parts.push(match step {
             Step::Attach { source: source @ Attachment::Proc { .. }, at } => {
-                let mount = attach::make(source, None).doing(doing)?;
+                let mount = attach::make(source, None, user).doing(doing)?;
                 // What is there is not asked: nothing of an image's can be on the way to what is mounted in it.
                 let (at, path) = targets.reserve(at).doing(doing)?;
                 Part::Attach { mount: mount.into(), at, path }
             }
             Step::Attach { source: source @ Attachment::Tmpfs { devices, .. }, at } => {
                 let target = targets.find(at, true).doing(doing)?;
-                let mount = attach::make(source, target.covered()).doing(doing)?;
+                let mount = attach::make(source, target.covered(), user).doing(doing)?;
                 let mount = match devices {
                     Some(_) => {
                         dev = Some((copy(&mount).doing(doing)?, at));
@@ -91,7 +93,7 @@ pub(crate) fn parts(
                 targets.place(at, target, mount, false).doing(doing)?
             }
             Step::Attach { source, at } => {
-                let mount = attach::make(source, None).doing(doing)?;
+                let mount = attach::make(source, None, user).doing(doing)?;
                 let mount = match source {
                     Attachment::DevPts { .. } => {
                         devpts = Some(copy(&mount).doing(doing)?);
@@ -103,6 +105,9 @@ pub(crate) fn parts(
                     matches!(source, Attachment::Bind { propagation: Some((Propagation::Shared, _)), .. });
                 let is_dir = is_dir_at(&mount, &mount).doing(doing)?;
                 let target = targets.find(at, is_dir).doing(doing)?;
+                if mounts::is_hosts_own(source, at) {
+                    target.is_at(at).doing(doing)?;
+                }
                 targets.place(at, target, mount, shared).doing(doing)?
             }
             Step::AttachGiven { at, propagation, .. } => {
@@ -182,6 +187,9 @@ pub(crate) fn parts(
 /// The operation that a step and its part are, where they are one by themselves.
 pub(crate) fn op<'a>(step: &'a Step, part: &'a Part) -> Option<Op<'a>> {
     Some(match (step, part) {
+        (Step::Undumpable, _) => Op::Undumpable,
+        (Step::Clone { namespaces }, _) => Op::Clone(*namespaces),
+        (Step::BecomeRoot, _) => Op::Ids(Identity { uid: Uid::ROOT, gid: Gid::ROOT, groups: &[] }),
         (Step::NewGroupNamespace, _) => Op::Unshare(Namespaces::CGROUP),
         (Step::NewTimeNamespace, _) => Op::Unshare(Namespaces::TIME),
         (_, Part::Write(path, text)) => Op::Write { path, text: text.as_bytes() },

@@ -165,8 +165,8 @@ fn limits_scores_parameters_and_groups() {
     let (more, _) = difference(&before, &after);
     let expected = [
         "enter the control group",
-        "new cgroup namespace",
         "out-of-memory score +500",
+        "new cgroup namespace",
         "write 1 to /proc/sys/kernel/msgmax",
         "write 64 to /proc/sys/net/core/somaxconn",
         "limit RLIMIT_NOFILE to 1024, hard 4096",
@@ -304,27 +304,89 @@ fn only_what_is_there_is_hidden() {
 }
 
 #[test]
+fn a_user_namespace() {
+    let more = serde_json::json!({
+        "process": { "rlimits": [{ "type": "RLIMIT_NOFILE", "soft": 9, "hard": 9 }], "oomScoreAdj": 5 },
+        "linux": {
+            "uidMappings": [{ "containerID": 0, "hostID": 100_000, "size": 65_536 }],
+            "gidMappings": [{ "containerID": 0, "hostID": 200_000, "size": 65_536 }],
+            "sysctl": { "net.core.somaxconn": "64", "kernel.msgmax": "1" }, "cgroupsPath": "/x",
+            "namespaces": [
+                { "type": "mount" }, { "type": "user" }, { "type": "network" }, { "type": "cgroup" },
+                { "type": "ipc" }, { "type": "uts", "path": "/u" }, { "type": "pid", "path": "/p" },
+            ],
+        },
+    });
+    let plan = plan(&crate::check::tests::merged(more)).to_string();
+    let begin = " 0  die with parent (SIGKILL)
+ 1  enter the control group
+ 2  out-of-memory score +5
+ 3  join uts namespace /u
+ 4  join network namespace
+ 5  loopback up
+ 6  write 64 to /proc/sys/net/core/somaxconn
+ 7  undumpable
+ 8  join the user namespace
+ 9  be root there
+10  go on in a second process, in new mount, ipc, cgroup namespaces
+11  die with parent (SIGKILL)
+12  join pid namespace /p
+13  write 1 to /proc/sys/kernel/msgmax
+14  make / private
+15  attach root
+";
+    assert!(plan.starts_with(begin), "{plan}");
+}
+
+#[test]
+fn a_user_namespace_is_asked_for_whole() {
+    let refusal = |more: serde_json::Value| {
+        let spec = crate::check::tests::merged(more);
+        Plan::container(&spec, &Facts::assumed(&[])).unwrap_err().to_string()
+    };
+    let user = serde_json::json!([{ "type": "mount" }, { "type": "user" }]);
+    let ids = |id: u32| serde_json::json!([{ "containerID": id, "hostID": 1000, "size": 10 }]);
+    assert_eq!(
+        refusal(serde_json::json!({ "linux": { "namespaces": user, "uidMappings": ids(0) } })),
+        "linux.gidMappings: 0 ranges, and 1 to 340 are allowed"
+    );
+    assert_eq!(
+        refusal(serde_json::json!({ "linux": { "gidMappings": ids(0) } })),
+        "linux.uidMappings, linux.gidMappings: without a user namespace they map nothing"
+    );
+    let process = serde_json::json!({ "user": { "uid": 7, "gid": 10, "additionalGids": [3, 11] } });
+    let more = serde_json::json!({
+        "process": process,
+        "linux": { "namespaces": user, "uidMappings": ids(5), "gidMappings": ids(0) },
+    });
+    let expected = "linux.uidMappings, linux.gidMappings: 0 is not mapped; \
+                    process.user: the group 11 is not mapped; process.user: the group 10 is not mapped";
+    assert_eq!(refusal(more), expected);
+}
+
+#[test]
 fn a_further_process() {
     let plan = Plan::exec(spec().process().as_ref().unwrap(), &Facts::assumed(&[])).unwrap();
     assert_eq!(
         plan.to_string(),
         " 0  die with parent (SIGKILL)
- 1  join the container's namespaces
- 2  new session keyring
- 3  umask 0022
- 4  standard input, output, error
- 5  bound to 14 capabilities
- 6  ids 0:0
- 7  keep 14 capabilities
- 8  die with parent (SIGKILL)
- 9  close from 3
-10  chdir /
-11  go on in sealed memory
-12  undumpable
-13  go on in a second process
-14  begin a session
-15  die with parent (SIGKILL)
-16  exec redis-server --save
+ 1  undumpable
+ 2  join the container's namespaces
+ 3  new session keyring
+ 4  umask 0022
+ 5  standard input, output, error
+ 6  bound to 14 capabilities
+ 7  ids 0:0
+ 8  keep 14 capabilities
+ 9  die with parent (SIGKILL)
+10  close from 3
+11  chdir /
+12  go on in sealed memory
+13  undumpable
+14  go on in a second process
+15  begin a session
+16  die with parent (SIGKILL)
+17  exec redis-server --save
 "
     );
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::{CStr, c_char};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::ptr;
 
 use coracle_host::{Call, Kind, Mount, Namespace, PidFd, Propagation, aside};
@@ -14,80 +14,8 @@ use crate::cgroup::Entrance;
 use crate::error::{Doing, Error, Result};
 use crate::realize::{self, Part};
 use crate::stdio::{self, Streams};
-use crate::step::{BeforePivot, Gate, Stepper, Stop};
-use crate::{Plan, Stdio, Step, Terminal, image, terminal};
-
-/// The kernel objects that a container is made of. They are used up by the start; what the container doesn't
-/// keep is gone with it.
-pub struct Bundle {
-    /// The root file system: a detached mount.
-    pub root: Mount,
-    /// The mounts of the plan's [`Step::AttachGiven`] steps, in their order.
-    pub mounts: Vec<Mount>,
-    /// The network namespace to join. `None`: a new one with only a loopback interface, where the spec asks for one.
-    pub net: Option<Namespace>,
-    /// Standard input, output and error; each [`Stdio::Null`] where the spec asks for a terminal, which they then are.
-    pub stdio: [Stdio; 3],
-    /// What the process gets as descriptors 3 and on, open over exec.
-    pub extra: Vec<OwnedFd>,
-    /// For a plan that [holds](Plan::hold): the byte that lets the process go is read from here. That it comes to an end
-    /// instead ends the process, so who may be gone by then gives a FIFO that is open for both.
-    pub go: Option<OwnedFd>,
-    /// The control group to enter, where the spec asks for one (`linux.cgroupsPath`, `linux.resources`).
-    pub group: Option<Entrance>,
-    /// Called with the index of each launch operation when the child has performed all before it and waits to be let on.
-    /// For tests that kill at every one, and for looking at a half-made container in a debugger.
-    pub stepper: Option<Stepper>,
-    /// Called once, on another thread, when the container's namespaces and mounts are there and its root is not entered yet:
-    /// runtime-spec's moment for createContainer hooks. Not together with a stepper.
-    pub before_pivot: Option<BeforePivot>,
-    /// Where the root is in the container's mount namespace until it is entered: a directory of this host's by its absolute
-    /// path. `/` where nothing is said.
-    pub root_at: Option<PathBuf>,
-}
-
-impl Bundle {
-    /// A root and nothing else: no further mounts, streams that lead to `/dev/null`.
-    pub fn new(root: Mount) -> Bundle {
-        Bundle {
-            root,
-            mounts: Vec::new(),
-            net: None,
-            stdio: Default::default(),
-            extra: Vec::new(),
-            go: None,
-            group: None,
-            stepper: None,
-            before_pivot: None,
-            root_at: None,
-        }
-    }
-}
-
-/// What a further process in a container brings.
-#[derive(Default)]
-pub struct Join {
-    /// Standard input, output and error; each [`Stdio::Null`] where it gets a terminal, which they then are.
-    pub stdio: [Stdio; 3],
-    /// The control group to enter, where the plan has that ([`Plan::enter_group`]).
-    pub group: Option<Entrance>,
-}
-
-/// A process that runs the program it was started for.
-#[derive(Debug)]
-#[non_exhaustive]
-pub struct Running {
-    /// The process. It is a child of this program and dies with the thread that started it.
-    pub pidfd: PidFd,
-    /// Our end of its standard input, where that is a pipe.
-    pub stdin: Option<OwnedFd>,
-    /// Our end of its standard output, where that is a pipe.
-    pub stdout: Option<OwnedFd>,
-    /// Our end of its standard error, where that is a pipe.
-    pub stderr: Option<OwnedFd>,
-    /// Our side of its terminal, where it has one (`process.terminal`).
-    pub terminal: Option<Terminal>,
-}
+use crate::step::{Gate, Stop};
+use crate::{Bundle, Join, Plan, Running, Stdio, Step, UserNamespace, image, terminal};
 
 impl Plan {
     /// Starts a container: returns when its program has been executed. The calling thread is its owner; when it
@@ -96,9 +24,18 @@ impl Plan {
     /// # Errors
     /// What could not be prepared, or which step of the launch failed and why. Nothing is left then.
     pub fn start(&self, bundle: Bundle) -> Result<Running> {
-        let Bundle { root, mounts, net, stdio, extra, go, group, stepper, before_pivot, root_at } = bundle;
+        let Bundle { root, mounts, net, user, stdio, extra, go, group, stepper, before_pivot, root_at } =
+            bundle;
         let stop = Stop::of(stepper, before_pivot)?;
         let root_at = root_at.as_deref().map_or(Ok(c"/".to_owned()), realize::path)?;
+        let user = self.user_namespace(user)?;
+        let net = match &user {
+            // What its root is to rule must be made in it.
+            Some(user) if self.new_net && net.is_none() => {
+                Some(user.new_net().doing(|| "make the network namespace")?)
+            }
+            _ => net,
+        };
         // What is mounted inside one that the host's mounts have events in common with would appear on the host.
         // A slave's own are not seen there.
         let slave = |step: &Step| {
@@ -111,12 +48,14 @@ impl Plan {
             true => realize::without_devices(root).doing(|| "prepare the root")?,
             false => root,
         };
-        let (parts, terminal) = realize::parts(&self.steps, Some(&root), mounts, self.terminal())?;
+        let (parts, terminal) =
+            realize::parts(&self.steps, Some(&root), mounts, user.as_ref(), self.terminal(user.as_ref())?)?;
         let dir = realize::root_dir(&root).doing(|| "open the root")?;
         let beside = Beside::new(extra, go, None).doing(|| "prepare the launch")?;
         let here = Here {
             root: Some((root, dir.as_fd(), &root_at)),
             net: net.as_ref(),
+            user: user.as_ref(),
             pidfd: None,
             terminal: None,
             group: group.as_ref(),
@@ -157,9 +96,11 @@ impl Plan {
     fn start_beside(&self, container: &PidFd, with: Join) -> Result<Running> {
         let Join { stdio, group } = with;
         same_time(container)?;
-        let (parts, _) = realize::parts(&self.steps, None, Vec::new(), self.terminal())?;
+        let user = user_of(container)?;
+        let wanted_terminal = self.terminal(user.as_ref())?;
+        let (parts, _) = realize::parts(&self.steps, None, Vec::new(), user.as_ref(), wanted_terminal)?;
         let wanted = self.steps.iter().any(|step| matches!(step, Step::Terminal { .. }));
-        let pair = wanted.then(|| terminal::open_in(container, self.terminal())).transpose();
+        let pair = wanted.then(|| terminal::open_in(container, wanted_terminal)).transpose();
         let pair = pair.doing(|| "open a terminal in the container")?;
         let (terminal, theirs) = pair.map(|pair| (pair.ours, pair.theirs)).unzip();
         // It enters when it has memory of its own: who lacks memory in that group may be killed with all that it shares.
@@ -167,6 +108,7 @@ impl Plan {
         let here = Here {
             root: None,
             net: None,
+            user: user.as_ref(),
             pidfd: Some(container),
             terminal: theirs.as_ref(),
             group: group.as_ref(),
@@ -184,7 +126,7 @@ impl Plan {
         namespaces: Namespaces,
         stop: Option<Stop>,
     ) -> Result<Running> {
-        let (uid, gid) = self.owner();
+        let (uid, gid) = self.owner(here.user)?;
         let terminal = here.terminal(parts);
         if terminal.is_some() && !stdio.iter().all(|stream| matches!(stream, Stdio::Null)) {
             return Err(Error::invalid(
@@ -292,31 +234,43 @@ impl Plan {
     }
 
     /// Who will own the streams: the user of the plan.
-    fn owner(&self) -> (u32, u32) {
+    fn owner(&self, user: Option<&UserNamespace>) -> Result<(u32, u32)> {
         let ids = self.steps.iter().find_map(|step| match step {
             Step::Ids { uid, gid, .. } => Some((*uid, *gid)),
             _ => None,
         });
-        ids.unwrap_or((0, 0))
+        let (uid, gid) = ids.unwrap_or((0, 0));
+        let Some(user) = user else { return Ok((uid, gid)) };
+        let ids = user.user(uid).and_then(|uid| Ok((uid, user.group(gid)?)));
+        ids.doing(|| "process.user")
     }
 
-    fn terminal(&self) -> terminal::Wanted {
+    fn terminal(&self, user: Option<&UserNamespace>) -> Result<terminal::Wanted> {
         let size = self.steps.iter().find_map(|step| match step {
             Step::Terminal { size } => *size,
             _ => None,
         });
-        terminal::Wanted { size, uid: self.owner().0 }
+        Ok(terminal::Wanted { size, uid: self.owner(user)?.0 })
+    }
+
+    /// The user namespace to join: there where the plan has one, and only there.
+    fn user_namespace(&self, given: Option<UserNamespace>) -> Result<Option<UserNamespace>> {
+        match (&self.user, given) {
+            (Some(wanted), None) => wanted.get().map(Some),
+            (None, Some(_)) => {
+                Err(Error::invalid("the plan has no place for the user namespace that was given"))
+            }
+            (_, given) => Ok(given),
+        }
     }
 
     fn outcome(&self, started: Started, origin: &[usize]) -> Result<PidFd> {
-        let first = PidFd::from_fd(aside(started.pidfd));
-        let pidfd = match started.again.map(aside).map(PidFd::from_fd) {
-            None => first,
-            Some(second) => {
-                first.reap().doing(|| "reap the first of two processes")?;
-                second
-            }
-        };
+        // It may have gone on in others; the last of them is the process.
+        let mut pidfd = PidFd::from_fd(aside(started.pidfd));
+        for next in [started.cloned, started.again].into_iter().flatten() {
+            pidfd.reap().doing(|| "reap the first of two processes")?;
+            pidfd = PidFd::from_fd(aside(next));
+        }
         let Some(failure) = started.failure else { return Ok(pidfd) };
         // It has ended, or is about to; and should somebody else have spoken in its name, it has not.
         pidfd.signal(9).doing(|| "end the process that failed to start")?;
@@ -377,6 +331,7 @@ struct Here<'a> {
     /// With its directory, and where it is put.
     root: Option<(Mount, BorrowedFd<'a>, &'a CStr)>,
     net: Option<&'a Namespace>,
+    user: Option<&'a UserNamespace>,
     pidfd: Option<&'a PidFd>,
     terminal: Option<&'a OwnedFd>,
     group: Option<&'a Entrance>,
@@ -405,7 +360,12 @@ impl Here<'_> {
             (Step::AttachRoot, Some((mount, _, at))) => Some(Op::AttachRoot { root: mount.as_fd(), at }),
             (Step::EnterRoot, Some((_, dir, _))) => Some(Op::Enter(*dir)),
             (Step::JoinNet, _) => self.net.map(|net| Op::Join(net.as_fd(), LinkNameSpaceType::Network)),
-            (Step::JoinContainer, _) => self.pidfd.map(|pidfd| Op::JoinAll(pidfd.as_fd(), ALL)),
+            (Step::JoinUser, _) => self.user.map(|user| Op::Join(user.as_fd(), LinkNameSpaceType::User)),
+            (Step::JoinContainer, _) => self.pidfd.map(|pidfd| {
+                // The kernel refuses to join the user namespace that one is in.
+                let users = self.user.map_or(ThreadNameSpaceType::empty(), |_| ThreadNameSpaceType::USER);
+                Op::JoinAll(pidfd.as_fd(), ALL.union(users))
+            }),
             _ => None,
         }
     }
@@ -434,7 +394,7 @@ impl<'a> Lists<'a> {
     }
 }
 
-fn launch(
+pub(crate) fn launch(
     ops: &[Op<'_>],
     namespaces: Namespaces,
     group: Option<BorrowedFd<'_>>,
@@ -453,6 +413,18 @@ fn same_time(container: &PidFd) -> Result<()> {
             Err(Error::problems(vec![crate::error::Problem::unsupported(text)]))
         }
         _ => Ok(()), // a kernel without them, or a process that is gone, which is told elsewhere
+    }
+}
+
+/// The user namespace of a container, where it isn't this process's.
+fn user_of(container: &PidFd) -> Result<Option<UserNamespace>> {
+    let pid = container.pid().doing(|| "find the container's process")?;
+    let path = format!("/proc/{pid}/ns/user");
+    match (std::fs::read_link("/proc/self/ns/user"), std::fs::read_link(&path)) {
+        (Ok(ours), Ok(theirs)) if ours != theirs => {
+            UserNamespace::open(path).map(Some).doing(|| "find the container's user namespace")
+        }
+        _ => Ok(None), // a kernel without them, or a process that is gone, which is told elsewhere
     }
 }
 

@@ -11,10 +11,13 @@ use rustix::fs::{CWD, FileType, OFlags};
 use rustix::io::Errno;
 
 use crate::realize::Part;
+use crate::userns::as_owner;
 
 /// The mounts of a container so far, and the root that they are in.
 pub(crate) struct Targets<'a> {
     root: Option<BorrowedFd<'a>>,
+    /// Whose the places are that are made, where they are not the caller's.
+    owner: Option<(u32, u32)>,
     /// In order.
     placed: Vec<Placed>,
 }
@@ -47,6 +50,15 @@ impl Target {
         (!self.made && !self.late).then_some(self.fd.as_fd())
     }
 
+    /// Masks and read-only paths rely on what is mounted there, by name.
+    pub(crate) fn is_at(&self, at: &Path) -> Result<()> {
+        if self.path == at {
+            return Ok(());
+        }
+        let what = format!("{} of the image is a symbolic link to {}", at.display(), self.path.display());
+        Err(Error::new(Kind::Invalid, what))
+    }
+
     pub(crate) fn into_fd(self) -> OwnedFd {
         self.fd
     }
@@ -56,8 +68,8 @@ impl Target {
 const GROUPS: &std::ffi::CStr = c"sys/fs/cgroup";
 
 impl<'a> Targets<'a> {
-    pub(crate) fn new(root: Option<BorrowedFd<'a>>) -> Targets<'a> {
-        Targets { root, placed: Vec::new() }
+    pub(crate) fn new(root: Option<BorrowedFd<'a>>, owner: Option<(u32, u32)>) -> Targets<'a> {
+        Targets { root, owner, placed: Vec::new() }
     }
 
     fn root(&self) -> Result<BorrowedFd<'a>> {
@@ -84,12 +96,7 @@ impl<'a> Targets<'a> {
     /// The place of a mount that only the child can make: a directory, and the rest of the way from it.
     pub(crate) fn reserve(&mut self, at: &Path) -> Result<(OwnedFd, CString)> {
         let target = self.find(at, true)?;
-        if target.path != at {
-            // Masks and read-only paths rely on what is mounted here, by name.
-            let what =
-                format!("{} of the image is a symbolic link to {}", at.display(), target.path.display());
-            return Err(Error::new(Kind::Invalid, what));
-        }
+        target.is_at(at)?;
         self.placed.push(Placed { at: at.to_owned(), path: target.path, mount: None, shared: false });
         Ok((target.fd, if target.late { GROUPS.to_owned() } else { c".".to_owned() }))
     }
@@ -114,7 +121,7 @@ impl<'a> Targets<'a> {
         let named = self.placed.iter().any(|placed| at.starts_with(&placed.path));
         let mut target = match named {
             true => Target { fd: copy(&self.root()?)?, path: at.to_owned(), made: false, late: false },
-            false => find(self.root()?, at, is_dir)?,
+            false => find(self.root()?, at, is_dir, self.owner)?,
         };
         // A mount placed later lies on top of the earlier ones, so the last that covers the place is the one to look in; a
         // link in it may lead to where yet a later one is.
@@ -132,7 +139,7 @@ impl<'a> Targets<'a> {
                 return invalid(format!("{name} is inside {place_name}, where nothing can be mounted"));
             };
             let inside = target.path.strip_prefix(place).unwrap_or(&target.path);
-            let inner = find(mount.as_fd(), inside, is_dir)?;
+            let inner = find(mount.as_fd(), inside, is_dir, self.owner)?;
             let path = place.join(inner.path.strip_prefix("/").unwrap_or(&inner.path));
             target = Target { path, ..inner };
         }
@@ -141,7 +148,7 @@ impl<'a> Targets<'a> {
 }
 
 /// Opens a mount's place in one tree, making it where it is missing: a directory, or an empty file for a file.
-fn find(tree: BorrowedFd<'_>, at: &Path, is_dir: bool) -> Result<Target> {
+fn find(tree: BorrowedFd<'_>, at: &Path, is_dir: bool, owner: Option<(u32, u32)>) -> Result<Target> {
     let root = Root::new(tree, "container's root");
     let (fd, made) = match root.open(at, OFlags::PATH) {
         Ok(fd) if is_dir || !is_dir_at(&fd, at)? => (fd, false),
@@ -150,12 +157,10 @@ fn find(tree: BorrowedFd<'_>, at: &Path, is_dir: bool) -> Result<Target> {
             return Err(Error::new(Kind::Invalid, what));
         }
         Err(error) if error.errno() != Some(Errno::NOENT) => return Err(error),
-        Err(_) if is_dir => (root.make_dirs(at, 0o755, None)?, true),
-        Err(_) => {
-            root.make_dirs(at.parent().unwrap_or(Path::new("/")), 0o755, None)?;
-            drop(root.open_mode(at, OFlags::CREATE | OFlags::WRONLY, 0o644)?);
-            (root.open(at, OFlags::PATH)?, true)
-        }
+        Err(_) => match owner {
+            Some(owner) => (as_owner(owner, || make(&root, at, is_dir))??, true),
+            None => (make(&root, at, is_dir)?, true),
+        },
     };
     if is_dir && !is_dir_at(&fd, at)? {
         return Err(Error::os(format!("mkdir(container's root, {at:?})"), Errno::NOTDIR));
@@ -164,6 +169,15 @@ fn find(tree: BorrowedFd<'_>, at: &Path, is_dir: bool) -> Result<Target> {
     let path = rustix::fs::readlinkat(CWD, &link, Vec::new()).call(|| format!("readlink({link:?})"))?;
     let path = PathBuf::from(OsStr::from_bytes(path.to_bytes()));
     Ok(Target { fd, path, made, late: false })
+}
+
+fn make(root: &Root<'_>, at: &Path, is_dir: bool) -> Result<OwnedFd> {
+    if is_dir {
+        return root.make_dirs(at, 0o755, None);
+    }
+    root.make_dirs(at.parent().unwrap_or(Path::new("/")), 0o755, None)?;
+    drop(root.open_mode(at, OFlags::CREATE | OFlags::WRONLY, 0o644)?);
+    root.open(at, OFlags::PATH)
 }
 
 pub(crate) fn copy(fd: &impl AsFd) -> Result<OwnedFd> {

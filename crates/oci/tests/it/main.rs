@@ -8,5 +8,6 @@ mod life;
 mod must;
 mod must_linux;
 mod must_mounts;
+mod must_users;
 mod podman;
 mod support;

@@ -163,10 +163,11 @@ fn what_it_says_that_it_can() {
         for hook in features["hooks"].as_array().unwrap() {
             oci.config["hooks"][hook.as_str().unwrap()] = json!([{ "path": "/bin/true" }]);
         }
+        crate::must_users::map(&mut oci, &[(0, 0, 65_536)]);
         for option in features["mountOptions"].as_array().unwrap() {
             let at = format!("/opt/{}", option.as_str().unwrap());
             let kind = if option == "tmpcopyup" { "defaults" } else { "bind" };
-            let mount = |option: &Value| json!({ "destination": at, "source": "rootfs", "type": "tmpfs", "options": [kind, option] });
+            let mount = |option: &Value| json!({ "destination": at, "source": ".", "type": "tmpfs", "options": [kind, option] });
             let mounts = oci.config["mounts"].as_array_mut().unwrap();
             mounts.extend((option == "remount").then(|| mount(&json!("ro"))));
             mounts.push(mount(option));
@@ -178,7 +179,12 @@ fn what_it_says_that_it_can() {
         };
         assert!(sorted("/mountOptions") && sorted("/linux/namespaces"));
         assert!(features.pointer("/linux/capabilities").unwrap().as_array().unwrap().len() >= 41);
-        for key in ["/linux/cgroup/v1", "/linux/cgroup/v2", "/linux/seccomp/enabled"] {
+        for key in [
+            "/linux/cgroup/v1",
+            "/linux/cgroup/v2",
+            "/linux/seccomp/enabled",
+            "/linux/mountExtensions/idmap/enabled",
+        ] {
             assert_eq!(features.pointer(key), Some(&json!(true)), "{key}");
         }
         oci.end();

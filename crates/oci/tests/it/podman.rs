@@ -156,3 +156,40 @@ fn podman_leads_a_containers_life() {
         podman.end();
     });
 }
+
+#[test]
+fn podman_maps_users() {
+    run(|host| {
+        let Some(podman) = Podman::new(host) else { return };
+        // Whoever is root inside has to come to the root file system.
+        let open =
+            |path: &Path| std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o711));
+        open(&podman.dir).unwrap();
+        let look = "cat /proc/self/uid_map; id -u; stat -c %u:%g /bin /dev/null /dev/shm; touch /new && stat -c %u /new";
+        let expected = ["0 100000 65536", "0", "0:0", "0:0", "0:0", "0"];
+        let lines = |text: &str| {
+            let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+            text.lines().map(words).collect::<Vec<_>>()
+        };
+        let maps = ["--uidmap", "0:100000:65536", "--gidmap", "0:100000:65536"];
+        // With the host's network it has the host's sysfs.
+        for network in ["none", "host"] {
+            let args =
+                [&["run", "--rm", "--network", network][..], &maps, &["img", "sh", "-c", look]].concat();
+            assert_eq!(lines(&podman.ok(&args)), expected, "{network}");
+        }
+        // One that is there is joined, and left as it was.
+        let args = [&["run", "-d", "--name", "a", "--network", "none"][..], &maps, &["img", "sleep", "1000"]]
+            .concat();
+        podman.ok(&args);
+        assert_eq!(
+            lines(&podman.ok(&["exec", "a", "sh", "-c", "id -u; cat /proc/self/gid_map"])),
+            ["0", expected[0]]
+        );
+        let args =
+            ["run", "--rm", "--network", "container:a", "--userns", "container:a", "img", "sh", "-c", look];
+        assert_eq!(lines(&podman.ok(&args)), expected);
+        podman.ok(&["kill", "--signal", "KILL", "a"]);
+        podman.end();
+    });
+}

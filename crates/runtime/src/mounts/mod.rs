@@ -11,6 +11,7 @@ use crate::error::Problem;
 use crate::{Attachment, Step};
 
 mod group;
+mod ids;
 mod options;
 mod remount;
 
@@ -27,13 +28,6 @@ pub(crate) fn steps(mount: &Mount, known: Known<'_>, mounted: &mut [Step]) -> Re
             "{name}: the destination must be an absolute path below /, without `..`"
         )));
     }
-    let mapped = |word: &String| word == "idmap" || word == "ridmap";
-    if mount.uid_mappings().is_some()
-        || mount.gid_mappings().is_some()
-        || mount.options().iter().flatten().any(mapped)
-    {
-        return Err(Problem::unsupported(format!("{name}: id mappings are not supported yet")));
-    }
     let mut options = sort(mount.options().as_deref().unwrap_or_default());
     for word in ["copy-symlink", "src-nofollow", "dest-nofollow"] {
         if options.data.iter().any(|option| option == word) {
@@ -49,7 +43,10 @@ pub(crate) fn steps(mount: &Mount, known: Known<'_>, mounted: &mut [Step]) -> Re
     }
     if options.bind || typ == "bind" {
         // What is said of the whole file system the kernel passes over here, too.
-        return bind(mount, options, &name, at).map(|step| vec![step]);
+        return bind(mount, options, &name, at, known.users).map(|step| vec![step]);
+    }
+    if ids::asked(mount, &options) {
+        return Err(Problem::unsupported(format!("{name}: only a bind mount can have its owners mapped")));
     }
     options.data.append(&mut options.whole);
     // A new file system has no master whose slave it could be.
@@ -116,9 +113,11 @@ pub(crate) struct Known<'a> {
     pub(crate) group_namespace: bool,
     /// The pid namespace that it joins.
     pub(crate) pids: Option<&'a Path>,
+    /// Whether it has a user namespace.
+    pub(crate) users: bool,
 }
 
-fn bind(mount: &Mount, options: Options, name: &str, at: PathBuf) -> Result<Step, Problem> {
+fn bind(mount: &Mount, options: Options, name: &str, at: PathBuf, users: bool) -> Result<Step, Problem> {
     let Some(source) = mount.source().clone().filter(|source| source.is_absolute()) else {
         return Err(Problem::invalid(format!("{name}: a bind mount needs an absolute source")));
     };
@@ -126,8 +125,9 @@ fn bind(mount: &Mount, options: Options, name: &str, at: PathBuf) -> Result<Step
         let text = format!("{name}: option `{other}` is not supported on a bind mount");
         return Err(Problem::unsupported(text));
     }
+    let ids = ids::shown(mount, &options, name, users)?;
     let Options { recursive, attributes, propagation, .. } = options;
-    Ok(Step::Attach { source: Attachment::Bind { source, recursive, attributes, propagation }, at })
+    Ok(Step::Attach { source: Attachment::Bind { source, recursive, attributes, propagation, ids }, at })
 }
 
 /// Whether something can be mounted there: an absolute path below the root that does not go up again.
@@ -139,9 +139,17 @@ pub(crate) fn is_place(at: &Path) -> bool {
 pub(crate) fn shows_kernel(step: &Step, path: &str) -> bool {
     let at = match step {
         Step::Mount { at, .. } | Step::Attach { source: Attachment::Proc { .. }, at } => at,
+        Step::Attach { source, at } if is_hosts_own(source, at) => at,
         _ => return false,
     };
     Path::new(path).starts_with(at)
+}
+
+/// Whether it is the host's own proc or sysfs, at its place: for a container that can't have its own, because it has the
+/// host's processes, or the host's or another one's network and not its users.
+pub(crate) fn is_hosts_own(source: &Attachment, at: &Path) -> bool {
+    let kernels = [Path::new("/proc"), Path::new("/sys")];
+    matches!(source, Attachment::Bind { source, .. } if source == at && kernels.contains(&at))
 }
 
 #[cfg(test)]
@@ -152,7 +160,7 @@ mod tests {
     static NO_GROUPS: std::sync::LazyLock<Hierarchies> = std::sync::LazyLock::new(Hierarchies::default);
 
     fn nothing() -> Known<'static> {
-        Known { nodes: &[], groups: &NO_GROUPS, group_namespace: true, pids: None }
+        Known { nodes: &[], groups: &NO_GROUPS, group_namespace: true, pids: None, users: false }
     }
 
     fn refusal(mount: serde_json::Value) -> String {
@@ -175,16 +183,12 @@ mod tests {
         let cases = [
             (
                 json!({ "destination": "/a", "type": "tmpfs", "uidMappings": maps }),
-                "id mappings are not supported yet",
+                "only a bind mount can have its owners mapped",
             ),
             (json!({ "destination": "/a", "type": "cgroup" }), "this host has no control groups to show"),
             (
                 json!({ "destination": "/a", "source": "/b", "options": ["bind", "size=1"] }),
                 "option `size=1` is not supported on a bind mount",
-            ),
-            (
-                json!({ "destination": "/a", "source": "/b", "options": ["bind", "idmap"] }),
-                "id mappings are not supported yet",
             ),
             (
                 json!({ "destination": "/a", "type": "tmpfs", "options": ["copy-symlink"] }),

@@ -13,6 +13,8 @@ pub(super) struct Options {
     pub(super) copy_up: bool,
     pub(super) propagation: Option<(Propagation, bool)>,
     pub(super) attributes: Attributes,
+    /// Whether its owners are mapped, and whether those of all below it are.
+    pub(super) mapped: Option<bool>,
     /// Options of the file system.
     pub(super) data: Vec<String>,
     /// Those that every file system has.
@@ -39,6 +41,8 @@ pub(super) fn sort(options: &[String]) -> Options {
             "bind" => sorted.bind = true,
             "rbind" => (sorted.bind, sorted.recursive) = (true, true),
             "remount" => sorted.remount = true,
+            "idmap" => sorted.mapped = Some(false),
+            "ridmap" => sorted.mapped = Some(true),
             "tmpcopyup" => sorted.copy_up = true,
             "async" | "sync" | "dirsync" | "lazytime" | "nolazytime" | "mand" | "nomand" => {
                 sorted.whole.push(option.to_owned());

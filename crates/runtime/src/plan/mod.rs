@@ -12,12 +12,16 @@ use crate::cgroup::Hierarchies;
 use crate::command::Sets;
 use crate::error::{Error, Problem, Result};
 use crate::seccomp::Program;
+use crate::userns::Wanted;
 use crate::{Facts, Size, check, clocks, command, device, limits, mounts, sysctl, tuning};
 
+mod entry;
 mod held;
 mod step;
 
-pub use step::{Attachment, Joinable, Step};
+pub use step::{Attachment, Joinable, Shown, Step};
+
+use entry::{Entry, Way};
 
 /// What one process will do between its clone and its program: a value that can be printed, compared and
 /// performed. It holds no kernel objects yet.
@@ -27,6 +31,8 @@ pub struct Plan {
     /// The starting process, as its own proc shows it.
     pub(crate) parent: u32,
     pub(crate) new_net: bool,
+    /// The user namespace, where it isn't the starting program's.
+    pub(crate) user: Option<Wanted>,
     /// All capabilities that the child has before it gives some away.
     pub(crate) held: CapabilitySet,
     pub(crate) steps: Vec<Step>,
@@ -51,7 +57,12 @@ impl Plan {
         };
         let group_namespace = check::has_namespace(spec, LinuxNamespaceType::Cgroup);
         let pids = joined(spec, LinuxNamespaceType::Pid);
-        let known = mounts::Known { nodes: &nodes, groups: &groups, group_namespace, pids };
+        let user = Wanted::of(spec).unwrap_or_else(|refused| {
+            problems.extend(refused);
+            None
+        });
+        let users = check::has_namespace(spec, LinuxNamespaceType::User);
+        let known = mounts::Known { nodes: &nodes, groups: &groups, group_namespace, pids, users };
         for mount in spec.mounts().iter().flatten() {
             match mounts::steps(mount, known, &mut mounted) {
                 Ok(steps) => mounted.extend(steps),
@@ -80,28 +91,21 @@ impl Plan {
         };
         let own = tuning::of_process(process, false).map_err(Error::problems)?;
         let filter = Program::of(spec)?;
-        let (mut namespaces, new_net, joins) = namespaces(spec);
         let mut steps = vec![Step::DieWithParent];
         let group = spec
             .linux()
             .as_ref()
             .is_some_and(|linux| linux.cgroups_path().is_some() || linux.resources().is_some());
-        if group {
-            steps.push(Step::EnterGroup);
-            if namespaces.has(Namespaces::CGROUP) {
-                // Its root is where the process is when it gets it.
-                namespaces = namespaces.without(Namespaces::CGROUP);
-                steps.push(Step::NewGroupNamespace);
-            }
-        }
+        steps.extend(group.then_some(Step::EnterGroup));
         steps.extend(process.oom_score_adj().map(Step::OomScore));
-        steps.extend(clocks);
-        steps.extend(tuned.into_iter().chain(own.before));
-        steps.extend(joins);
-        if new_net {
-            steps.extend([Step::JoinNet, Step::LoopbackUp]);
-        }
-        steps.extend(sysctls);
+        let facts = &if user.is_some() { facts.clone().in_user_namespace() } else { facts.clone() };
+        let (raise, limit) = limits::steps(process, facts);
+        let entry = Entry::of(spec);
+        let new_net = entry.new_net;
+        let tuned = tuned.into_iter().chain(own.before).collect();
+        let way = Way { group, tuned, raise: raise.clone(), clocks, sysctls };
+        let (entry, namespaces) = entry.steps(way, user.is_some());
+        steps.extend(entry);
         steps.extend([Step::MakePrivate, Step::AttachRoot]);
         let walls = walls(spec, &mounted, facts);
         if filtered_devices(spec) {
@@ -130,8 +134,7 @@ impl Plan {
         if spec.root().as_ref().is_some_and(|root| root.readonly() == Some(true)) {
             steps.push(Step::RootReadOnly);
         }
-        let (raise, limit) = limits::steps(process, facts);
-        steps.extend(raise);
+        steps.extend(raise.into_iter().filter(|_| user.is_none()));
         let sets = privileges(process, facts);
         steps.extend(process_steps(process, sets));
         steps.push(Step::Detach);
@@ -144,7 +147,7 @@ impl Plan {
         steps.extend(limit);
         steps.push(command::exec(process)?);
         let held = facts.capabilities();
-        let mut plan = Plan { namespaces, parent: facts.parent(), new_net, held, steps };
+        let mut plan = Plan { namespaces, parent: facts.parent(), new_net, user, held, steps };
         if let Some(filter) = filter {
             plan.filter(&filter)?;
         }
@@ -199,9 +202,10 @@ impl Plan {
         let mut steps = vec![Step::DieWithParent];
         steps.extend(process.oom_score_adj().map(Step::OomScore));
         steps.extend(own.before);
-        steps.push(Step::JoinContainer);
         let (raise, limit) = limits::steps(process, facts);
         steps.extend(raise);
+        // There may be processes in the container that see all of the host's.
+        steps.extend([Step::Undumpable, Step::JoinContainer]);
         steps.extend(process_steps(process, privileges(process, facts)));
         // Here the container's processes begin to see it.
         steps.extend([Step::Detach, Step::Undumpable, Step::Again, Step::Session]);
@@ -211,7 +215,8 @@ impl Plan {
         steps.extend(limit);
         steps.push(command::exec(process)?);
         let held = facts.capabilities();
-        Ok(Plan { namespaces: Namespaces::NONE, parent: facts.parent(), new_net: false, held, steps })
+        let (namespaces, parent) = (Namespaces::NONE, facts.parent());
+        Ok(Plan { namespaces, parent, new_net: false, user: None, held, steps })
     }
 
     /// Adds a filter of system calls, which the process gets last of all. That of the spec (`linux.seccomp`) is there already.
@@ -331,32 +336,6 @@ impl Plan {
     pub fn steps(&self) -> &[Step] {
         &self.steps
     }
-}
-
-/// Those that are new, whether the network is, and those that are joined.
-fn namespaces(spec: &Spec) -> (Namespaces, bool, Vec<Step>) {
-    let mut all = Namespaces::NONE;
-    let mut new_net = false;
-    let mut joins = Vec::new();
-    for namespace in spec.linux().iter().flat_map(|linux| linux.namespaces()).flatten() {
-        let (new, kind) = match namespace.typ() {
-            LinuxNamespaceType::Mount => (Namespaces::MOUNT, None),
-            LinuxNamespaceType::Pid => (Namespaces::PID, Some(Joinable::Pid)),
-            LinuxNamespaceType::Ipc => (Namespaces::IPC, Some(Joinable::Ipc)),
-            LinuxNamespaceType::Uts => (Namespaces::UTS, Some(Joinable::Uts)),
-            LinuxNamespaceType::Cgroup => (Namespaces::CGROUP, Some(Joinable::Cgroup)),
-            LinuxNamespaceType::Network => (Namespaces::NONE, Some(Joinable::Net)),
-            _ => continue, // refused by the check
-        };
-        match (namespace.path(), kind) {
-            (Some(path), Some(kind)) => joins.push(Step::JoinPath { kind, path: path.clone() }),
-            _ => {
-                all = all.and(new);
-                new_net |= kind == Some(Joinable::Net);
-            }
-        }
-    }
-    (all, new_net, joins)
 }
 
 /// The path of a namespace that is joined.

@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 
 use coracle_host::{Attributes, Change, Propagation};
-use coracle_launch::Scheduler;
+use coracle_launch::{Namespaces, Scheduler};
 use rustix::mount::MountFlags;
 use rustix::thread::CapabilitySet;
 
 use crate::Size;
 use crate::device::Node;
 use crate::seccomp::Program;
+use crate::userns::IdMap;
 
 /// One step of a plan. `Display` says it in words.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,6 +55,15 @@ pub enum Step {
         /// The hard limit.
         hard: u64,
     },
+    /// Join the user namespace that the bundle brings, that the spec names, or that is made for the container.
+    JoinUser,
+    /// Go on in a second process, born in new namespaces that belong to the user namespace.
+    Clone {
+        /// Which.
+        namespaces: Namespaces,
+    },
+    /// Be the user namespace's root.
+    BecomeRoot,
     /// Join a namespace that a path leads to.
     JoinPath {
         /// Which.
@@ -240,7 +250,8 @@ pub enum Step {
     /// Go on in a small program in sealed memory, which does the steps from here on: nothing of the starting program is
     /// left.
     Detach,
-    /// Refuse to be traced or looked into.
+    /// Refuse to be traced or looked into. Where that is said before the process has memory of its own, so does the starting
+    /// program for that long.
     Undumpable,
     /// Go on in a second process, inside the pid namespace joined.
     Again,
@@ -325,6 +336,8 @@ pub enum Attachment {
         attributes: Attributes,
         /// How mounts travel, and whether that is so below it, too; private where nothing is said.
         propagation: Option<(Propagation, bool)>,
+        /// How its owners are shown.
+        ids: Option<Shown>,
     },
 }
 
@@ -339,4 +352,13 @@ impl Attachment {
             Attachment::Bind { .. } => None,
         }
     }
+}
+
+/// How the owners of a mount's files are shown, and whether that is so below it, too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// By this mapping; by that of the container's user namespace where there is none.
+    pub map: Option<IdMap>,
+    /// Whether mounts below it are shown so, too.
+    pub recursive: bool,
 }

@@ -17,5 +17,6 @@ mod steps;
 mod streams;
 mod support;
 mod terminals;
+mod userns;
 mod users;
 mod walls;
