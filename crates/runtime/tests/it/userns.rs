@@ -79,13 +79,12 @@ fn root_is_somebody_else_outside() {
 fn every_namespace_belongs_to_it() {
     run(|host| {
         let mut spec = sh("hostname inside; hostname; mount -t tmpfs -o ro none /mnt; \
-             ip link set lo down; ip link add v0 type veth peer name v1; echo $(ls /sys/class/net); \
-             mkdir /mnt/x 2>&1; unshare -p -f true; echo fine");
+             busybox ip link set lo down && echo down; mkdir /mnt/x 2>&1; unshare -p -f true; echo fine");
         let sets = json!(["CAP_SYS_ADMIN", "CAP_NET_ADMIN", "CAP_SYS_RESOURCE"]);
         let sets = json!({ "bounding": sets, "permitted": sets, "effective": sets });
         with(&mut spec, json!({ "process": { "capabilities": sets } }));
         let output = support::run(host.dir(), &spec).ok();
-        let text = "inside\nlo v0 v1\nmkdir: cannot create directory '/mnt/x': Read-only file system\nfine\n";
+        let text = "inside\ndown\nmkdir: cannot create directory '/mnt/x': Read-only file system\nfine\n";
         assert_eq!(output.replace(['\u{2018}', '\u{2019}'], "'"), text);
         // What the host has still takes the host's rights, whatever this root may do among its own.
         let mut spec = sh("echo 1 2>&1 >/proc/sys/vm/swappiness; mknod /tmp/null c 1 3 2>&1 || echo no");
@@ -289,7 +288,7 @@ fn it_can_be_brought_along() {
         let again =
             UserNamespace::from_fd(std::os::fd::AsFd::as_fd(&user).try_clone_to_owned().unwrap()).unwrap();
         assert_eq!(again.map(), &map());
-        let mut spec = sh("readlink /proc/self/ns/user; ip link set lo down && echo mine");
+        let mut spec = sh("readlink /proc/self/ns/user; busybox ip link set lo down && echo mine");
         let sets = json!(["CAP_NET_ADMIN"]);
         let sets = json!({ "bounding": sets, "permitted": sets, "effective": sets });
         with(&mut spec, json!({ "process": { "capabilities": sets } }));
