@@ -55,6 +55,7 @@ mod events;
 mod image;
 mod names;
 mod network;
+mod platform;
 mod port;
 mod resolver;
 mod signal;

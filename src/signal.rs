@@ -30,6 +30,16 @@ pub fn signal_number(text: &str) -> Option<u8> {
     (RTMIN..=RTMAX).contains(&number).then_some(number)
 }
 
+/// The name of a signal (1 to 64): `SIGTERM`, `SIGRTMIN+3`.
+pub(crate) fn signal_name(number: u8) -> String {
+    match (usize::from(number).checked_sub(1).and_then(|index| NAMES.get(index)), number.checked_sub(RTMIN)) {
+        (Some(name), _) => format!("SIG{name}"),
+        (None, Some(0)) => "SIGRTMIN".into(),
+        (None, Some(above)) => format!("SIGRTMIN+{above}"),
+        (None, None) => number.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -51,6 +61,7 @@ mod tests {
         ];
         for (text, signal) in table {
             assert_eq!(signal_number(text), Some(signal), "{text}");
+            assert_eq!(signal_number(&signal_name(signal)), Some(signal));
         }
         for text in ["", "0", "65", "-9", "SIG", "NOSUCH", "RTMIN+31", "RTMIN-1", "RTMAX-40", "RTMINx"] {
             assert_eq!(signal_number(text), None, "{text}");

@@ -3,13 +3,16 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::path::Path;
+use std::time::Duration;
 
+use coracle_build::RunConfig;
 use coracle_host::{Call, Dir};
 use rustix::fs::{AtFlags, FileType, statat};
 use rustix::io::Errno;
 
+use super::config;
 use super::handle::Container;
-use super::health::HealthCheck;
+use super::healthcheck::HealthCheck;
 use super::record::UPPER;
 use super::restart::Restart;
 use crate::error::{Doing, Result};
@@ -23,7 +26,12 @@ impl Container {
             || image.stored().layers().last().is_some_and(|top| self.record.layers.contains(top))
     }
 
-    /// Its environment, as `NAME=value`.
+    /// How it is run, in an image's words: its image's configuration, and what its spec says instead.
+    pub fn config(&self) -> &RunConfig {
+        &self.record.config
+    }
+
+    /// Its environment, as `NAME=value`, with what every process has.
     pub fn env(&self) -> &[String] {
         let process = self.record.spec.process().as_ref();
         process.and_then(|process| process.env().as_deref()).unwrap_or_default()
@@ -36,7 +44,7 @@ impl Container {
 
     /// Who runs it, as it was asked for; empty for root.
     pub fn user(&self) -> &str {
-        &self.record.user
+        &self.record.config.user
     }
 
     /// Its host name.
@@ -52,6 +60,21 @@ impl Container {
     /// Whether its standard input is somebody's: its starter's, or that of those who attach.
     pub fn has_stdin(&self) -> bool {
         self.record.interactive || self.record.open_stdin
+    }
+
+    /// Whether its standard input ends with the first one who attaches.
+    pub fn has_stdin_once(&self) -> bool {
+        self.record.stdin_once
+    }
+
+    /// Its NIS domain name, where it was given one.
+    pub fn domainname(&self) -> Option<&str> {
+        self.record.spec.domainname().as_deref()
+    }
+
+    /// How long it has to end after it was asked to, where that was said; [`Duration::MAX`] for no end of it.
+    pub fn stop_timeout(&self) -> Option<Duration> {
+        self.record.stop_timeout
     }
 
     /// Whether its root file system can't be written to.
@@ -81,7 +104,8 @@ impl Container {
 
     /// The ports that it and its image say that they serve, in order.
     pub fn exposed(&self) -> Vec<Port> {
-        self.record.exposed.iter().filter_map(|text| Port::parse(text).ok()).collect()
+        // What is no port was refused when it was made.
+        config::exposed(&self.record.config, &mut Vec::new())
     }
 
     /// Whether all of these were to be published ([`ContainerSpec::publish_exposed`](crate::ContainerSpec::publish_exposed)).

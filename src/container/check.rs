@@ -38,6 +38,7 @@ pub(crate) fn problems(spec: &ContainerSpec, mode: &Mode) -> Vec<String> {
                 .into(),
         );
     }
+    problems.extend(spec.limits.problems());
     problems.extend(super::settings::problems(spec));
     problems.extend(spec.spaces.problem(spec));
     if spec.terminal && (spec.attach || spec.interactive) {

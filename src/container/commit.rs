@@ -118,7 +118,7 @@ impl Container {
     fn committed(&self, spec: &CommitSpec) -> Result<Image> {
         let name = spec.name.as_deref().map(str::parse::<Reference>).transpose()?;
         let record = &self.record;
-        let before = config_of(self.image_config()?, record);
+        let before = ImageConfig { config: record.config.clone(), ..self.image_config()? };
         // As docker has it: what ran here, not what the changes make of it.
         let command = before.config.cmd.clone().unwrap_or_default().join(" ");
         let mut config = apply_changes(before, &spec.changes)?;
@@ -180,58 +180,4 @@ impl Container {
 fn mounted(record: &Record) -> Vec<PathBuf> {
     let own = record.spec.mounts().iter().flatten().map(|mount| mount.destination().clone());
     own.chain(stack::FILES.iter().map(|name| format!("/etc/{name}").into())).collect()
-}
-
-/// The image's configuration, changed by how the container is run.
-fn config_of(mut image: ImageConfig, record: &Record) -> ImageConfig {
-    let config = &mut image.config;
-    let Some(process) = record.spec.process() else { return image };
-    let args = process.args().clone().unwrap_or_default();
-    // Only together are they known.
-    let entrypoint = config.entrypoint.clone().unwrap_or_default();
-    match args.strip_prefix(entrypoint.as_slice()) {
-        Some(rest) if !entrypoint.is_empty() => config.cmd = (!rest.is_empty()).then(|| rest.to_vec()),
-        _ => (config.entrypoint, config.cmd) = (None, Some(args)),
-    }
-    let own = [format!("HOSTNAME={}", record.hostname), format!("PATH={}", coracle_runtime::DEFAULT_PATH)];
-    let env = process.env().clone().unwrap_or_default();
-    config.env = env.into_iter().filter(|pair| config.env.contains(pair) || !own.contains(pair)).collect();
-    config.user.clone_from(&record.user);
-    if process.cwd() != std::path::Path::new("/") || !config.working_dir.is_empty() {
-        config.working_dir = process.cwd().to_string_lossy().into_owned();
-    }
-    config.labels.extend(record.labels.clone());
-    image
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn entrypoint_and_command_are_told_apart() {
-        let strings = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
-        for (entrypoint, args, expected) in [
-            (&[][..], &["sh", "-c", "x"][..], (None, Some(strings(&["sh", "-c", "x"])))),
-            (&["run"], &["run", "it"], (Some(strings(&["run"])), Some(strings(&["it"])))),
-            (&["run"], &["run"], (Some(strings(&["run"])), None)),
-            (&["run"], &["other"], (None, Some(strings(&["other"])))),
-        ] {
-            let mut image = ImageConfig::scratch();
-            image.config.entrypoint = Some(strings(entrypoint)).filter(|words| !words.is_empty());
-            let mut record: Record = serde_json::from_value(serde_json::json!({
-                "id": "0123456789abcdef", "name": null, "created": "", "image": "i", "image_id": "i", "layers": [],
-                "spec": coracle_runtime::docker_spec(), "user": "app", "hostname": "h", "mounts": [], "network": "none",
-                "hosts": [], "labels": {"own": "1"}, "interactive": false, "attach": false, "keep": false, "retain": true
-            }))
-            .unwrap();
-            let process = record.spec.process_mut().as_mut().unwrap();
-            process.set_args(Some(strings(args)));
-            process.set_env(Some(strings(&["HOSTNAME=h", "A=1"])));
-            let config = config_of(image, &record).config;
-            assert_eq!((config.entrypoint, config.cmd), expected, "{entrypoint:?} {args:?}");
-            assert_eq!((config.env, config.user.as_str()), (strings(&["A=1"]), "app"));
-            assert_eq!(config.labels["own"], "1");
-        }
-    }
 }

@@ -180,7 +180,12 @@ impl Container {
             let tree = self.tree(false)?;
             let at = self.there(&tree, place, options.follow)?;
             let (dir, name) = tree.entry(&at.path)?;
-            let as_name = plan::name_of(place).unwrap_or_else(|| ".".into());
+            // A link that is followed goes by the name of what it leads to.
+            let as_name = match (plan::name_of(place), at.path.file_name()) {
+                (Some(_), Some(name)) if options.follow => name.to_owned(),
+                (Some(name), _) => name,
+                (None, _) => ".".into(),
+            };
             Ok(pack_tree(&dir, &name, &as_name, out)?)
         };
         pack().doing(|| format!("pack {place:?} of container `{}`", self.name()))
@@ -202,11 +207,11 @@ impl Container {
     }
 
     fn unpack_options(&self, tree: &Tree, options: &CopyOptions) -> Result<UnpackOptions> {
-        if !options.as_user || self.record.user.is_empty() {
+        if !options.as_user || self.record.config.user.is_empty() {
             return Ok(UnpackOptions::new());
         }
         let file = |path: &str| tree.root().read_if_there(path).map(Option::unwrap_or_default);
-        let found = user::resolve(&self.record.user, &file("/etc/passwd")?, &file("/etc/group")?);
+        let found = user::resolve(&self.record.config.user, &file("/etc/passwd")?, &file("/etc/group")?);
         let found = found.map_err(|unknown| Error::new(Kind::NotFound, unknown.to_string()))?;
         Ok(UnpackOptions::new().owner(found.uid, found.gid))
     }

@@ -15,6 +15,7 @@ use super::group;
 use super::launch::set_user;
 use super::output::Output;
 use super::record::Record;
+use super::rights;
 use super::supervisor::Live;
 use crate::engine::Inner;
 use crate::error::{Error, Result};
@@ -30,6 +31,7 @@ pub struct ExecSpec {
     interactive: bool,
     attach: bool,
     terminal: bool,
+    privileged: bool,
 }
 
 impl ExecSpec {
@@ -73,6 +75,14 @@ impl ExecSpec {
         self
     }
 
+    /// It has all capabilities that the engine has, whatever the container's are (capabilities(7)). System calls and
+    /// devices are those of the container.
+    #[must_use]
+    pub fn privileged(mut self) -> ExecSpec {
+        self.privileged = true;
+        self
+    }
+
     /// What it writes goes to this program's standard output and error instead of into the result.
     #[must_use]
     pub fn attach(mut self) -> ExecSpec {
@@ -111,7 +121,10 @@ pub(crate) fn begin(
     if spec.terminal && !env.iter().any(|pair| pair.starts_with("TERM=")) {
         env.push("TERM=xterm".into());
     }
-    let user = spec.user.as_deref().unwrap_or(&record.user);
+    if spec.privileged {
+        rights::bound(&mut process, &rights::all());
+    }
+    let user = spec.user.as_deref().unwrap_or(&record.config.user);
     set_user(&mut process, user, &record.groups, root)?;
     let mut plan = Plan::exec(&process, &Facts::of_this_host())?;
     if let Some(program) = engine.filters.of(record)? {

@@ -127,7 +127,7 @@ impl Container {
 
     /// Its labels, by key.
     pub fn labels(&self) -> &BTreeMap<String, String> {
-        &self.record.labels
+        &self.record.config.labels
     }
 
     /// The volumes without a name of its own that it brought.

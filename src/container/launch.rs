@@ -170,7 +170,7 @@ pub(crate) fn launch(
 pub(crate) fn with_user(record: &Record, root: &OwnedFd) -> Result<oci_spec::runtime::Spec> {
     let mut spec = record.spec.clone();
     let Some(process) = spec.process_mut() else { return Ok(spec) };
-    set_user(process, &record.user, &record.groups, root)?;
+    set_user(process, &record.config.user, &record.groups, root)?;
     if spec.root().as_ref().is_none_or(|root| root.readonly() != Some(true))
         && let Some(process) = spec.process()
     {
@@ -192,10 +192,10 @@ pub(crate) fn set_user(
     let passwd = root.read_if_there("/etc/passwd")?.unwrap_or_default();
     let group = root.read_if_there("/etc/group")?.unwrap_or_default();
     let found = user::resolve(name, &passwd, &group);
-    let mut found = found.map_err(|unknown| Error::new(Kind::NotFound, unknown.to_string()))?;
-    spaces::add_groups(&mut found.groups, further, &group)?;
+    let found = found.map_err(|unknown| Error::new(Kind::NotFound, unknown.to_string()))?;
+    let groups = spaces::groups(&found, further, &group)?;
     let mut ids = process.user().clone();
-    ids.set_uid(found.uid).set_gid(found.gid).set_additional_gids(Some(found.groups));
+    ids.set_uid(found.uid).set_gid(found.gid).set_additional_gids(Some(groups));
     process.set_user(ids);
     if found.uid != 0
         && let Some(mut sets) = process.capabilities().clone()

@@ -385,12 +385,13 @@ impl Container {
     /// Gives it another name, at once and also on its networks; the old one is free then.
     ///
     /// # Errors
-    /// `Invalid` for a bad name; `AlreadyExists` where another container has it; else why its networks could not be told,
+    /// `Invalid` for a bad name, and for its own; `AlreadyExists` where another container has it; else why its networks could not be told,
     /// which know it by the new name from its next start on.
     pub fn rename(&mut self, name: &str) -> Result<()> {
         let doing = |old: &str| format!("rename container `{old}` to `{name}`");
         let old = self.name().to_owned();
-        if let Some(problem) = super::check::name_problem(name) {
+        let same = || "it has this name already".to_owned();
+        if let Some(problem) = super::check::name_problem(name).or_else(|| (old == name).then(same)) {
             return Err(Error::new(Kind::Invalid, problem)).doing(|| doing(&old));
         }
         let state = &self.engine.0.state;

@@ -55,6 +55,8 @@ pub enum Throttle {
     Writes,
 }
 
+/// Bytes of memory without which no program gets as far as its own code.
+const LEAST_MEMORY: i64 = 6 << 20;
 /// Microseconds that the processor's time is shared out in, unless something else is said.
 const PERIOD: u64 = 100_000;
 
@@ -249,6 +251,36 @@ impl Limits {
         self.memory_swap.or(self.memory.filter(|bytes| *bytes > 0).map(|bytes| bytes.saturating_mul(2)))
     }
 
+    /// What is wrong with them, whatever the host.
+    pub(crate) fn problems(&self) -> impl Iterator<Item = String> {
+        let memory = self.memory.filter(|bytes| *bytes > 0);
+        let swap = self.memory_swap.filter(|bytes| *bytes > 0);
+        let weights = self.blkio_weights.iter().map(|(_, weight)| *weight).chain(self.blkio_weight);
+        [
+            memory
+                .filter(|bytes| *bytes < LEAST_MEMORY)
+                .map(|bytes| format!("memory limit of {bytes} bytes: minimum memory limit allowed is 6MB")),
+            (swap.is_some() && memory.is_none())
+                .then(|| "a limit of memory and swap together needs a memory limit".to_owned()),
+            swap.zip(memory).filter(|(both, memory)| both < memory).map(|(both, memory)| {
+                format!("limit of memory and swap together: {both} is less than the memory limit, {memory}")
+            }),
+            self.memory_reservation.zip(memory).filter(|(reserved, memory)| reserved > memory).map(
+                |(reserved, memory)| {
+                    format!("memory reservation: {reserved} is more than the memory limit, {memory}")
+                },
+            ),
+        ]
+        .into_iter()
+        .flatten()
+        .chain(
+            weights
+                .filter(|weight| !(10..=1000).contains(weight))
+                .map(|weight| format!("block IO weight {weight}: not from 10 to 1000"))
+                .collect::<Vec<_>>(),
+        )
+    }
+
     /// As the OCI runtime specification has them, without devices.
     pub(crate) fn to_oci(&self) -> Result<LinuxResources> {
         let mut resources = LinuxResources::default();
@@ -361,6 +393,24 @@ mod tests {
         );
         let error = Limits::new().blkio_weight_of("/dev/null", 100).to_oci().unwrap_err();
         assert!(error.to_string().contains("\"/dev/null\" is not a block device"), "{error}");
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_told() {
+        let told = |limits: Limits| limits.problems().collect::<Vec<_>>().join("; ");
+        let whole = || Limits::new().memory(8 << 20);
+        for (limits, problem) in [
+            (Limits::new().memory(1024), "minimum memory limit"),
+            (Limits::new().memory_swap(8 << 20), "needs a memory limit"),
+            (whole().memory_swap(7 << 20), "is less than the memory limit"),
+            (whole().memory_reservation(9 << 20), "is more than the memory limit"),
+            (Limits::new().blkio_weight(5), "not from 10 to 1000"),
+            (Limits::new().blkio_weight_of("/dev/null", 2000), "not from 10 to 1000"),
+        ] {
+            assert!(told(limits).contains(problem), "{problem}");
+        }
+        assert_eq!(told(whole().memory_swap(None).memory_reservation(1).blkio_weight(10)), "");
+        assert_eq!(told(whole().memory_swap(8 << 20)), "");
     }
 
     #[test]

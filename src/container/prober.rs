@@ -12,7 +12,8 @@ use rustix::fs::OFlags;
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::exec::{self, ExecSpec};
-use super::health::{Health, HealthCheck, HealthStatus, MOST_OUTPUT, Probe};
+use super::health::{Health, HealthStatus, MOST_OUTPUT, Probe};
+use super::healthcheck::HealthCheck;
 use super::record::Record;
 use super::supervisor::Live;
 use crate::Kind;
@@ -78,23 +79,24 @@ impl Prober {
         rustix::fs::fcntl_setfl(&read, OFlags::NONBLOCK).call(|| "fcntl(pipe, F_SETFL)")?;
         let both = write.try_clone().call(|| "fcntl(F_DUPFD_CLOEXEC)")?;
         let (start, after) = (jiff::Timestamp::now().to_string(), self.begun.elapsed());
-        let spec = ExecSpec::new(&self.check.command);
+        let spec = ExecSpec::new(self.check.words());
         let stdio = [Stdio::Null, Stdio::Fd(write), Stdio::Fd(both)];
         let process =
             exec::begin(&self.engine, &spec, &self.record, &self.live.pidfd, &self.live.root, stdio)?.pidfd;
-        let deadline = Instant::now() + self.check.timeout;
+        let deadline = Instant::now() + self.check.rhythm().timeout;
         let (pipe, output) = (Some(std::fs::File::from(read)), Vec::new());
         Ok(Asking { process, pipe, output, start, after, deadline, late: false })
     }
 
     fn rest(&mut self) {
-        self.now =
-            Now::Resting { until: Instant::now() + self.health.pause(&self.check, self.begun.elapsed()) };
+        self.now = Now::Resting {
+            until: Instant::now() + self.health.pause(&self.check.rhythm(), self.begun.elapsed()),
+        };
     }
 
     fn count(&mut self, start: String, after: Duration, exit_code: i32, output: String) {
         let end = jiff::Timestamp::now().to_string();
-        if self.health.count(&self.check, Probe { start, end, exit_code, output }, after) {
+        if self.health.count(&self.check.rhythm(), Probe { start, end, exit_code, output }, after) {
             (self.changed)(self.health.status);
         }
         self.rest();
@@ -162,7 +164,9 @@ impl Service for Prober {
                 asking.read();
                 let exit = asking.process.reap().unwrap_or(Exit::Unknown);
                 let (code, output) = match asking.late {
-                    true => (-1, format!("Health check exceeded timeout ({:?})", self.check.timeout)),
+                    true => {
+                        (-1, format!("Health check exceeded timeout ({:?})", self.check.rhythm().timeout))
+                    }
                     false => (i32::from(exit.code()), String::from_utf8_lossy(&asking.output).into_owned()),
                 };
                 let (start, after) = (std::mem::take(&mut asking.start), asking.after);

@@ -1,8 +1,8 @@
 //! What is written of a container: everything its supervisor needs, and nothing that changes.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
+use coracle_build::RunConfig;
 use coracle_host::{Call, Dir, Exit, Staging};
 use coracle_layers::ChainId;
 use coracle_runtime::LogLimits;
@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::device::Device;
 use super::filter::Seccomp;
-use super::health::{Health, HealthCheck};
+use super::health::Health;
+use super::healthcheck::HealthCheck;
 use super::limits::Limits;
 use super::mount::{Mount, Source};
 use super::restart::Restart;
@@ -43,7 +44,8 @@ pub(crate) struct Record {
     pub(crate) layers: Vec<ChainId>,
     /// All but the user's ids, which are looked up in the root file system at every start.
     pub(crate) spec: Spec,
-    pub(crate) user: String,
+    /// How it is run, in an image's words.
+    pub(crate) config: RunConfig,
     pub(crate) hostname: String,
     pub(crate) mounts: Vec<Mount>,
     pub(crate) network: Mode,
@@ -53,13 +55,9 @@ pub(crate) struct Record {
     /// In docker's `-p` form.
     #[serde(default)]
     pub(crate) publish: Vec<String>,
-    /// The ports that it says that it serves, as `80/tcp`.
-    #[serde(default)]
-    pub(crate) exposed: Vec<String>,
-    /// They were all to be published.
+    /// All that it says that it serves to be published.
     #[serde(default)]
     pub(crate) publish_exposed: bool,
-    pub(crate) labels: BTreeMap<String, String>,
     /// Its standard input is its starter's.
     pub(crate) interactive: bool,
     /// Its standard input is a pipe, for those who attach.
@@ -132,7 +130,7 @@ impl Record {
 
     /// Tells those who listen that this happened to it.
     pub(crate) fn tell(&self, state: &Dir, action: &str, more: &[(&str, &str)]) {
-        let mut attributes = self.labels.clone();
+        let mut attributes = self.config.labels.clone();
         attributes.insert("name".into(), self.display_name().into());
         attributes.insert("image".into(), self.image.clone());
         attributes.extend(more.iter().map(|(key, value)| (String::from(*key), String::from(*value))));

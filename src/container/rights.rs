@@ -1,7 +1,7 @@
 //! What a container may do that depends on capabilities (capabilities(7)), and what privileged ones may.
 
 use coracle_runtime::docker_spec;
-use oci_spec::runtime::{Capabilities, Capability, Spec};
+use oci_spec::runtime::{Capabilities, Capability, Process, Spec};
 
 use super::spec::ContainerSpec;
 
@@ -14,7 +14,7 @@ impl ContainerSpec {
     }
 }
 
-/// All that there are. Of those that the engine doesn't have itself a container gets none.
+/// Every one. Of those that the engine doesn't have itself a container gets none.
 const ALL: [Capability; 41] = [
     Capability::AuditControl,
     Capability::AuditRead,
@@ -58,6 +58,20 @@ const ALL: [Capability; 41] = [
     Capability::Syslog,
     Capability::WakeAlarm,
 ];
+
+/// All that there are.
+pub(crate) fn all() -> Capabilities {
+    ALL.into_iter().collect()
+}
+
+/// Gives a process these, as root has them.
+pub(crate) fn bound(process: &mut Process, capabilities: &Capabilities) {
+    let mut sets = process.capabilities().clone().unwrap_or_default();
+    sets.set_bounding(Some(capabilities.clone()))
+        .set_permitted(Some(capabilities.clone()))
+        .set_effective(Some(capabilities.clone()));
+    process.set_capabilities(Some(sets));
+}
 
 /// docker's fourteen, or all, with those that are added and without those that are dropped.
 pub(crate) fn capabilities(spec: &ContainerSpec, problems: &mut Vec<String>) -> Capabilities {

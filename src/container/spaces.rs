@@ -4,6 +4,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 
 use coracle_host::{Call, Mount as Detached};
+use coracle_runtime::user::{self, Resolved};
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use serde::{Deserialize, Serialize};
 
@@ -197,16 +198,18 @@ impl Lent {
     }
 }
 
-/// Sets the further groups of a process: those of its user, and those that were asked for.
-pub(crate) fn add_groups(groups: &mut Vec<u32>, wanted: &[String], file: &[u8]) -> Result<()> {
-    let found = coracle_runtime::user::groups(wanted.iter().map(String::as_str), file);
-    let found = found.map_err(|unknown| Error::new(Kind::NotFound, unknown.to_string()))?;
-    for id in found {
+/// The supplementary groups of a user's process, each once: its own one, so that no setgid program takes that off and
+/// with it what a mode denies to the group (CVE-2022-36109); those that list the user; those that were asked for.
+pub(crate) fn groups(user: &Resolved, further: &[String], file: &[u8]) -> Result<Vec<u32>> {
+    let further = user::groups(further.iter().map(String::as_str), file);
+    let further = further.map_err(|unknown| Error::new(Kind::NotFound, unknown.to_string()))?;
+    let mut groups = Vec::new();
+    for id in [user.gid].into_iter().chain(user.groups.iter().copied()).chain(further) {
         if !groups.contains(&id) {
             groups.push(id);
         }
     }
-    Ok(())
+    Ok(groups)
 }
 
 /// A namespace of a process that is known to be the one meant.

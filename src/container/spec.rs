@@ -38,6 +38,8 @@ pub struct ContainerSpec {
     pub(crate) interactive: bool,
     pub(crate) open_stdin: Option<Stdin>,
     pub(crate) terminal: bool,
+    pub(crate) platform: Option<String>,
+    pub(crate) annotations: Vec<(String, String)>,
     pub(crate) limits: Limits,
     pub(crate) spaces: Spaces,
     pub(crate) groups: Vec<String>,
@@ -134,6 +136,20 @@ impl ContainerSpec {
     #[must_use]
     pub fn label(mut self, key: impl Into<String>, value: impl Into<String>) -> ContainerSpec {
         self.labels.push((key.into(), value.into()));
+        self
+    }
+
+    /// An annotation of its OCI spec (runtime-spec, config.md, "Annotations").
+    #[must_use]
+    pub fn annotation(mut self, key: impl Into<String>, value: impl Into<String>) -> ContainerSpec {
+        self.annotations.push((key.into(), value.into()));
+        self
+    }
+
+    /// The platform that the image is to be for, as `os[/architecture[/variant]]`; starting one that is for another fails.
+    #[must_use]
+    pub fn platform(mut self, platform: impl Into<String>) -> ContainerSpec {
+        self.platform = Some(platform.into());
         self
     }
 

@@ -151,6 +151,12 @@ impl Container {
         digits.parse::<u64>().ok()?.checked_mul(unit)
     }
 
+    /// The annotations of its OCI spec.
+    pub fn annotations(&self) -> BTreeMap<&str, &str> {
+        let all = self.record.spec.annotations().iter().flatten();
+        all.map(|(key, value)| (key.as_str(), value.as_str())).collect()
+    }
+
     /// Its kernel parameters.
     pub fn sysctls(&self) -> BTreeMap<&str, &str> {
         let all = self.linux().and_then(|linux| linux.sysctl().as_ref());

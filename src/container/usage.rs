@@ -62,6 +62,14 @@ pub struct ProcessInfo {
     pub started: SystemTime,
     /// The number of its terminal, `major << 8 | minor`; 0 where it has none.
     pub terminal: u64,
+    /// Its name, 15 bytes at most (proc(5), `comm`).
+    pub name: String,
+    /// What it is doing, by the kernel's letter: `R`, `S`, `D`, `Z`, `T` ….
+    pub state: char,
+    /// Bytes of memory that it has.
+    pub memory: u64,
+    /// Bytes of its address space.
+    pub virtual_memory: u64,
     /// Its arguments, or its name in brackets where it has none.
     pub command: String,
 }
@@ -152,6 +160,9 @@ impl Container {
         let doing = || format!("update container `{name}`");
         let mut record = Record::read(&self.room).doing(doing)?;
         record.limits = record.limits.with(limits);
+        if let Some(problem) = record.limits.problems().next() {
+            return Err(Error::new(Kind::Invalid, problem)).doing(doing);
+        }
         record.restart = restart.unwrap_or(record.restart);
         if let Some(mut group) = group::find(&self.engine.0, &record).doing(doing)? {
             let host = self.engine.0.hierarchies().doing(doing)?;
@@ -226,6 +237,10 @@ fn info(pid: u32, boot: SystemTime) -> Option<ProcessInfo> {
         cpu: time(number(11)? + number(12)?),
         started: boot + time(number(19)?),
         terminal: number(4)?,
+        name: name.to_owned(),
+        state: fields.first()?.chars().next()?,
+        memory: number(21)?.saturating_mul(rustix::param::page_size() as u64),
+        virtual_memory: number(20)?,
         command: if arguments.is_empty() { format!("[{name}]") } else { arguments },
     })
 }

@@ -6,8 +6,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::fail::{Done, Fail};
 use crate::{
-    attach, build, builder, commit, cp, create, dialect, diff, events, exec, export, images, inspect, kill,
-    logs, network, pause, port, ps, refuse, rename, rm, run, start, stats, top, update, version, volume,
+    build, builder, container, dialect, events, images, inspect, network, ps, refuse, version, volume,
 };
 
 /// A container engine without a daemon, with docker's command line.
@@ -20,35 +19,16 @@ pub(crate) struct Cli {
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    Run(Box<run::Args>),
-    Create(Box<create::Args>),
-    Exec(exec::Args),
+    #[command(flatten)]
+    Verb(container::Verb),
+    Container(ContainerArgs),
     Inspect(inspect::Args),
-    Port(port::Args),
     Ps(ps::Args),
     Build(Box<build::Args>),
     Builder(BuilderArgs),
     Buildx(BuilderArgs),
-    Commit(commit::Args),
-    Cp(cp::Args),
-    Diff(diff::Args),
-    Export(export::Args),
     Images(images::ListArgs),
-    Logs(logs::Args),
-    Start(start::Args),
-    Restart(kill::RestartArgs),
-    Rename(rename::Args),
-    Attach(attach::Args),
     Events(events::Args),
-    Kill(kill::KillArgs),
-    Pause(pause::PauseArgs),
-    Unpause(pause::UnpauseArgs),
-    Top(top::Args),
-    Stats(stats::Args),
-    Update(Box<update::Args>),
-    Stop(kill::StopArgs),
-    Wait(kill::WaitArgs),
-    Rm(rm::Args),
     Rmi(images::RemoveArgs),
     Image(ImageArgs),
     History(images::HistoryArgs),
@@ -59,6 +39,14 @@ pub(crate) enum Command {
     Network(NetworkArgs),
     Volume(VolumeArgs),
     Version(version::Args),
+}
+
+/// Manage containers
+#[derive(Args)]
+#[command(arg_required_else_help = true)]
+pub(crate) struct ContainerArgs {
+    #[command(subcommand)]
+    pub(crate) command: container::Command,
 }
 
 /// Manage builds
@@ -103,34 +91,14 @@ pub(crate) fn parse(arguments: &[OsString]) -> Result<Command, Fail> {
 /// Does it, and says which status to end with.
 pub(crate) fn dispatch(command: Command) -> Done {
     match command {
-        Command::Run(args) => run::run(&args),
-        Command::Create(args) => create::run(&args),
-        Command::Exec(args) => exec::run(&args),
+        Command::Verb(verb) => verb.run(),
+        Command::Container(args) => container::run(&args.command),
         Command::Inspect(args) => inspect::run(&args),
-        Command::Port(args) => port::run(&args),
         Command::Ps(args) => ps::run(&args),
         Command::Build(args) => build::run(&args),
         Command::Builder(args) | Command::Buildx(args) => builder::run(&args.command),
-        Command::Commit(args) => commit::run(&args),
-        Command::Cp(args) => cp::run(&args),
-        Command::Diff(args) => diff::run(&args),
-        Command::Export(args) => export::run(&args),
         Command::Images(args) => images::list(&args),
-        Command::Logs(args) => logs::run(&args),
-        Command::Start(args) => start::run(&args),
-        Command::Restart(args) => kill::restart(&args),
-        Command::Rename(args) => rename::run(&args),
-        Command::Attach(args) => attach::run(&args),
         Command::Events(args) => events::run(&args),
-        Command::Kill(args) => kill::kill(&args),
-        Command::Pause(args) => pause::pause(&args),
-        Command::Unpause(args) => pause::unpause(&args),
-        Command::Top(args) => top::run(&args),
-        Command::Stats(args) => stats::run(&args),
-        Command::Update(args) => update::run(&args),
-        Command::Stop(args) => kill::stop(&args),
-        Command::Wait(args) => kill::wait(&args),
-        Command::Rm(args) => rm::run(&args),
         Command::Rmi(args) => images::remove(&args),
         Command::Image(args) => images::run(&args.command),
         Command::History(args) => images::history(&args),
@@ -147,6 +115,7 @@ pub(crate) fn dispatch(command: Command) -> Done {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::container::Verb;
 
     /// Reads a command line as a shell would split it at blanks.
     pub(crate) fn parsed(line: &str) -> Result<Command, Fail> {
@@ -161,17 +130,20 @@ pub(crate) mod tests {
 
     #[test]
     fn flags_after_the_image_are_the_commands() {
-        let Ok(Command::Run(args)) = parsed("run --rm --name=n -e A=1 image -d --rm -- -x") else { panic!() };
+        let Ok(Command::Verb(Verb::Run(args))) = parsed("run --rm --name=n -e A=1 image -d --rm -- -x")
+        else {
+            panic!()
+        };
         assert!(args.flags.rm && !args.detach);
         assert_eq!(args.words, ["image", "-d", "--rm", "--", "-x"]);
-        let Ok(Command::Exec(args)) = parsed("exec -w /tmp c ls -l --user") else { panic!() };
+        let Ok(Command::Verb(Verb::Exec(args))) = parsed("exec -w /tmp c ls -l --user") else { panic!() };
         assert_eq!(args.words, ["c", "ls", "-l", "--user"]);
         assert_eq!(args.user, None);
     }
 
     #[test]
     fn flags_are_written_in_all_of_dockers_ways() {
-        let Ok(Command::Run(args)) =
+        let Ok(Command::Verb(Verb::Run(args))) =
             parsed("run -di --rm=false --read-only=true -eA=1 -e=B=2 --name a --name b i")
         else {
             panic!()
@@ -180,10 +152,10 @@ pub(crate) mod tests {
         assert!(args.detach && flags.interactive && !flags.rm && flags.rights.read_only);
         assert_eq!(flags.env, ["A=1", "B=2"]);
         assert_eq!(flags.name.as_deref(), Some("b"));
-        let Ok(Command::Rm(args)) = parsed("rm a -f b") else { panic!() };
+        let Ok(Command::Verb(Verb::Rm(args))) = parsed("rm a -f b") else { panic!() };
         assert!(args.force);
         assert_eq!(args.containers, ["a", "b"]);
-        let Ok(Command::Run(args)) = parsed("run --entrypoint -x i") else { panic!() };
+        let Ok(Command::Verb(Verb::Run(args))) = parsed("run --entrypoint -x i") else { panic!() };
         assert_eq!(args.flags.entrypoint.as_deref(), Some("-x"));
     }
 
@@ -196,7 +168,6 @@ pub(crate) mod tests {
             ("run -m x i", 125, "invalid argument \"x\" for \"-m, --memory\" flag: invalid size: 'x'"),
             ("run --ip 10.1 i", 125, "invalid argument \"10.1\" for \"--ip\""),
             ("volume ls --cluster", 125, "volume ls --cluster: not supported yet"),
-            ("exec --privileged c true", 125, "exec --privileged: not supported yet"),
             ("run", 1, "'coracle run' requires at least 1 argument"),
             ("exec c", 1, "'coracle exec' requires at least 2 arguments"),
             ("rm", 1, "'coracle rm' requires at least 1 argument"),

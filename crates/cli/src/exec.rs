@@ -5,7 +5,7 @@ use coracle::{Engine, ExecSpec, Kind};
 use crate::each::container;
 use crate::env;
 use crate::fail::{Done, Fail};
-use crate::streams;
+use crate::{streams, terminal};
 
 /// Execute a command in a running container
 #[derive(clap::Args)]
@@ -26,6 +26,9 @@ pub(crate) struct Args {
     /// Keep STDIN open
     #[arg(short, long)]
     pub(crate) interactive: bool,
+    /// Give extended privileges to the command
+    #[arg(long)]
+    pub(crate) privileged: bool,
     /// Allocate a pseudo-TTY
     #[arg(short, long)]
     pub(crate) tty: bool,
@@ -56,6 +59,12 @@ pub(crate) fn run(args: &Args) -> Done {
     if args.interactive {
         spec = spec.interactive();
     }
+    if args.privileged {
+        spec = spec.privileged();
+    }
+    if args.tty && args.interactive && !args.detach {
+        terminal::required()?;
+    }
     let session = args.tty.then(|| streams::Session::begin(true));
     let engine = Engine::open_default()?;
     let container = container(&engine, name)?;
@@ -71,6 +80,6 @@ pub(crate) fn run(args: &Args) -> Done {
         Ok(status) => Ok(status),
         // docker's status where the container is at fault, not the command.
         Err(error) if matches!(error.kind(), Kind::InUse) => Err(Fail::from(error)),
-        Err(error) => Err(Fail::starting(&error)),
+        Err(error) => Err(Fail::new(error.command_status().unwrap_or(126), error)),
     }
 }

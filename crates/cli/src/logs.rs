@@ -12,6 +12,9 @@ use crate::time;
 /// Fetch the logs of a container
 #[derive(clap::Args)]
 pub(crate) struct Args {
+    /// Show extra details provided to logs
+    #[arg(long)]
+    details: bool,
     /// Follow log output
     #[arg(short, long)]
     follow: bool,
@@ -72,11 +75,13 @@ pub(crate) fn run(args: &Args) -> Done {
             }
         };
         let time = if args.timestamps { format!("{} ", entry.time) } else { String::new() };
+        // Attributes of `--log-opt`, of which there are none.
+        let details = if args.details { " " } else { "" };
         match entry.stream {
-            Stream::Stdout => write!(out, "{time}{}", entry.log)?,
+            Stream::Stdout => write!(out, "{time}{details}{}", entry.log)?,
             Stream::Stderr => {
                 out.flush()?;
-                write!(io::stderr().lock(), "{time}{}", entry.log)?;
+                write!(io::stderr().lock(), "{time}{details}{}", entry.log)?;
             }
         }
     }

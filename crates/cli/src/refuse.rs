@@ -15,7 +15,6 @@ const REASONS: &[(&str, &str, &str)] =
 
 /// All other flags that docker has and this program has not yet: a user has not mistyped them.
 const FLAGS: &[(&str, &str)] = &[
-    ("exec", "--privileged"),
     (
         "build",
         "--cgroup-parent -c --cpu-shares \
@@ -26,7 +25,6 @@ const FLAGS: &[(&str, &str)] = &[
     ("buildx prune", "--builder --keep-storage --max-used-space --min-free-space --reserved-space --verbose"),
     ("buildx du", "--builder --format --timeout --verbose"),
     ("images", "--tree"),
-    ("logs", "--details"),
     ("start", "--checkpoint --checkpoint-dir"),
     ("rm", "-l --link"),
     ("rmi", "--platform"),
@@ -48,7 +46,7 @@ const FLAGS: &[(&str, &str)] = &[
 const VERBS: &[(&str, &str)] = &[
     (
         "",
-        "checkpoint compose config container context info login logout manifest node \
+        "checkpoint compose config context info login logout manifest node \
          plugin pull push search \
          secret service stack swarm system trust",
     ),
@@ -158,10 +156,11 @@ fn unknown_verb(verb: &str, word: &str) -> Fail {
 
 fn unknown_flag(verb: &str, flag: &str) -> Fail {
     let flag = flag_of(flag);
-    if let Some((_, _, reason)) = REASONS.iter().find(|(of, flags, _)| *of == verb && has(flags, flag)) {
+    let of_verb = short(verb);
+    if let Some((_, _, reason)) = REASONS.iter().find(|(of, flags, _)| *of == of_verb && has(flags, flag)) {
         return Fail::new(125, format!("{verb} {flag}: {reason}"));
     }
-    if FLAGS.iter().any(|(of, flags)| *of == verb && has(flags, flag)) {
+    if FLAGS.iter().any(|(of, flags)| *of == of_verb && has(flags, flag)) {
         return Fail::new(125, format!("{verb} {flag}: not supported yet"));
     }
     match flag.strip_prefix('-').filter(|rest| !rest.starts_with('-')) {
@@ -170,13 +169,18 @@ fn unknown_flag(verb: &str, flag: &str) -> Fail {
     }
 }
 
+/// `start` of `container start`, which is the same.
+fn short(verb: &str) -> &str {
+    verb.strip_prefix("container ").unwrap_or(verb)
+}
+
 fn has(words: &str, word: &str) -> bool {
     words.split(' ').any(|known| known == word)
 }
 
 /// How many arguments each verb wants, as docker says it.
 fn wrong_count(verb: &str) -> Fail {
-    let wants = match verb {
+    let wants = match short(verb) {
         "exec" => "at least 2 arguments",
         "tag" | "image tag" | "cp" | "volume cp" => "2 arguments",
         "logs" | "diff" | "export" | "network create" | "build" | "history" | "image history" => "1 argument",
@@ -184,8 +188,8 @@ fn wrong_count(verb: &str) -> Fail {
         "volume clone" | "volume snapshot" | "volume import" => "1 or 2 arguments",
         "volume export" => "1 argument",
         "volume create" | "images" | "image ls" => "at most 1 argument",
-        "ps" | "network ls" | "network prune" | "volume ls" | "version" | "load" | "image load"
-        | "image prune" => "no arguments",
+        "ps" | "ls" | "prune" | "network ls" | "network prune" | "volume ls" | "version" | "load"
+        | "image load" | "image prune" => "no arguments",
         _ => "at least 1 argument",
     };
     let does = if wants == "no arguments" { "accepts" } else { "requires" };

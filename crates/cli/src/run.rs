@@ -6,7 +6,6 @@ pub(crate) mod limits;
 mod network;
 mod rights;
 
-use std::io::IsTerminal;
 use std::sync::Arc;
 
 use coracle::{Container, ContainerSpec, Engine};
@@ -16,6 +15,7 @@ use crate::env::{self, Lookup};
 use crate::fail::{Done, Fail};
 use crate::signals::Forwarding;
 use crate::streams::{self, Keys, Session};
+use crate::terminal;
 
 pub(crate) use flags::Flags;
 pub(crate) use life::restart;
@@ -47,8 +47,8 @@ pub(crate) fn run(args: &Args) -> Done {
     let spec = spec(args, &env::own)?;
     let id_file = args.flags.id_file()?;
     let input = args.flags.interactive && args.flags.attaches("stdin");
-    if args.flags.tty && input && !args.detach && !std::io::stdin().is_terminal() {
-        return Err(Fail::new(1, "the input device is not a TTY"));
+    if args.flags.tty && input && !args.detach {
+        terminal::required()?;
     }
     let named = |container: &Container| id_file.map_or(Ok(()), |file| file.write(container.id()));
     if args.detach {
@@ -180,9 +180,10 @@ mod tests {
     use super::*;
     use crate::cli::Command;
     use crate::cli::tests::parsed;
+    use crate::container::Verb;
 
     fn specified(line: &str) -> Result<String, Fail> {
-        let Command::Run(args) = parsed(line)? else { panic!("{line}: another verb") };
+        let Command::Verb(Verb::Run(args)) = parsed(line)? else { panic!("{line}: another verb") };
         let spec = spec(&args, &|name| (name == "SET").then(|| "1".to_owned()))?;
         Ok(format!("{spec:?}"))
     }
@@ -263,6 +264,7 @@ mod tests {
             ),
             ("--rm --stop-timeout -1", new().stop_timeout(Duration::MAX)),
             ("--rm --no-healthcheck", new().no_health()),
+            ("--rm --health-retries=4", new().health(HealthCheck::of_image().retries(4))),
             ("--rm --health-cmd=test --health-interval=0", new().health(HealthCheck::shell("test"))),
             (
                 "--rm --health-cmd X --health-interval 200ms --health-retries 2 --health-timeout 1m30s \
@@ -270,7 +272,8 @@ mod tests {
                 new().health(
                     check()
                         .timeout(Duration::from_secs(90))
-                        .start_period(Duration::from_secs(5), Duration::from_secs(1)),
+                        .start_period(Duration::from_secs(5))
+                        .start_interval(Duration::from_secs(1)),
                 ),
             ),
             ("--rm --pull never -q --isolation default --log-driver json-file --sig-proxy=false", new()),
@@ -311,7 +314,9 @@ mod tests {
                 flags.split_whitespace().map(|word| word.replace('X', "test -f /ok")).collect();
             let words =
                 ["coracle", "run"].into_iter().map(str::to_owned).chain(words).chain(["i".to_owned()]);
-            let Ok(Command::Run(args)) = crate::cli::parse(&words.map(Into::into).collect::<Vec<_>>()) else {
+            let Ok(Command::Verb(Verb::Run(args))) =
+                crate::cli::parse(&words.map(Into::into).collect::<Vec<_>>())
+            else {
                 panic!("{flags}: refused")
             };
             let made = super::spec(&args, &|_| None).unwrap();
@@ -397,7 +402,6 @@ mod tests {
                 "run --link: not supported; on one network containers find each other by name",
             ),
             ("run --security-opt apparmor=x i", "--security-opt apparmor=x: not supported"),
-            ("run --health-interval 1s i", "run --health-interval: not supported yet without --health-cmd"),
             ("run --kernel-memory 1g i", "run --kernel-memory: kernels have no such limit any more"),
             ("run --log-driver syslog i", "run --log-driver syslog: not supported yet"),
             ("run --pull always i", "run --pull always: not supported yet"),
@@ -410,11 +414,9 @@ mod tests {
             assert_eq!(fail.status(), 125, "{line}");
         }
         let flags = [
-            "--platform x",
             "--link-local-ip 1.1.1.1",
             "--gpus all",
             "--runtime x",
-            "--annotation a=b",
             "--storage-opt a=b",
             "--use-api-socket",
             "--disable-content-trust=false",

@@ -1,6 +1,6 @@
 //! `coracle start`.
 
-use coracle::Engine;
+use coracle::{Engine, Kind, State};
 
 use crate::each::{container, each};
 use crate::fail::{Done, Fail};
@@ -29,7 +29,13 @@ pub(crate) fn run(args: &Args) -> Done {
         return each(&args.containers, |name| {
             let container = container(&engine, name)?;
             match container.start() {
-                Err(error) if error.kind() == coracle::Kind::InUse && container.state()?.is_alive() => Ok(()),
+                Err(error) if error.kind() == Kind::InUse => match container.state()? {
+                    State::Paused => {
+                        Err(Fail::new(1, "cannot start a paused container, try unpause instead"))
+                    }
+                    state if state.is_alive() => Ok(()),
+                    _ => Err(error.into()),
+                },
                 started => Ok(started?),
             }
         });

@@ -105,7 +105,8 @@ fn cpu(now: &Stats, then: &Stats) -> f64 {
 }
 
 fn row(name: &str, container: &Container, stats: Option<&Stats>, cpu: Option<f64>, whole: bool) -> Value {
-    let host = host_memory();
+    // What does not run has no limit.
+    let host = if stats.is_some() { host_memory() } else { 0 };
     let memory = stats.and_then(|stats| stats.memory.as_ref());
     let limit = memory.and_then(|memory| memory.limit).map_or(host, |limit| limit.min(host));
     let used = memory.map_or(0, |memory| memory.working_set());
@@ -128,8 +129,8 @@ fn row(name: &str, container: &Container, stats: Option<&Stats>, cpu: Option<f64
     list::row(&LISTING, fields, None)
 }
 
-/// proc(5), `/proc/meminfo`.
-fn host_memory() -> u64 {
+/// Bytes of memory that the host has: proc(5), `/proc/meminfo`.
+pub(crate) fn host_memory() -> u64 {
     let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
     let total =
         text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next()?.parse().ok());

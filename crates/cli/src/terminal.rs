@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{IsTerminal, Stdin};
 
+use crate::fail::Fail;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr, tcsetwinsize};
 
 /// A terminal that passes every key on as it is typed, until this is dropped.
@@ -30,6 +31,14 @@ impl Drop for Raw {
     fn drop(&mut self) {
         // It can only fail where the terminal is gone.
         let _ = tcsetattr(&self.stdin, OptionalActions::Now, &self.before);
+    }
+}
+
+/// Refuses standard input that is no terminal, where the keys typed are to reach one.
+pub(crate) fn required() -> Result<(), Fail> {
+    match std::io::stdin().is_terminal() {
+        true => Ok(()),
+        false => Err(Fail::new(1, "the input device is not a TTY")),
     }
 }
 

@@ -1,9 +1,9 @@
 //! `coracle update`.
 
-use coracle::{Engine, Restart};
+use coracle::{Engine, Limits, Restart};
 
 use crate::each::{container, each};
-use crate::fail::Done;
+use crate::fail::{Done, Fail};
 use crate::run::{limits, restart};
 
 /// Update configuration of one or more containers
@@ -21,6 +21,9 @@ pub(crate) struct Args {
 /// Changes each, at once where it runs.
 pub(crate) fn run(args: &Args) -> Done {
     let limits = args.limits.for_update()?;
+    if limits == Limits::new() && args.restart.is_none() {
+        return Err(Fail::new(1, "you must provide one or more flags when using this command"));
+    }
     let engine = Engine::open_default()?;
     each(&args.containers, |name| Ok(container(&engine, name)?.update(&limits, args.restart)?))
 }

@@ -94,12 +94,16 @@ impl Mount {
         })?
     }
 
-    /// A file system of `fstype` with `options`; an option without a value is a flag.
+    /// A file system of `fstype` with `options`; an option without a value is a flag. mountinfo (proc(5)) has its type for
+    /// its source, unless `source` is one of them.
     ///
     /// # Errors
     /// As of fsopen(2), fsconfig(2) and fsmount(2), with the file system's own message where it gave one.
     pub fn new(fstype: &str, options: &[(&str, &str)], attributes: MountAttrFlags) -> Result<Mount> {
         let context = Context::open(fstype)?;
+        if !options.iter().any(|(key, _)| *key == "source") {
+            context.set("source", fstype)?;
+        }
         for (key, value) in options {
             context.set(key, value)?;
         }

@@ -6,6 +6,7 @@ use super::filter::Filters;
 use super::remove::lines;
 use crate::fail::Done;
 use crate::filter;
+use crate::prune::agreed;
 
 /// Remove unused images
 #[derive(clap::Args)]
@@ -25,7 +26,11 @@ pub(crate) struct PruneArgs {
 pub(crate) fn prune(args: &PruneArgs) -> Done {
     let filters = Filters::parse_prune(&args.filter)?;
     let all = args.all || filters.dangling() == Some(false);
-    if !args.force && !agreed(all)? {
+    let which = match all {
+        true => "all images without at least one container associated to them",
+        false => "all dangling images",
+    };
+    if !args.force && !agreed(which)? {
         return Ok(0);
     }
     let removed = Engine::open_default()?
@@ -37,18 +42,4 @@ pub(crate) fn prune(args: &PruneArgs) -> Done {
     // Blobs and layers are not collected yet, so nothing is freed yet.
     crate::out::line("Total reclaimed space: 0B")?;
     Ok(0)
-}
-
-/// Asks first, as docker does; no answer is a no.
-fn agreed(all: bool) -> std::io::Result<bool> {
-    let which = match all {
-        true => "all images without at least one container associated to them",
-        false => "all dangling images",
-    };
-    crate::out::text(format_args!(
-        "WARNING! This will remove {which}.\nAre you sure you want to continue? [y/N] "
-    ))?;
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }

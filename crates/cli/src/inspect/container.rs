@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use coracle::{Attached, Container, Engine, Health, Network, Probe, State, Status};
 
-use super::{host, mounts};
+use super::{config, host, mounts};
 use crate::fail::Fail;
 use crate::template::Value;
 
@@ -38,7 +38,7 @@ pub(crate) fn describe(engine: &Engine, container: &Container, size: bool) -> Re
         fields.push(("SizeRootFs", image.saturating_add(written).into()));
     }
     fields.push(("Mounts", mounts::mounts(engine, container)?));
-    fields.push(("Config", config(container)));
+    fields.push(("Config", config::config(container.config(), Some(container))));
     fields.push(("NetworkSettings", network_settings(container)?));
     Ok(Value::fields(fields))
 }
@@ -94,25 +94,6 @@ fn health_of(health: &Health) -> Value {
         ("Status", health.status.to_string().into()),
         ("FailingStreak", i64::from(health.failing_streak).into()),
         ("Log", Value::list(health.log.iter().map(probe))),
-    ])
-}
-
-/// docker's configuration: the entrypoint, whoever gave it, is part of the command here.
-fn config(container: &Container) -> Value {
-    let none = || Value::map::<&str, Value>([]);
-    let exposed = container.exposed().into_iter().map(|port| (port.to_string(), none()));
-    Value::fields([
-        ("Hostname", container.hostname().into()),
-        ("ExposedPorts", Value::map(exposed)),
-        ("User", container.user().into()),
-        ("Tty", container.has_terminal().into()),
-        ("OpenStdin", container.has_stdin().into()),
-        ("Env", Value::list(container.env())),
-        ("Cmd", Value::list(container.command())),
-        ("Image", container.image().into()),
-        ("WorkingDir", container.workdir().into()),
-        ("Entrypoint", Value::NoList),
-        ("Labels", container.labels().into()),
     ])
 }
 

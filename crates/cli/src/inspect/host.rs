@@ -23,6 +23,15 @@ pub(super) fn config(container: &Container) -> Value {
         ("PortBindings", bindings(container.publishes())),
         ("RestartPolicy", restart),
         ("AutoRemove", container.goes_with_its_end().into()),
+        // That of the terminal at the time of creation, which nothing needs.
+        ("ConsoleSize", Value::list([0i64, 0])),
+    ];
+    let annotations = container.annotations();
+    if !annotations.is_empty() {
+        let annotations = annotations.into_iter().map(|(key, value)| (key.to_owned(), value));
+        fields.push(("Annotations", Value::map(annotations)));
+    }
+    fields.extend([
         ("CapAdd", list(container.added_capabilities().iter().map(|name| capability(name)))),
         ("CapDrop", list(container.dropped_capabilities().iter().map(|name| capability(name)))),
         ("CgroupnsMode", if container.has_host_cgroups() { "host" } else { "private" }.into()),
@@ -41,7 +50,7 @@ pub(super) fn config(container: &Container) -> Value {
         ("PublishAllPorts", container.publishes_exposed().into()),
         ("ReadonlyRootfs", container.is_read_only().into()),
         ("SecurityOpt", security(container)),
-    ];
+    ]);
     fields.extend(mounts::tmpfs(container).map(|tmpfs| ("Tmpfs", tmpfs)));
     fields.extend([
         ("UTSMode", if container.has_host_uts() { "host" } else { "" }.into()),

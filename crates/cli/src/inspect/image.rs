@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use coracle::{Image, ImageConfig, Nothing, RunConfig};
+use coracle::{Image, ImageConfig};
 
+use super::config;
 use crate::fail::Fail;
 use crate::template::Value;
 
@@ -23,7 +24,7 @@ pub(crate) fn describe(image: &Image) -> Result<Value, Fail> {
         ("Created", image.created().unwrap_or_else(|| NEVER.into()).into()),
         ("DockerVersion", "".into()),
         ("Author", config.author.clone().unwrap_or_default().into()),
-        ("Config", run_config(&config.config)),
+        ("Config", config::config(&config.config, None)),
         ("Architecture", config.architecture.to_string().into()),
     ];
     fields.extend(config.variant.clone().map(|variant| ("Variant", variant.into())));
@@ -51,53 +52,6 @@ fn named(image: &Image) -> String {
         || NEVER.into(),
         |time| jiff::Timestamp::try_from(time).map_or_else(|_| NEVER.into(), |time| time.to_string()),
     )
-}
-
-fn run_config(config: &RunConfig) -> Value {
-    let set = |set: &BTreeMap<String, Nothing>| match set.is_empty() {
-        true => Value::NoMap,
-        false => Value::map(set.keys().map(|key| (key, Value::map::<&str, Value>([])))),
-    };
-    let words = |words: &Option<Vec<String>>| words.as_ref().map_or(Value::NoList, Value::list);
-    // Go's nil where nothing is said.
-    let filled = |words: &[String]| if words.is_empty() { Value::NoList } else { Value::list(words) };
-    let mut fields: Vec<(&str, Value)> = vec![
-        ("Hostname", "".into()),
-        ("Domainname", "".into()),
-        ("User", config.user.as_str().into()),
-        ("AttachStdin", false.into()),
-        ("AttachStdout", false.into()),
-        ("AttachStderr", false.into()),
-    ];
-    if !config.exposed_ports.is_empty() {
-        fields.push(("ExposedPorts", set(&config.exposed_ports)));
-    }
-    fields.extend([
-        ("Tty", false.into()),
-        ("OpenStdin", false.into()),
-        ("StdinOnce", false.into()),
-        ("Env", filled(&config.env)),
-        ("Cmd", words(&config.cmd)),
-    ]);
-    if let Some(check) = &config.healthcheck {
-        fields.push(("Healthcheck", check.clone().into()));
-    }
-    let labels = if config.labels.is_empty() { Value::NoMap } else { (&config.labels).into() };
-    fields.extend([
-        ("Image", "".into()),
-        ("Volumes", set(&config.volumes)),
-        ("WorkingDir", config.working_dir.as_str().into()),
-        ("Entrypoint", words(&config.entrypoint)),
-        ("OnBuild", filled(&config.on_build)),
-        ("Labels", labels),
-    ]);
-    if !config.stop_signal.is_empty() {
-        fields.push(("StopSignal", config.stop_signal.as_str().into()));
-    }
-    if config.shell.is_some() {
-        fields.push(("Shell", words(&config.shell)));
-    }
-    Value::fields(fields)
 }
 
 /// Where the trees are, as overlay2 tells it.

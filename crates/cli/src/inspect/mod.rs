@@ -1,5 +1,6 @@
 //! `coracle inspect`, and what the other `inspect`s share.
 
+mod config;
 pub(crate) mod container;
 mod host;
 pub(crate) mod image;

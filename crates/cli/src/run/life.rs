@@ -12,8 +12,8 @@ use crate::quantity::{duration, integer};
 #[group(skip)]
 pub(crate) struct Flags {
     /// Add an annotation to the container (passed through to the OCI runtime)
-    #[arg(long, value_name = "KEY=VALUE")]
-    annotation: Vec<String>,
+    #[arg(long, value_name = "KEY=VALUE", value_parser = annotation)]
+    annotation: Vec<(String, String)>,
     /// Container NIS domain name
     #[arg(long, value_name = "NAME")]
     domainname: Option<String>,
@@ -100,10 +100,8 @@ struct Health {
 /// What they make of the spec. `gone`: it goes with its end (`--rm`).
 pub(super) fn apply(flags: &Flags, spec: ContainerSpec, gone: bool) -> Result<ContainerSpec, Fail> {
     not_yet(&[
-        ("--annotation", !flags.annotation.is_empty()),
         ("--disable-content-trust=false", !flags.disable_content_trust),
         ("--gpus", flags.gpus.is_some()),
-        ("--platform", flags.platform.is_some()),
         ("--runtime", flags.runtime.is_some()),
         ("--storage-opt", !flags.storage_opt.is_empty()),
         ("--use-api-socket", flags.use_api_socket),
@@ -132,6 +130,12 @@ pub(super) fn apply(flags: &Flags, spec: ContainerSpec, gone: bool) -> Result<Co
         spec = spec.domainname(name);
     }
     spec = log(flags, spec)?;
+    if let Some(platform) = flags.platform.as_ref().filter(|platform| !platform.is_empty()) {
+        spec = spec.platform(platform);
+    }
+    for (key, value) in &flags.annotation {
+        spec = spec.annotation(key, value);
+    }
     health(&flags.health, spec)
 }
 
@@ -174,37 +178,33 @@ fn health(flags: &Health, spec: ContainerSpec) -> Result<ContainerSpec, Fail> {
     if let Some((flag, _)) = times.iter().find(|(_, number)| number.is_some_and(|number| number < 0)) {
         return Err(Fail::new(125, format!("{flag} cannot be negative")));
     }
-    let tuned = times.iter().find(|(_, number)| number.is_some_and(|number| number > 0));
+    let tuned = times.iter().any(|(_, number)| number.is_some_and(|number| number > 0));
     if flags.no_healthcheck {
-        if tuned.is_some() || flags.health_cmd.is_some() {
+        if tuned || flags.health_cmd.is_some() {
             return Err(Fail::new(125, "--no-healthcheck conflicts with --health-* options"));
         }
         return Ok(spec.no_health());
     }
-    let command = match (flags.health_cmd.as_deref().filter(|command| !command.is_empty()), tuned) {
-        (Some(command), _) => command,
-        (None, None) => return Ok(spec),
-        (None, Some((flag, _))) => {
-            let text = format!(
-                "run {flag}: not supported yet without --health-cmd: an image's check can't be changed"
-            );
-            return Err(Fail::new(125, text));
-        }
-    };
+    let command = flags.health_cmd.as_deref().filter(|command| !command.is_empty());
+    if command.is_none() && !tuned {
+        return Ok(spec);
+    }
+    let mut check = command.map_or_else(HealthCheck::of_image, HealthCheck::shell);
+    // Zero is as if nothing was said.
     let given = |nanos: Option<i64>| {
         nanos.and_then(|nanos| u64::try_from(nanos).ok()).filter(|nanos| *nanos > 0).map(Duration::from_nanos)
     };
-    let mut check = HealthCheck::shell(command);
     if let Some(interval) = given(flags.health_interval) {
         check = check.every(interval);
     }
     if let Some(timeout) = given(flags.health_timeout) {
         check = check.timeout(timeout);
     }
-    if flags.health_start_period.is_some() || flags.health_start_interval.is_some() {
-        // docker probes every five seconds then.
-        let interval = given(flags.health_start_interval).unwrap_or(Duration::from_secs(5));
-        check = check.start_period(given(flags.health_start_period).unwrap_or_default(), interval);
+    if let Some(period) = given(flags.health_start_period) {
+        check = check.start_period(period);
+    }
+    if let Some(interval) = given(flags.health_start_interval) {
+        check = check.start_interval(interval);
     }
     if let Some(retries) = flags.health_retries.filter(|retries| *retries > 0) {
         check = check.retries(u32::try_from(retries).unwrap_or(u32::MAX));
@@ -234,6 +234,13 @@ pub(crate) fn label(text: &str) -> Result<(String, String), String> {
         return Err(format!("invalid label '{text}': empty name"));
     }
     Ok((key, value))
+}
+
+fn annotation(text: &str) -> Result<(String, String), String> {
+    match crate::env::label(text) {
+        (key, _) if key.is_empty() => Err(format!("invalid annotation '{text}': empty name")),
+        pair => Ok(pair),
+    }
 }
 
 fn pull(text: &str) -> Result<String, String> {

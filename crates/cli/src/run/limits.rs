@@ -128,19 +128,8 @@ impl Flags {
         limits = set(limits, self.memory_reservation, Limits::memory_reservation);
         match self.memory_swap {
             None | Some(0) => {}
-            Some(_) if self.memory.is_none() => {
-                return Err(Fail::new(
-                    125,
-                    "You should always set the Memory limit when using Memoryswap limit, see usage",
-                ));
-            }
             Some(bytes) => {
-                let bytes = u64::try_from(bytes).ok();
-                if bytes.zip(self.memory).is_some_and(|(both, memory)| both < memory) {
-                    let text = "Minimum memoryswap limit should be larger than memory limit, see usage";
-                    return Err(Fail::new(125, text));
-                }
-                limits = limits.memory_swap(bytes);
+                limits = limits.memory_swap(u64::try_from(bytes).ok());
             }
         }
         if let Some(percent) = self.memory_swappiness.and_then(|percent| u64::try_from(percent).ok()) {
@@ -153,6 +142,13 @@ impl Flags {
             if self.cpu_quota.is_some() || self.cpu_period.is_some() {
                 let flag = if self.cpu_quota.is_some() { "CPU CFS quota" } else { "CPU CFS period" };
                 let text = format!("Conflicting options: Nano CPUs and {flag} cannot both be set");
+                return Err(Fail::new(125, text));
+            }
+            let most = std::thread::available_parallelism().map_or(1, usize::from);
+            if nano > most as u64 * 1_000_000_000 {
+                let text = format!(
+                    "Range of CPUs is from 0.01 to {most}.00, as there are only {most} CPUs available"
+                );
                 return Err(Fail::new(125, text));
             }
             limits = limits.cpus(nano as f64 / 1e9);
@@ -175,9 +171,6 @@ impl Flags {
             limits = limits.pids(most);
         }
         if let Some(weight) = self.blkio_weight.filter(|weight| *weight != 0) {
-            if !(10..=1000).contains(&weight) {
-                return Err(Fail::new(125, "Range of blkio weight is from 10 to 1000"));
-            }
             limits = limits.blkio_weight(weight);
         }
         for one in &self.blkio_weight_device {

@@ -14,6 +14,7 @@ pub(crate) use describe::describe;
 use crate::each::each;
 use crate::fail::{Done, Fail};
 use crate::filter::{self, Filters};
+use crate::prune::agreed;
 use crate::{env, inspect, list, units};
 
 #[derive(clap::Subcommand)]
@@ -214,7 +215,8 @@ fn prune(args: &PruneArgs) -> Done {
             _ => return Err(Fail::new(1, format!("invalid filter '{key}'"))),
         }
     }
-    if !args.force && !agreed(all)? {
+    let which = if all { "all volumes" } else { "anonymous local volumes" };
+    if !args.force && !agreed(&format!("{which} not used by at least one container"))? {
         return Ok(0);
     }
     let (removed, freed) = Engine::open_default()?.prune_volumes_where(all, &filters)?;
@@ -223,18 +225,6 @@ fn prune(args: &PruneArgs) -> Done {
     }
     crate::out::line(format_args!("Total reclaimed space: {}", units::size(freed)))?;
     Ok(0)
-}
-
-/// Asks first, as docker does; no answer is a no.
-fn agreed(all: bool) -> std::io::Result<bool> {
-    let which = if all { "all volumes" } else { "anonymous local volumes" };
-    crate::out::line(format_args!(
-        "WARNING! This will remove {which} not used by at least one container.\n\
-         Are you sure you want to continue? [y/N] "
-    ))?;
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 
 fn inspect(args: &InspectArgs) -> Done {
