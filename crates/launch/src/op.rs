@@ -101,9 +101,18 @@ pub enum Op<'a> {
         /// The rest of the way, where that leads into what the kernel shows; else empty.
         path: &'a CStr,
     },
-    /// Attach what the first fd is open at, a file on a mount of this mount namespace, at the file that the second is open
-    /// at (open_tree(2), move_mount(2)).
-    Bind(BorrowedFd<'a>, BorrowedFd<'a>),
+    /// Attach what is open on a mount of this mount namespace, and all that is mounted below it, at another place
+    /// (open_tree(2), move_mount(2)).
+    Bind {
+        /// What: a file or a directory.
+        from: BorrowedFd<'a>,
+        /// The one that it covers.
+        at: BorrowedFd<'a>,
+        /// Attributes that the new mount has besides those of the one it is of.
+        set: MountAttrFlags,
+        /// Those that it does not have.
+        clear: MountAttrFlags,
+    },
     /// Change a mount that is there already (mount_setattr(2)).
     Change(Change<'a>),
     /// mount(2) a new file system at the directory that `at` is open at.

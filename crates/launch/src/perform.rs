@@ -133,11 +133,15 @@ impl<'a> Performer<'a> {
                 move_mount(mount, c"", at, path, flags)?;
             }
             Op::Change(ref change) => set_attributes(change)?,
-            Op::Bind(from, at) => {
+            Op::Bind { from, at, set, clear } => {
                 let flags = OpenTreeFlags::OPEN_TREE_CLONE
                     | OpenTreeFlags::OPEN_TREE_CLOEXEC
+                    | OpenTreeFlags::AT_RECURSIVE
                     | OpenTreeFlags::AT_EMPTY_PATH;
                 let tree = rustix::mount::open_tree(from, c"", flags)?;
+                if !(set | clear).is_empty() {
+                    set_attributes(&Change { set, clear, ..Change::of(tree.as_fd()) })?;
+                }
                 let both = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
                 move_mount(&tree, c"", at, c"", both)?;
             }

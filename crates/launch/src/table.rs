@@ -42,7 +42,7 @@ fn highest(op: &Op<'_>) -> i32 {
         | Op::Mount { at: fd, .. } => fd.as_raw_fd(),
         Op::Change(Change { mount, .. }) => mount.map_or(-1, |fd| fd.as_raw_fd()),
         Op::Attach { mount, at, .. } => most(&[mount, at]),
-        Op::Bind(from, at) => most(&[from, at]),
+        Op::Bind { from, at, .. } => most(&[from, at]),
         Op::Descriptors(fds) | Op::CloseFrom { keep: fds, .. } => most(fds),
         Op::Exec { image, keep, .. } => image.as_raw_fd().max(most(keep)),
         Op::DieWithParent { .. }

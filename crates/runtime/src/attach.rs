@@ -96,6 +96,14 @@ fn tmpfs(
     new("tmpfs", &options, attributes)
 }
 
+/// What hides a directory, or a file: it is empty.
+pub(crate) fn mask(is_dir: bool) -> Result<Mount> {
+    match is_dir {
+        true => Mount::tmpfs(&[("size", "4k"), ("mode", "755")])?.read_only(),
+        false => Mount::bind_path("/dev/null", false)?.private(),
+    }
+}
+
 /// Fills a tmpfs with what it covers. Whose it is, and its mode, are that directory's unless an option says otherwise.
 fn copy(covered: BorrowedFd<'_>, tmpfs: Mount, options: &[String]) -> Result<Mount> {
     let dir = |fd: BorrowedFd<'_>, path: &str| {

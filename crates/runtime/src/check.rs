@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use coracle_host::Kind;
-use oci_spec::runtime::{LinuxNamespaceType, Mount, Process, Spec};
+use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 
 use crate::error::Problem;
-use crate::{Step, limits, mounts};
+use crate::{limits, mounts};
 
 /// All problems of a spec, each by its name in the specification.
 pub(crate) fn spec(spec: &Spec) -> Vec<Problem> {
@@ -22,11 +22,6 @@ pub(crate) fn spec(spec: &Spec) -> Vec<Problem> {
     refuse(spec.vm().is_some(), "vm");
     refuse(spec.zos().is_some(), "zos");
     if let Some(linux) = spec.linux() {
-        let dev = |mount: &Mount| {
-            mount.typ().as_deref() == Some("tmpfs") && mount.destination() == Path::new("/dev")
-        };
-        let no_dev = !spec.mounts().iter().flatten().any(dev);
-        refuse(filled(linux.devices().as_deref()) && no_dev, "linux.devices without a tmpfs at /dev");
         refuse(linux.mount_label().is_some(), "linux.mountLabel");
         refuse(linux.intel_rdt().is_some(), "linux.intelRdt");
         refuse(linux.net_devices().as_ref().is_some_and(|map| !map.is_empty()), "linux.netDevices");
@@ -52,8 +47,8 @@ pub(crate) fn spec(spec: &Spec) -> Vec<Problem> {
         for (name, paths) in
             [("maskedPaths", linux.masked_paths()), ("readonlyPaths", linux.readonly_paths())]
         {
-            for path in paths.iter().flatten().filter(|path| !kernel_path(path)) {
-                refuse(true, &format!("linux.{name}: `{path}`, which is neither below /proc nor /sys"));
+            for path in paths.iter().flatten().filter(|path| !mounts::is_place(Path::new(path))) {
+                wrong.push(invalid(&format!("linux.{name}: `{path}` is no absolute path without `..`")));
             }
         }
         refuse(!has_namespace(spec, LinuxNamespaceType::Mount), "linux.namespaces without mount");
@@ -73,26 +68,6 @@ pub(crate) fn spec(spec: &Spec) -> Vec<Problem> {
     match spec.process() {
         Some(given) => problems.extend(process(given)),
         None => problems.push(invalid("process: missing")),
-    }
-    problems
-}
-
-/// Masked and read-only paths that would be names in some other tree: below a mount of the spec that is neither proc
-/// nor sysfs. (Where nothing is mounted there is nothing to hide.)
-pub(crate) fn walls(spec: &Spec, mounted: &[Step]) -> Vec<Problem> {
-    let Some(linux) = spec.linux() else { return Vec::new() };
-    let mut problems = Vec::new();
-    for (name, paths) in [("maskedPaths", linux.masked_paths()), ("readonlyPaths", linux.readonly_paths())] {
-        for path in paths.iter().flatten() {
-            let covered =
-                |step: &Step| matches!(step, Step::Attach { at, .. } if Path::new(path).starts_with(at));
-            let shown = mounted.iter().any(|step| mounts::shows_kernel(step, path));
-            if mounted.iter().any(covered) && !shown {
-                problems.push(unsupported(&format!(
-                    "linux.{name}: `{path}` in a mount that is not the kernel's"
-                )));
-            }
-        }
     }
     problems
 }
@@ -148,15 +123,6 @@ fn word(kind: LinuxNamespaceType) -> &'static str {
         LinuxNamespaceType::Network => "network",
         LinuxNamespaceType::Time => "time",
     }
-}
-
-fn kernel_path(path: &str) -> bool {
-    let inside = path.starts_with("/proc/") || path.starts_with("/sys/");
-    inside && !path.split('/').any(|component| component == "..")
-}
-
-fn filled<T>(list: Option<&[T]>) -> bool {
-    list.is_some_and(|list| !list.is_empty())
 }
 
 fn unsupported(name: &str) -> Problem {
@@ -253,9 +219,8 @@ pub(crate) mod tests {
         }));
         let long = "x".repeat(65);
         let expected = [
-            "linux.maskedPaths: `/etc/shadow`, which is neither below /proc nor /sys: not supported yet",
-            "linux.maskedPaths: `/proc/../etc`, which is neither below /proc nor /sys: not supported yet",
-            "linux.readonlyPaths: `proc/sys`, which is neither below /proc nor /sys: not supported yet",
+            "linux.maskedPaths: `/proc/../etc` is no absolute path without `..`",
+            "linux.readonlyPaths: `proc/sys` is no absolute path without `..`",
             "hostname ``: 1 to 64 bytes are allowed",
             "hostname: without a uts namespace it would be the host's",
             &format!("domainname `{long}`: 1 to 64 bytes are allowed"),
@@ -289,23 +254,26 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn walls_need_the_kernels_mounts() {
+    fn walls_go_by_name_only_in_the_kernels_mounts() {
         let bind_of =
             |from: &str, at: &str| serde_json::json!([{ "destination": at, "type": "bind", "source": from }]);
         let bind = |at: &str| bind_of("/x", at);
         let walls = serde_json::json!({ "maskedPaths": ["/proc/kcore"], "readonlyPaths": ["/sys/fs"] });
-        let error = refusal(serde_json::json!({ "linux": walls, "mounts": bind("/proc") }));
-        let expected =
-            "linux.maskedPaths: `/proc/kcore` in a mount that is not the kernel's: not supported yet";
-        assert_eq!(error, expected);
+        let of =
+            |more| Plan::container(&merged(more), &Facts::assumed(&["/proc/kcore"])).unwrap().to_string();
+        let plan = of(serde_json::json!({ "linux": walls }));
+        assert!(plan.contains("mask file ./proc/kcore\n") && !plan.contains("hide"), "{plan}");
+        for at in ["/proc", "/data"] {
+            let plan = of(serde_json::json!({ "linux": walls, "mounts": bind(at) }));
+            assert!(
+                plan.contains("hide ./proc/kcore\n") && plan.contains("make ./sys/fs read-only\n"),
+                "{plan}"
+            );
+            assert!(!plan.contains("mask f"), "{plan}");
+        }
         // The host's own, at its place, is the kernel's.
-        let spec = merged(serde_json::json!({ "linux": walls, "mounts": bind_of("/proc", "/proc") }));
-        let plan = Plan::container(&spec, &Facts::assumed(&["/proc/kcore"])).unwrap().to_string();
+        let plan = of(serde_json::json!({ "linux": walls, "mounts": bind_of("/proc", "/proc") }));
         assert!(plan.contains("mask file ./proc/kcore"), "{plan}");
-        // With neither proc nor sysfs there is nothing to hide, and the image's own /proc is left alone.
-        let spec = merged(serde_json::json!({ "linux": walls, "mounts": bind("/data") }));
-        let plan = Plan::container(&spec, &Facts::assumed(&["/proc/kcore"])).unwrap().to_string();
-        assert!(!plan.contains("mask f") && !plan.contains("./sys"), "{plan}");
     }
 
     #[test]

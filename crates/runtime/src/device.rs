@@ -1,12 +1,15 @@
 //! What is in a container's `/dev` (runtime-spec config-linux.md, "Default Devices").
 
 use std::fmt;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use coracle_host::{Call, Mount, Root};
+use coracle_host::{Call, Error, Kind, Mount, Root};
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, Spec};
-use rustix::fs::{AtFlags, FileType, Gid, Mode, Uid, chmodat, chownat, makedev, mkdirat, mknodat, symlinkat};
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, OFlags, Uid, chmodat, chownat, fstat, makedev, mkdirat, mknodat, openat,
+    symlinkat,
+};
 
 use crate::UserNamespace;
 use crate::error::Problem;
@@ -18,7 +21,7 @@ const DEVICES: [(&str, u32, u32); 6] =
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Node {
-    /// Where, below `/dev`.
+    /// Where: below `/dev` by a relative path, elsewhere in the container by an absolute one.
     pub path: PathBuf,
     /// What it is.
     pub kind: NodeKind,
@@ -43,6 +46,14 @@ pub enum NodeKind {
 }
 
 impl Node {
+    fn file_type(&self) -> FileType {
+        match self.kind {
+            NodeKind::Character => FileType::CharacterDevice,
+            NodeKind::Block => FileType::BlockDevice,
+            NodeKind::Fifo => FileType::Fifo,
+        }
+    }
+
     fn letter(&self) -> char {
         match self.kind {
             NodeKind::Character => 'c',
@@ -59,10 +70,11 @@ impl fmt::Display for Node {
     }
 }
 
-/// The default nodes and those of the spec, of which one at the place of a default one replaces it.
+/// The default nodes and those of the spec, of which one at the place of a default one replaces it. At the place of a link
+/// (`/dev/ptmx`, which is the container's own) the link stays, as with every runtime.
 ///
 /// # Errors
-/// All that are no devices below `/dev`.
+/// All that can't be devices of a container.
 pub(crate) fn nodes(spec: &Spec) -> Result<Vec<Node>, Vec<Problem>> {
     let default = |(name, major, minor): (&str, u32, u32)| Node {
         path: name.into(),
@@ -77,7 +89,7 @@ pub(crate) fn nodes(spec: &Spec) -> Result<Vec<Node>, Vec<Problem>> {
         match node(device) {
             Ok(node) => {
                 nodes.retain(|known| known.path != node.path);
-                nodes.push(node);
+                nodes.extend((!LINKS.iter().any(|(name, _)| node.path == Path::new(name))).then_some(node));
             }
             Err(problem) => problems.push(problem),
         }
@@ -85,13 +97,29 @@ pub(crate) fn nodes(spec: &Spec) -> Result<Vec<Node>, Vec<Problem>> {
     if problems.is_empty() { Ok(nodes) } else { Err(problems) }
 }
 
+/// Those that a container's own `/dev` begins with, and the others. What else is mounted at `/dev` has whatever it has, and
+/// what the spec lists.
+pub(crate) fn by_place(spec: &Spec, nodes: Vec<Node>) -> (Vec<Node>, Vec<Node>) {
+    let dev = Path::new("/dev");
+    let mounts = spec.mounts().iter().flatten();
+    let at_dev: Vec<_> = mounts.filter(|mount| crate::mounts::place(mount) == dev).collect();
+    let own = at_dev.iter().any(|mount| mount.typ().as_deref() == Some("tmpfs"));
+    let (nodes, mut elsewhere): (Vec<_>, Vec<_>) =
+        nodes.into_iter().partition(|node| own && node.path.is_relative());
+    let listed = |node: &Node| {
+        let devices = spec.linux().iter().flat_map(|linux| linux.devices()).flatten();
+        devices.map(LinuxDevice::path).any(|path| *path == dev.join(&node.path))
+    };
+    elsewhere.retain(|node| at_dev.is_empty() || listed(node));
+    (nodes, elsewhere)
+}
+
 fn node(device: &LinuxDevice) -> Result<Node, Problem> {
     let name = format!("linux.devices[{}]", device.path().display());
-    let below = device.path().strip_prefix("/dev").ok();
-    let below = below.filter(|path| !path.as_os_str().is_empty() && crate::mounts::is_place(device.path()));
-    let Some(path) = below else {
-        return Err(Problem::unsupported(format!("{name}: only devices below /dev are supported")));
-    };
+    if !crate::mounts::is_place(device.path()) || device.path() == Path::new("/dev") {
+        return Err(Problem::invalid(format!("{name}: a device has an absolute path, without `..`")));
+    }
+    let path = device.path().strip_prefix("/dev").unwrap_or(device.path());
     let kind = match device.typ() {
         LinuxDeviceType::C | LinuxDeviceType::U => NodeKind::Character,
         LinuxDeviceType::B => NodeKind::Block,
@@ -123,45 +151,81 @@ const LINKS: [(&str, &str); 6] = [
 pub(crate) fn fill(dev: &Mount, nodes: &[Node], user: Option<&UserNamespace>) -> coracle_host::Result<()> {
     let root = user.and_then(|user| user.map().root());
     for node in nodes {
-        let Node { path, mode, number: (major, minor), owner: (uid, gid), .. } = node;
-        let call = || format!("mknod(/dev/{node})");
-        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        if let Some(parent) = node.path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             Root::new(dev.as_fd(), "/dev").make_dirs(parent, 0o755, root)?;
         }
-        let kind = match node.kind {
-            NodeKind::Character => FileType::CharacterDevice,
-            NodeKind::Block => FileType::BlockDevice,
-            NodeKind::Fifo => FileType::Fifo,
-        };
-        let mode = Mode::from_raw_mode(*mode);
-        mknodat(dev, path, kind, mode, makedev(*major, *minor)).call(call)?;
-        let owner = match user {
-            Some(user) => (user.user(*uid)?, user.group(*gid)?),
-            None => (*uid, *gid),
-        };
-        own(dev, path, owner)?;
-        // The embedding program's umask is not ours to know or to change.
-        chmodat(dev, path, mode, AtFlags::empty()).call(|| format!("chmod(/dev/{node})"))?;
+        make(dev.as_fd(), &node.path, node, user)?;
     }
     let root = root.unwrap_or((0, 0));
     for (name, target) in LINKS {
         symlinkat(target, dev, name).call(|| format!("symlink({target}, /dev/{name})"))?;
-        own(dev, name.as_ref(), root)?;
+        own(dev.as_fd(), name.as_ref(), root)?;
     }
     for name in ["pts", "shm", "mqueue"] {
         mkdirat(dev, name, Mode::from_raw_mode(0o755)).call(|| format!("mkdir(/dev/{name})"))?;
-        own(dev, name.as_ref(), root)?;
+        own(dev.as_fd(), name.as_ref(), root)?;
     }
     Ok(())
 }
 
 /// Makes what root has made somebody else's.
-fn own(dev: &Mount, path: &Path, (uid, gid): (u32, u32)) -> coracle_host::Result<()> {
+fn own(dir: BorrowedFd<'_>, path: &Path, (uid, gid): (u32, u32)) -> coracle_host::Result<()> {
     if (uid, gid) == (0, 0) {
         return Ok(());
     }
     let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
-    chownat(dev, path, uid, gid, AtFlags::SYMLINK_NOFOLLOW).call(|| format!("chown(/dev/{})", path.display()))
+    chownat(dir, path, uid, gid, AtFlags::SYMLINK_NOFOLLOW).call(|| format!("chown({path:?})"))
+}
+
+/// Makes a node at a relative path.
+fn make(
+    dir: BorrowedFd<'_>,
+    path: &Path,
+    node: &Node,
+    user: Option<&UserNamespace>,
+) -> coracle_host::Result<()> {
+    let Node { mode, number: (major, minor), owner: (uid, gid), .. } = node;
+    let mode = Mode::from_raw_mode(*mode);
+    mknodat(dir, path, node.file_type(), mode, makedev(*major, *minor)).call(|| format!("mknod({node})"))?;
+    let owner = match user {
+        Some(user) => (user.user(*uid)?, user.group(*gid)?),
+        None => (*uid, *gid),
+    };
+    own(dir, path, owner)?;
+    // The embedding program's umask is not ours to know or to change.
+    chmodat(dir, path, mode, AtFlags::empty()).call(|| format!("chmod({node})"))
+}
+
+/// A node in a directory of the container's root, made where nothing is there yet and it `may_make` one. Opened as a path.
+///
+/// # Errors
+/// As of mknodat(2); `AlreadyExists` for something that is there and is something else.
+pub(crate) fn place(
+    dir: BorrowedFd<'_>,
+    node: &Node,
+    may_make: bool,
+    user: Option<&UserNamespace>,
+) -> coracle_host::Result<OwnedFd> {
+    let name = Path::new(node.path.file_name().unwrap_or_default());
+    let open = || {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        openat(dir, name, flags, Mode::empty()).call(|| format!("open({node})"))
+    };
+    let fd = match open() {
+        Err(error) if error.kind() == Kind::NotFound && may_make => {
+            make(dir, name, node, user)?;
+            open()?
+        }
+        other => other?,
+    };
+    let stat = fstat(&fd).call(|| format!("fstat({node})"))?;
+    let (major, minor) = node.number;
+    let same =
+        FileType::from_raw_mode(stat.st_mode) == node.file_type() && stat.st_rdev == makedev(major, minor);
+    match same {
+        true => Ok(fd),
+        false => Err(Error::new(Kind::AlreadyExists, format!("something else than {node} is there already"))),
+    }
 }
 
 #[cfg(test)]
@@ -182,16 +246,18 @@ mod tests {
             of(serde_json::json!([device("/dev/fuse", "c"), device("/dev/a/b", "b"), device("/dev/p", "p")]));
         assert_eq!(more.unwrap(), ["tty c 5:0", "fuse c 10:229", "a/b b 10:229", "p p 0:0"]);
         assert_eq!(of(serde_json::json!([device("/dev/null", "u")])).unwrap(), ["null c 10:229"]);
+        let elsewhere = serde_json::json!([device("/dev/ptmx", "c"), device("/srv/x", "c")]);
+        assert_eq!(of(elsewhere).unwrap(), ["tty c 5:0", "/srv/x c 10:229"]);
         let refused = of(serde_json::json!([
-            device("/opt/x", "c"),
             device("/dev", "c"),
+            device("opt/x", "c"),
             device("/dev/../x", "c"),
             device("/dev/y", "a")
         ]));
-        let only = "only devices below /dev are supported";
+        let only = "a device has an absolute path, without `..`";
         let expected = [
-            format!("linux.devices[/opt/x]: {only}"),
             format!("linux.devices[/dev]: {only}"),
+            format!("linux.devices[opt/x]: {only}"),
             format!("linux.devices[/dev/../x]: {only}"),
             "linux.devices[/dev/y]: `a` is no type of a device".to_owned(),
         ];

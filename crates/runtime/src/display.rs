@@ -102,6 +102,12 @@ impl fmt::Display for Step {
                 write!(f, "make {at}{below} {}", propagation_word(*propagation))
             }
             Step::Seal { at } => write!(f, "seal .{}", at.display()),
+            Step::Node { at, node } => {
+                let (major, minor) = node.number;
+                write!(f, "device {major}:{minor} at .{}", at.display())
+            }
+            Step::Hide { at } => write!(f, "hide .{}", at.display()),
+            Step::Guard { at } => write!(f, "make .{} read-only", at.display()),
             Step::EnterRoot => f.write_str("enter root"),
             Step::MaskFile(path) => write!(f, "mask file ./{path}"),
             Step::MaskDir(path) => write!(f, "mask directory ./{path}"),

@@ -14,8 +14,8 @@ use rustix::thread::{CapabilitySet, LinkNameSpaceType};
 
 use crate::error::{Doing, Error, Result};
 use crate::seccomp::{Instruction, Program};
-use crate::targets::{Targets, copy, is_dir_at};
-use crate::{Attachment, Joinable, Step, Terminal, UserNamespace, attach, mounts, terminal};
+use crate::targets::{Kin, Targets, copy, is_dir_at};
+use crate::{Attachment, Joinable, Step, Terminal, UserNamespace, attach, device, mounts, terminal};
 
 /// What one step needs at hand.
 pub(crate) enum Part {
@@ -90,7 +90,7 @@ pub(crate) fn parts(
                     }
                     None => guarded(mount).doing(doing)?,
                 };
-                targets.place(at, target, mount, false).doing(doing)?
+                targets.place(at, target, mount, Kin::Own).doing(doing)?
             }
             Step::Attach { source, at } => {
                 let mount = attach::make(source, None, user).doing(doing)?;
@@ -101,14 +101,17 @@ pub(crate) fn parts(
                     }
                     _ => guarded(mount).doing(doing)?,
                 };
-                let shared =
-                    matches!(source, Attachment::Bind { propagation: Some((Propagation::Shared, _)), .. });
+                let kin = match source {
+                    Attachment::Bind { propagation: Some((Propagation::Shared, _)), .. } => Kin::Mounts,
+                    Attachment::Bind { .. } => Kin::Files,
+                    _ => Kin::Own,
+                };
                 let is_dir = is_dir_at(&mount, &mount).doing(doing)?;
                 let target = targets.find(at, is_dir).doing(doing)?;
                 if mounts::is_hosts_own(source, at) {
                     target.is_at(at).doing(doing)?;
                 }
-                targets.place(at, target, mount, shared).doing(doing)?
+                targets.place(at, target, mount, kin).doing(doing)?
             }
             Step::AttachGiven { at, propagation, .. } => {
                 let mount =
@@ -119,10 +122,10 @@ pub(crate) fn parts(
                     _ => mount,
                 };
                 let mount = guarded(mount).doing(doing)?;
-                let shared = *propagation == Propagation::Shared;
+                let kin = if *propagation == Propagation::Shared { Kin::Mounts } else { Kin::Files };
                 let is_dir = is_dir_at(&mount, &mount).doing(doing)?;
                 let target = targets.find(at, is_dir).doing(doing)?;
-                targets.place(at, target, mount, shared).doing(doing)?
+                targets.place(at, target, mount, kin).doing(doing)?
             }
             Step::Mount { fstype, at, flags, data } => {
                 let (at, path) = targets.reserve(at).doing(doing)?;
@@ -156,10 +159,25 @@ pub(crate) fn parts(
                     return Err(Error::invalid("process.terminal: the spec mounts no devpts"));
                 };
                 let pair = terminal::open(devpts.as_fd(), wanted).doing(doing)?;
-                let at = targets.resolve(at, false).doing(doing)?;
+                let at = targets.find(at, false).doing(doing)?;
                 ours = Some(pair.ours);
                 Part::Console { terminal: pair.theirs, at: at.into_fd() }
             }
+            Step::Node { at, node } => {
+                let dir = targets.find(at.parent().unwrap_or(Path::new("/")), true).doing(doing)?;
+                let may_make = !dir.is_foreign();
+                let node = device::place(dir.into_fd().as_fd(), node, may_make, user).doing(doing)?;
+                // Without that wall it can be opened where it is.
+                if wall { Part::Fd(node) } else { Part::Bare }
+            }
+            Step::Hide { at } => match targets.look(at).doing(doing)? {
+                Some(at) => {
+                    let mount = attach::mask(is_dir_at(&at, step).doing(doing)?).doing(doing)?;
+                    Part::Attach { mount: mount.into(), at, path: CString::default() }
+                }
+                None => Part::Bare,
+            },
+            Step::Guard { at } => targets.look(at).doing(doing)?.map_or(Part::Bare, Part::Fd),
             Step::MaskFile(path) | Step::MaskDir(path) | Step::ReadOnly(path) => Part::Text(c(path)?),
             Step::JoinPath { path, .. } => {
                 let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
@@ -219,7 +237,17 @@ pub(crate) fn op<'a>(step: &'a Step, part: &'a Part) -> Option<Op<'a>> {
             ambient: CapabilitySet::empty(),
         },
         (Step::LoopbackUp, _) => Op::LoopbackUp,
-        (Step::Device { .. }, Part::Fd(node)) => Op::Bind(node.as_fd(), node.as_fd()),
+        (Step::Device { .. }, Part::Fd(node)) => bind(node, node),
+        (Step::Node { .. }, Part::Fd(node)) => Op::Bind {
+            from: node.as_fd(),
+            at: node.as_fd(),
+            set: NONE,
+            clear: MountAttrFlags::MOUNT_ATTR_NODEV,
+        },
+        (Step::Guard { .. }, Part::Fd(there)) => {
+            let (from, at) = (there.as_fd(), there.as_fd());
+            Op::Bind { from, at, set: MountAttrFlags::MOUNT_ATTR_RDONLY, clear: NONE }
+        }
         (Step::NoOtherDevices, Part::Fd(dev)) => {
             Op::Change(Change::of(dev.as_fd()).set(MountAttrFlags::MOUNT_ATTR_NODEV))
         }
@@ -235,7 +263,7 @@ pub(crate) fn op<'a>(step: &'a Step, part: &'a Part) -> Option<Op<'a>> {
             let propagation = travels(*propagation);
             Op::Change(Change { propagation, recursive: *below, ..change(mount, path) })
         }
-        (_, Part::Console { terminal, at }) => Op::Bind(terminal.as_fd(), at.as_fd()),
+        (_, Part::Console { terminal, at }) => bind(terminal, at),
         (_, Part::Mount { fstype, at, path, flags, data }) => {
             Op::Mount { fstype, at: at.as_fd(), path, flags: *flags, data: data.as_deref() }
         }
@@ -262,6 +290,12 @@ pub(crate) fn op<'a>(step: &'a Step, part: &'a Part) -> Option<Op<'a>> {
         (Step::NoNewPrivs, _) => Op::NoNewPrivs,
         _ => return None, // those that need the bundle or are the image's
     })
+}
+
+const NONE: MountAttrFlags = MountAttrFlags::empty();
+
+fn bind<'a>(from: &'a OwnedFd, at: &'a OwnedFd) -> Op<'a> {
+    Op::Bind { from: from.as_fd(), at: at.as_fd(), set: NONE, clear: NONE }
 }
 
 /// None yet, of a mount that is there.

@@ -198,7 +198,7 @@ impl Plan {
             let op = match op {
                 Some(op) => op,
                 // A new one comes with the clone; and the mounts were made so.
-                None if matches!(step, Step::JoinNet | Step::NoDevices) => continue,
+                None if step.may_be_nothing() => continue,
                 None => return Err(Error::invalid(format!("nothing was given for the step `{step}`"))),
             };
             if let Some(gate) = &gate

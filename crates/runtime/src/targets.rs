@@ -29,8 +29,30 @@ struct Placed {
     path: PathBuf,
     /// None where only the child can make it.
     mount: Option<OwnedFd>,
-    /// The host sees what is mounted in it.
-    shared: bool,
+    /// What it has in common with the host.
+    kin: Kin,
+}
+
+/// What a mount has in common with the host.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kin {
+    /// Nothing.
+    Own,
+    /// Its files.
+    Files,
+    /// Its files, and what is mounted in it.
+    Mounts,
+}
+
+/// What is looked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Want {
+    /// A directory, which is made where there is nothing.
+    Dir,
+    /// A file, which is.
+    File,
+    /// Whatever is there.
+    There,
 }
 
 /// A place for a mount.
@@ -42,6 +64,8 @@ pub(crate) struct Target {
     made: bool,
     /// Whether it can only be found by the child, in what the kernel shows.
     late: bool,
+    /// Whether it is in files of the host.
+    foreign: bool,
 }
 
 impl Target {
@@ -57,6 +81,11 @@ impl Target {
         }
         let what = format!("{} of the image is a symbolic link to {}", at.display(), self.path.display());
         Err(Error::new(Kind::Invalid, what))
+    }
+
+    /// Whether it is in files that the container has in common with the host.
+    pub(crate) fn is_foreign(&self) -> bool {
+        self.foreign
     }
 
     pub(crate) fn into_fd(self) -> OwnedFd {
@@ -80,15 +109,29 @@ impl<'a> Targets<'a> {
     /// The place of a mount that the parent makes, which is a directory or a file as that is.
     pub(crate) fn find(&self, at: &Path, is_dir: bool) -> Result<Target> {
         if self.is_late(at) {
-            return Ok(Target { fd: copy(&self.root()?)?, path: at.to_owned(), made: false, late: true });
+            return Ok(Target { late: true, ..self.top(at)? });
         }
-        self.resolve(at, is_dir)
+        self.resolve(at, if is_dir { Want::Dir } else { Want::File })
+    }
+
+    /// What is at a place, where there is something.
+    pub(crate) fn look(&self, at: &Path) -> Result<Option<OwnedFd>> {
+        match self.resolve(at, Want::There) {
+            Ok(target) => Ok(Some(target.fd)),
+            Err(error) if matches!(error.errno(), Some(Errno::NOENT | Errno::NOTDIR)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn top(&self, at: &Path) -> Result<Target> {
+        let (fd, path) = (copy(&self.root()?)?, at.to_owned());
+        Ok(Target { fd, path, made: false, late: false, foreign: false })
     }
 
     /// Has the child put a mount there.
-    pub(crate) fn place(&mut self, at: &Path, target: Target, mount: Mount, shared: bool) -> Result<Part> {
+    pub(crate) fn place(&mut self, at: &Path, target: Target, mount: Mount, kin: Kin) -> Result<Part> {
         let own = copy(&mount)?;
-        self.placed.push(Placed { at: at.to_owned(), path: target.path, mount: Some(own), shared });
+        self.placed.push(Placed { at: at.to_owned(), path: target.path, mount: Some(own), kin });
         let path = if target.late { GROUPS.to_owned() } else { CString::default() };
         Ok(Part::Attach { mount: mount.into(), at: target.fd, path })
     }
@@ -97,7 +140,7 @@ impl<'a> Targets<'a> {
     pub(crate) fn reserve(&mut self, at: &Path) -> Result<(OwnedFd, CString)> {
         let target = self.find(at, true)?;
         target.is_at(at)?;
-        self.placed.push(Placed { at: at.to_owned(), path: target.path, mount: None, shared: false });
+        self.placed.push(Placed { at: at.to_owned(), path: target.path, mount: None, kin: Kin::Own });
         Ok((target.fd, if target.late { GROUPS.to_owned() } else { c".".to_owned() }))
     }
 
@@ -115,22 +158,23 @@ impl<'a> Targets<'a> {
     }
 
     /// The place, in whatever mount covers it.
-    pub(crate) fn resolve(&self, at: &Path, is_dir: bool) -> Result<Target> {
+    fn resolve(&self, at: &Path, want: Want) -> Result<Target> {
         let invalid = |what| Err(Error::new(Kind::Invalid, what));
         // Most places inside a mount are seen to be so from their names; then nothing is made below that mount.
         let named = self.placed.iter().any(|placed| at.starts_with(&placed.path));
         let mut target = match named {
-            true => Target { fd: copy(&self.root()?)?, path: at.to_owned(), made: false, late: false },
-            false => find(self.root()?, at, is_dir, self.owner)?,
+            true => self.top(at)?,
+            false => find(self.root()?, at, want, self.owner)?,
         };
         // A mount placed later lies on top of the earlier ones, so the last that covers the place is the one to look in; a
         // link in it may lead to where yet a later one is.
         let mut rest = &self.placed[..];
         while let Some(last) = rest.iter().rposition(|placed| target.path.starts_with(&placed.path)) {
-            let Placed { path: place, mount, shared, .. } = &rest[last];
+            let Placed { path: place, mount, kin, .. } = &rest[last];
             rest = &rest[last + 1..];
             let (name, place_name) = (at.display(), place.display());
-            if *shared {
+            // Who only looks makes nothing there.
+            if *kin == Kin::Mounts && want != Want::There {
                 return invalid(format!(
                     "{name} is inside {place_name}, which shares its mounts with the host"
                 ));
@@ -139,40 +183,40 @@ impl<'a> Targets<'a> {
                 return invalid(format!("{name} is inside {place_name}, where nothing can be mounted"));
             };
             let inside = target.path.strip_prefix(place).unwrap_or(&target.path);
-            let inner = find(mount.as_fd(), inside, is_dir, self.owner)?;
+            let inner = find(mount.as_fd(), inside, want, self.owner)?;
             let path = place.join(inner.path.strip_prefix("/").unwrap_or(&inner.path));
-            target = Target { path, ..inner };
+            target = Target { path, foreign: *kin != Kin::Own, ..inner };
         }
         Ok(target)
     }
 }
 
 /// Opens a mount's place in one tree, making it where it is missing: a directory, or an empty file for a file.
-fn find(tree: BorrowedFd<'_>, at: &Path, is_dir: bool, owner: Option<(u32, u32)>) -> Result<Target> {
+fn find(tree: BorrowedFd<'_>, at: &Path, want: Want, owner: Option<(u32, u32)>) -> Result<Target> {
     let root = Root::new(tree, "container's root");
     let (fd, made) = match root.open(at, OFlags::PATH) {
-        Ok(fd) if is_dir || !is_dir_at(&fd, at)? => (fd, false),
-        Ok(_) => {
+        Ok(fd) if want == Want::File && is_dir_at(&fd, at)? => {
             let what = format!("{} is a directory, and the mount is of a file", at.display());
             return Err(Error::new(Kind::Invalid, what));
         }
-        Err(error) if error.errno() != Some(Errno::NOENT) => return Err(error),
+        Ok(fd) => (fd, false),
+        Err(error) if error.errno() != Some(Errno::NOENT) || want == Want::There => return Err(error),
         Err(_) => match owner {
-            Some(owner) => (as_owner(owner, || make(&root, at, is_dir))??, true),
-            None => (make(&root, at, is_dir)?, true),
+            Some(owner) => (as_owner(owner, || make(&root, at, want))??, true),
+            None => (make(&root, at, want)?, true),
         },
     };
-    if is_dir && !is_dir_at(&fd, at)? {
+    if want == Want::Dir && !is_dir_at(&fd, at)? {
         return Err(Error::os(format!("mkdir(container's root, {at:?})"), Errno::NOTDIR));
     }
     let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
     let path = rustix::fs::readlinkat(CWD, &link, Vec::new()).call(|| format!("readlink({link:?})"))?;
     let path = PathBuf::from(OsStr::from_bytes(path.to_bytes()));
-    Ok(Target { fd, path, made, late: false })
+    Ok(Target { fd, path, made, late: false, foreign: false })
 }
 
-fn make(root: &Root<'_>, at: &Path, is_dir: bool) -> Result<OwnedFd> {
-    if is_dir {
+fn make(root: &Root<'_>, at: &Path, want: Want) -> Result<OwnedFd> {
+    if want == Want::Dir {
         return root.make_dirs(at, 0o755, None);
     }
     root.make_dirs(at.parent().unwrap_or(Path::new("/")), 0o755, None)?;

@@ -114,3 +114,77 @@ fn docker_runs_containers() {
         docker.end();
     });
 }
+
+/// What people ask of docker day by day comes to the same with runc, where that is installed.
+#[test]
+fn daily_flags_do_what_they_do_with_runc() {
+    run(|host| {
+        let Some(docker) = Docker::new(host) else { return };
+        if !installed(&["runc"]) {
+            docker.end();
+            return skip(host.test(), "needs runc");
+        }
+        let data = docker.dir.join("shared");
+        std::fs::create_dir(&data).unwrap();
+        std::fs::write(data.join("file"), "data\n").unwrap();
+        let volume = |options: &str| format!("{}:/data{options}", data.display());
+        let [plain, fixed, shared, slave] = ["", ":ro", ":rshared", ":rslave"].map(volume);
+        let mount = "while read a b c d at flags rest; do case $at in /x) echo $flags; esac; done < /proc/self/mountinfo";
+        let root = "while read a b c d at flags tag rest; do case $at in /) echo ${tag%:*}; esac; done < /proc/self/mountinfo";
+        let caps =
+            "grep CapEff /proc/self/status; ls -l /dev/ptmx /dev/kmsg | grep -o '[^ ]*$'; echo >/dev/null";
+        let table: &[(&[&str], &str)] = &[
+            (&["--tmpfs", "/x"], mount),
+            (&["--tmpfs", "/etc:size=1m,exec"], "ls /etc; echo y > /etc/x && cat /etc/x"),
+            (&["--read-only", "--tmpfs", "/run"], "echo t > /run/x && cat /run/x; echo x > /x || echo no"),
+            (&["-v", &plain], "cat /data/file"),
+            (&["-v", &fixed], "cat /data/file; echo x > /data/x || echo no"),
+            (&["-v", &shared], root),
+            (&["-v", &slave], root),
+            (&["-v", "named:/data"], "echo v > /data/x; cat /data/x"),
+            (&["-v", "/dev:/dev"], "ls /dev/null; echo x > /dev/null"),
+            (&["--pid", "host", "--ipc", "host", "--uts", "host"], "cat /proc/1/comm"),
+            (&["--cgroupns", "host"], "echo ok"),
+            (&["--device", "/dev/zero:/dev/mine"], "ls /dev/mine; head -c 1 /dev/mine | wc -c"),
+            (&["--device", "/dev/zero:/srv/mine:r"], "head -c 1 /srv/mine | wc -c"),
+            (&["--sysctl", "net.core.somaxconn=99", "--hostname", "box"], "cat /proc/sys/net/core/somaxconn"),
+            (&["--security-opt", "systempaths=unconfined"], "ls /proc/acpi | wc -l"),
+            (&["--security-opt", "seccomp=unconfined"], "grep Seccomp: /proc/self/status"),
+            (&["--security-opt", "no-new-privileges"], "grep NoNewPrivs: /proc/self/status"),
+            (
+                &[
+                    "-m",
+                    "64m",
+                    "--cpus",
+                    "0.5",
+                    "--cpuset-cpus",
+                    "0",
+                    "--pids-limit",
+                    "9",
+                    "--ulimit",
+                    "core=0",
+                ],
+                "ulimit -c",
+            ),
+            (&["-w", "/tmp", "-e", "A=b", "--group-add", "50", "-u", "3"], "echo $PWD $A; id -G"),
+            (&["--init"], "cat /proc/1/comm"),
+            (&["-t"], "tty"),
+        ];
+        for (flags, script) in table {
+            let [ours, theirs] = ["coracle", "runc"].map(|runtime| {
+                let first = ["run", "--runtime", runtime, "--rm", "--network", "none"];
+                let output = docker.call(&[&first[..], flags, &["img", "sh", "-c", script]].concat());
+                (output.status.code(), String::from_utf8(output.stdout).unwrap(), output.stderr)
+            });
+            let said = String::from_utf8_lossy(&ours.2);
+            assert_eq!((ours.0, &ours.1), (theirs.0, &theirs.1), "{flags:?} {script:?}: {said}");
+        }
+        // runc fails where the daemon lacks one of all capabilities.
+        for more in [&[][..], &["-v", "/dev:/dev"]] {
+            let first = ["run", "--rm", "--network", "none", "--privileged"];
+            let script = ["img", "sh", "-c", "ls /dev/ptmx /dev/kmsg; echo x > /dev/null"];
+            assert_eq!(docker.ok(&[&first[..], more, &script].concat()), "/dev/kmsg\n/dev/ptmx\n");
+        }
+        docker.end();
+    });
+}

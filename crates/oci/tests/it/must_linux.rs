@@ -76,6 +76,80 @@ fn filesystems_and_devices() {
     });
 }
 
+/// "Devices": anywhere in the container, and with whatever is mounted at `/dev`; "Default Devices" where nothing is.
+#[test]
+fn devices_elsewhere() {
+    run(|host| {
+        let script = "stat -c '%n %F %t:%T %a' /srv/a/mine /opt/mine /dev/null; head -c 1 /srv/a/mine | od -An -c; \
+                      head -c 1 /opt/mine | od -An -c; head -c 1 /dev/zero | wc -c";
+        let mut oci = Oci::new(host, script);
+        let device = |path: &str, minor: u32| json!({ "path": path, "type": "c", "major": 1, "minor": minor, "fileMode": 0o640 });
+        oci.config["linux"]["devices"] = json!([device("/srv/a/mine", 5), device("/opt/mine", 5)]);
+        let mounts = oci.config["mounts"].as_array_mut().unwrap();
+        mounts.push(json!({ "destination": "/opt", "type": "tmpfs" }));
+        let expected = "/srv/a/mine character special file 1:5 640\n/opt/mine character special file 1:5 640\n\
+                        /dev/null character special file 1:3 666\n  \\0\n  \\0\n1\n";
+        assert_eq!(prints(&oci), expected);
+        // What is there already must be that device.
+        oci.config["linux"]["devices"] = json!([device("/srv/a/mine", 5)]);
+        oci.script("echo again");
+        assert_eq!(prints(&oci), "again\n");
+        let text = refused(&oci, "/linux/devices", json!([device("/srv/a/mine", 7)]));
+        assert!(text.contains("something else than /srv/a/mine c 1:7 is there already"), "{text}");
+        // The host's own directory is not added to.
+        let dev = oci.dir.join("upper").display().to_string();
+        let mounts = oci.config["mounts"].as_array_mut().unwrap();
+        mounts.retain(|mount| !mount["destination"].as_str().unwrap().starts_with("/dev"));
+        let without = oci.config["mounts"].clone();
+        oci.config["mounts"]
+            .as_array_mut()
+            .unwrap()
+            .push(json!({ "destination": "/dev", "source": dev, "options": ["bind"] }));
+        oci.script("ls /dev/null /dev/srv; exit 0");
+        assert_eq!(prints(&oci), "/dev/srv:\na\n");
+        let text = refused(&oci, "/linux/devices", json!([device("/dev/mine", 5)]));
+        assert!(text.contains("device 1:5 at ./dev/mine") && text.contains("No such file"), "{text}");
+        oci.config["mounts"] = without;
+        oci.config["linux"]["devices"] = json!([device("/dev/mine", 5)]);
+        oci.script("head -c 1 /dev/mine | wc -c; echo x > /dev/null && echo x > /dev/full; exit 0");
+        assert_eq!(prints(&oci), "1\n");
+        oci.end();
+    });
+}
+
+/// "Masked Paths", "Readonly Paths": anywhere in the container, also where a link leads there; what is missing stays missing.
+#[test]
+fn walls_elsewhere() {
+    run(|host| {
+        let script = "cat /srv/secret /srv/link; ls /opt/dir | wc -l; echo x 2>/dev/null > /srv/fixed/file || echo no; \
+                      echo x 2>/dev/null > /srv/one || echo no; echo x > /srv/other && cat /srv/other; ls /gone 2>/dev/null; \
+                      ls /opt/inside; exit 0";
+        let mut oci = Oci::new(host, script);
+        let rootfs = oci.dir.join("rootfs");
+        for dir in ["srv/fixed", "opt/dir", "opt/inside"] {
+            std::fs::create_dir_all(rootfs.join(dir)).unwrap();
+        }
+        for file in ["srv/secret", "srv/target", "srv/one", "opt/dir/file"] {
+            std::fs::write(rootfs.join(file), "secret\n").unwrap();
+        }
+        std::os::unix::fs::symlink("/srv/target", rootfs.join("srv/link")).unwrap();
+        let mounts = oci.config["mounts"].as_array_mut().unwrap();
+        mounts.push(
+            json!({ "destination": "/opt/inside", "type": "bind", "source": "upper", "options": ["bind"] }),
+        );
+        oci.config["linux"]["maskedPaths"] =
+            json!(["/srv/secret", "/srv/link", "/opt/dir", "/gone/x", "/opt/inside/srv"]);
+        oci.config["linux"]["readonlyPaths"] = json!(["/srv/fixed", "/srv/one", "/gone/y"]);
+        let printed = prints(&oci);
+        assert!(printed.starts_with("0\nno\nno\nx\n"), "{printed}");
+        assert!(printed.contains("srv\n"), "{printed}");
+        assert!(!rootfs.join("gone").exists());
+        assert_eq!(std::fs::read_to_string(rootfs.join("srv/target")).unwrap(), "secret\n");
+        refused(&oci, "/linux/maskedPaths", json!(["relative"]));
+        oci.end();
+    });
+}
+
 /// "Sysctl"; "Masked Paths": MUST NOT be readable; "Readonly Paths"; "Seccomp": `errnoRet`; "Personality".
 #[test]
 fn what_is_set_and_what_is_hidden() {

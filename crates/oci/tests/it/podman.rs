@@ -193,3 +193,102 @@ fn podman_maps_users() {
         podman.end();
     });
 }
+
+/// What people ask of podman day by day comes to the same with runc, where that is installed.
+#[test]
+fn daily_flags_do_what_they_do_with_runc() {
+    run(|host| {
+        let Some(podman) = Podman::new(host) else { return };
+        if !installed(&["runc"]) {
+            podman.end();
+            return skip(host.test(), "needs runc");
+        }
+        let data = podman.dir.join("data");
+        std::fs::create_dir(&data).unwrap();
+        std::fs::write(data.join("file"), "data\n").unwrap();
+        let volume = |options: &str| format!("{}:/data{options}", data.display());
+        let [plain, chown, relabel, shared] = ["", ":U", ":ro,Z", ":rshared"].map(volume);
+        let mount = "while read a b c d at flags rest; do case $at in /x) echo $flags; esac; done < /proc/self/mountinfo";
+        let caps =
+            "grep CapEff /proc/self/status; ls -l /dev/ptmx /dev/kmsg | grep -o '[^ ]*$'; echo >/dev/null";
+        let table: &[(&[&str], &str)] = &[
+            (&["--tmpfs", "/x"], mount),
+            (&["--tmpfs", "/etc:size=1m,noexec"], "ls /etc; echo y > /etc/x && cat /etc/x"),
+            (&["--read-only"], "echo t > /tmp/x && cat /tmp/x; echo x > /x || echo no"),
+            (&["-v", &plain], "cat /data/file"),
+            (&["-v", &chown, "--user", "7:8"], "ls -ln /data | grep -c ' 7 .* 8 '"),
+            (&["-v", &relabel], "cat /data/file; echo x > /data/x || echo no"),
+            (&["-v", &shared], "cat /data/file"),
+            (&["-v", "named:/data"], "echo v > /data/x; cat /data/x"),
+            (&["-v", "/dev:/dev"], "ls /dev/null; echo x > /dev/null"),
+            (&["--privileged"], caps),
+            (&["--privileged", "-v", "/dev:/dev"], caps),
+            (&["--pid", "host", "--ipc", "host", "--uts", "host"], "cat /proc/1/comm"),
+            (&["--cgroupns", "host"], "echo ok"),
+            (&["--device", "/dev/zero:/dev/mine"], "ls /dev/mine; head -c 1 /dev/mine | wc -c"),
+            (&["--device", "/dev/zero:/srv/mine"], "head -c 1 /srv/mine | wc -c"),
+            (&["--sysctl", "net.core.somaxconn=99"], "cat /proc/sys/net/core/somaxconn"),
+            (
+                &["--oom-score-adj", "100", "--hostname", "box"],
+                "cat /proc/sys/kernel/hostname /proc/self/oom_score_adj",
+            ),
+            (&["--security-opt", "mask=/proc/version:/bin:/gone"], "cat /proc/version; echo /bin/*"),
+            (&["--security-opt", "unmask=ALL"], "ls /proc/acpi | wc -l"),
+            (&["--security-opt", "seccomp=unconfined"], "grep Seccomp: /proc/self/status"),
+            (&["--security-opt", "apparmor=unconfined", "--security-opt", "label=disable"], "echo ok"),
+            (&["--memory", "64m", "--cpus", "0.5", "--cpuset-cpus", "0", "--memory-swap", "64m"], "echo ok"),
+            (
+                &["--workdir", "/tmp", "--env", "A=b", "--group-add", "50", "--user", "3"],
+                "echo $PWD $A; id -G",
+            ),
+            (&["--tty"], "tty"),
+        ];
+        for (flags, script) in table {
+            let [ours, theirs] = [env!("CARGO_BIN_EXE_coracle-oci"), "runc"].map(|runtime| {
+                let first = ["--runtime", runtime, "run", "--rm", "--network", "none"];
+                let output = podman.call(&[&first[..], flags, &["img", "sh", "-c", script]].concat());
+                (output.status.code(), String::from_utf8(output.stdout).unwrap(), output.stderr)
+            });
+            let said = String::from_utf8_lossy(&ours.2);
+            assert_eq!((ours.0, &ours.1), (theirs.0, &theirs.1), "{flags:?} {script:?}: {said}");
+        }
+        podman.end();
+    });
+}
+
+/// What others do with a container that runs: health, figures, limits, files, images; several as a pod.
+#[test]
+fn podman_tends_containers() {
+    run(|host| {
+        let Some(podman) = Podman::new(host) else { return };
+        let first = ["run", "-d", "--network", "none", "--memory", "64m"];
+        let run = |args: &[&str]| podman.ok(&[&first[..], args, &["img", "sleep", "1000"]].concat());
+        run(&["--name", "a", "--health-cmd", "test -e /healthy", "--health-interval", "disable"]);
+        assert_eq!(podman.call(&["healthcheck", "run", "a"]).status.code(), Some(1));
+        podman.ok(&["exec", "a", "sh", "-c", "echo content > /healthy"]);
+        podman.ok(&["healthcheck", "run", "a"]);
+        let stats =
+            podman.ok(&["stats", "--no-stream", "--format", "{{.Name}} {{.PIDs}} {{.MemUsage}}", "a"]);
+        assert!(stats.starts_with("a 1 ") && stats.contains("67.11MB"), "{stats}");
+        let copy = podman.dir.join("copy");
+        podman.ok(&["cp", "a:/healthy", copy.to_str().unwrap()]);
+        assert_eq!(std::fs::read_to_string(copy).unwrap(), "content\n");
+        assert!(podman.ok(&["diff", "a"]).contains("A /healthy"));
+        podman.ok(&["commit", "--quiet", "a", "img2"]);
+        podman.ok(&["restart", "--time", "0", "a"]);
+        assert_eq!(
+            podman.ok(&["exec", "--workdir", "/tmp", "--env", "B=c", "a", "sh", "-c", "echo $PWD $B"]),
+            "/tmp c\n"
+        );
+        assert_eq!(podman.ok(&["exec", "-d", "a", "sleep", "500"]).lines().count(), 1);
+        podman.ok(&["exec", "--privileged", "--user", "7", "a", "id"]);
+        podman.ok(&["pod", "create", "--name", "p", "--infra=false"]);
+        run(&["--name", "b", "--pod", "p"]);
+        podman.ok(&["pod", "pause", "p"]);
+        podman.ok(&["pod", "unpause", "p"]);
+        podman.ok(&["pod", "kill", "p"]);
+        podman.ok(&["pod", "rm", "--force", "--time", "0", "p"]);
+        podman.ok(&["rm", "--force", "--time", "0", "a"]);
+        podman.end();
+    });
+}

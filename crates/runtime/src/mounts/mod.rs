@@ -20,8 +20,7 @@ use options::{Options, sort};
 
 /// The steps that one mount of a spec becomes, after those that `mounted` has already.
 pub(crate) fn steps(mount: &Mount, known: Known<'_>, mounted: &mut [Step]) -> Result<Vec<Step>, Problem> {
-    // A relative one is meant from the root (config.md, "Mounts").
-    let at: PathBuf = Path::new("/").join(mount.destination()).components().collect();
+    let at = place(mount);
     let name = format!("mounts[{}]", mount.destination().display());
     if !is_place(&at) {
         return Err(Problem::invalid(format!(
@@ -128,6 +127,11 @@ fn bind(mount: &Mount, options: Options, name: &str, at: PathBuf, users: bool) -
     let ids = ids::shown(mount, &options, name, users)?;
     let Options { recursive, attributes, propagation, .. } = options;
     Ok(Step::Attach { source: Attachment::Bind { source, recursive, attributes, propagation, ids }, at })
+}
+
+/// Where it goes. A relative destination is meant from the root (config.md, "Mounts").
+pub(crate) fn place(mount: &Mount) -> PathBuf {
+    Path::new("/").join(mount.destination()).components().collect()
 }
 
 /// Whether something can be mounted there: an absolute path below the root that does not go up again.

@@ -57,6 +57,7 @@ impl Plan {
         };
         let group_namespace = check::has_namespace(spec, LinuxNamespaceType::Cgroup);
         let pids = joined(spec, LinuxNamespaceType::Pid);
+        let (nodes, elsewhere) = device::by_place(spec, nodes);
         let user = Wanted::of(spec).unwrap_or_else(|refused| {
             problems.extend(refused);
             None
@@ -73,7 +74,6 @@ impl Plan {
         mounted.sort_by_key(|step| matches!(step, Step::Seal { .. }));
         let changes = |step: &mut Step| matches!(step, Step::Remount { .. } | Step::Propagate { .. });
         let changed: Vec<Step> = mounted.extract_if(.., changes).collect();
-        problems.extend(check::walls(spec, &mounted));
         let sysctls = sysctl::steps(spec).unwrap_or_else(|refused| {
             problems.extend(refused);
             Vec::new()
@@ -114,6 +114,9 @@ impl Plan {
             steps.push(Step::NoDevices);
             steps.extend(mounted.into_iter().flat_map(guarded));
         }
+        steps.extend(
+            elsewhere.into_iter().map(|node| Step::Node { at: Path::new("/dev").join(&node.path), node }),
+        );
         let terminal = process.terminal() == Some(true);
         if terminal {
             steps.push(Step::Console { at: "/dev/console".into() });
@@ -361,19 +364,23 @@ fn guarded(mounted: Step) -> Vec<Step> {
     steps
 }
 
-/// Masks and read-only paths, for what this kernel has of them and the container mounts.
+/// Masks and read-only paths: by their names in what the kernel shows, where this one has them and nothing of an image's can
+/// be on the way; elsewhere as what they lead to.
 fn walls(spec: &Spec, mounted: &[Step], facts: &Facts) -> Vec<Step> {
     let Some(linux) = spec.linux() else { return Vec::new() };
-    let there = |path: &&String| mounted.iter().any(|step| mounts::shows_kernel(step, path));
+    let shown = |path: &String| mounted.iter().any(|step| mounts::shows_kernel(step, path));
     let relative = |path: &String| path.trim_start_matches('/').to_owned();
-    let masked = linux.masked_paths().iter().flatten().filter(there);
-    let masked = masked.filter_map(|path| match facts.is_dir(path)? {
-        true => Some(Step::MaskDir(relative(path))),
-        false => Some(Step::MaskFile(relative(path))),
+    let masked = linux.masked_paths().iter().flatten().filter_map(|path| match facts.is_dir(path) {
+        _ if !shown(path) => Some(Step::Hide { at: path.into() }),
+        Some(true) => Some(Step::MaskDir(relative(path))),
+        Some(false) => Some(Step::MaskFile(relative(path))),
+        None => None,
     });
-    let read_only = linux.readonly_paths().iter().flatten().filter(there);
-    let read_only =
-        read_only.filter(|path| facts.is_dir(path).is_some()).map(|path| Step::ReadOnly(relative(path)));
+    let read_only = linux.readonly_paths().iter().flatten().filter_map(|path| match facts.is_dir(path) {
+        _ if !shown(path) => Some(Step::Guard { at: path.into() }),
+        Some(_) => Some(Step::ReadOnly(relative(path))),
+        None => None,
+    });
     masked.chain(read_only).collect()
 }
 

@@ -140,6 +140,13 @@ pub enum Step {
         /// Where, in the container.
         at: PathBuf,
     },
+    /// Make a device's node outside of `/dev`, which can be opened.
+    Node {
+        /// Where, in the container.
+        at: PathBuf,
+        /// What it is.
+        node: Node,
+    },
     /// Nothing else in the container's `/dev` can be opened as a device.
     NoOtherDevices,
     /// Put a mount that the bundle brings in place.
@@ -193,6 +200,16 @@ pub enum Step {
     MaskDir(String),
     /// Make a path of proc or sysfs read-only.
     ReadOnly(String),
+    /// Hide what is at a place in the container, where something is.
+    Hide {
+        /// Where.
+        at: PathBuf,
+    },
+    /// Make what is at a place in the container read-only, where something is.
+    Guard {
+        /// Where.
+        at: PathBuf,
+    },
     /// Make the new root the root, and let go of the host's.
     Pivot,
     /// Make the new root the root, over the host's.
@@ -268,6 +285,17 @@ pub enum Step {
         /// Its environment.
         env: Vec<String>,
     },
+}
+
+impl Step {
+    /// Whether there can be nothing to do for it in the child: a new namespace comes with the clone, mounts are made so by
+    /// the parent, and what is not there needs no wall.
+    pub(crate) fn may_be_nothing(&self) -> bool {
+        matches!(
+            self,
+            Step::JoinNet | Step::NoDevices | Step::Node { .. } | Step::Hide { .. } | Step::Guard { .. }
+        )
+    }
 }
 
 /// A namespace that can be joined by path.
