@@ -134,7 +134,7 @@ pub(crate) fn begin(
     if group.is_some() {
         plan.enter_group();
     }
-    Ok(plan.join(container, Join { stdio, group })?)
+    Ok(plan.join(container, Join { stdio, group, ..Join::default() })?)
 }
 
 /// Runs it to its end, on the calling thread.

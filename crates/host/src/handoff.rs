@@ -33,6 +33,31 @@ pub struct Handoff {
     waiting: VecDeque<OwnedFd>,
 }
 
+/// Sends bytes over a connected unix socket, with descriptors (at most 8) in the message that they begin in (unix(7),
+/// `SCM_RIGHTS`). On a stream all of them are sent.
+///
+/// # Errors
+/// As of sendmsg(2); no signal comes with `EPIPE`.
+pub fn send_fds(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<()> {
+    let mut fds = fds;
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let sent = rustix::io::retry_on_intr(|| send_with(socket.as_fd(), rest, fds)).call(|| "sendmsg()")?;
+        rest = &rest[sent..];
+        fds = &[];
+    }
+    Ok(())
+}
+
+fn send_with(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> rustix::io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FDS))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !fds.is_empty() {
+        control.push(SendAncillaryMessage::ScmRights(fds));
+    }
+    sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)
+}
+
 /// What a client is told.
 #[derive(Debug, Default)]
 pub struct Answer {
@@ -88,13 +113,8 @@ impl Handoff {
             };
             let Answer { text, fds } = answer(&question[..length]);
             let fds: Vec<BorrowedFd<'_>> = fds.iter().take(MOST_FDS).map(AsFd::as_fd).collect();
-            let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_FDS))];
-            let mut control = SendAncillaryBuffer::new(&mut space);
-            if !fds.is_empty() {
-                control.push(SendAncillaryMessage::ScmRights(&fds));
-            }
             // The socket's buffer is empty: the packet fits, or the client is gone.
-            let _ = sendmsg(client, &[IoSlice::new(&text)], &mut control, SendFlags::NOSIGNAL);
+            let _ = send_with(client.as_fd(), &text, &fds);
             false
         });
         while self.waiting.len() > MOST_WAITING {

@@ -51,7 +51,7 @@ pub use bpf::DeviceFilter;
 pub use dir::Dir;
 pub use error::{Call, Error, Kind, Result};
 pub use follow::Follow;
-pub use handoff::{Answer, Handoff};
+pub use handoff::{Answer, Handoff, send_fds};
 pub use lock::Lock;
 pub use memory::give_back_memory;
 pub use mount::{Mount, Overlay, Propagation};

@@ -33,6 +33,8 @@ pub(crate) enum Report {
     Program(OwnedFd),
     /// [`crate::Call::DieWithParent`] wants its answer.
     Armed,
+    /// [`crate::Call::Listen`] has a descriptor to be taken, and wants its answer.
+    Listening,
     /// [`crate::Call::Await`] waits.
     Waiting,
 }
@@ -82,6 +84,8 @@ const CLONED: u8 = b'+';
 pub(crate) const LEFT: u8 = b'-';
 /// A message of one byte: the process has arranged to be killed with its parent, and wants to hear that it lives.
 pub(crate) const ARMED: u8 = b'.';
+/// A message of one byte: the process has installed a filter, and waits until somebody listens.
+pub(crate) const LISTENING: u8 = b'@';
 /// A message of one byte: the process is at its gate.
 pub(crate) const WAITING: u8 = b'?';
 
@@ -133,6 +137,7 @@ pub(crate) fn receive(from: BorrowedFd<'_>) -> Result<Option<Report>, Errno> {
         (1, Some(fd)) if a == CLONED => Ok(Some(Report::Cloned(fd))),
         (1, None) if a == LEFT => Ok(Some(Report::Left)),
         (1, None) if a == ARMED => Ok(Some(Report::Armed)),
+        (1, None) if a == LISTENING => Ok(Some(Report::Listening)),
         (1, None) if a == WAITING => Ok(Some(Report::Waiting)),
         (8, None) => Ok(Some(Report::Failed(Failure::from_bytes(bytes)))),
         _ => Err(Errno::IO),

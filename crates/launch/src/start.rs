@@ -43,6 +43,9 @@ pub struct Started {
 ///
 /// It is born in the control group (version 2) whose directory `group` is, where one is given.
 ///
+/// `listening` is called with the process that has come to [`Call::Listen`](crate::Call::Listen) and waits there; where it says
+/// no the process ends.
+///
 /// `stack` must be at least [`STACK_SIZE`] bytes; it is free again when this returns.
 ///
 /// # Errors
@@ -53,6 +56,7 @@ pub fn start(
     namespaces: Namespaces,
     group: Option<BorrowedFd<'_>>,
     stack: &mut [u8],
+    listening: &mut dyn FnMut(BorrowedFd<'_>) -> bool,
 ) -> Result<Started, Errno> {
     if stack.len() < STACK_SIZE {
         return Err(Errno::INVAL);
@@ -82,21 +86,42 @@ pub fn start(
     }
     if let (Some(program), None) = (program, started.failure) {
         let again = ops.iter().any(|op| matches!(op, Op::Exec { again: true, .. }));
-        listen(program.as_fd(), &mut started, again)?;
+        listen(program.as_fd(), &mut started, again, listening)?;
     }
     Ok(started)
 }
 
 /// Hears what the image has to say, until it has executed its program, waits, or has ended. The second process, where there
 /// is one, may say that it waits before the first has told of it.
-fn listen(program: BorrowedFd<'_>, started: &mut Started, again: bool) -> Result<(), Errno> {
+fn listen(
+    program: BorrowedFd<'_>,
+    started: &mut Started,
+    again: bool,
+    listening: &mut dyn FnMut(BorrowedFd<'_>) -> bool,
+) -> Result<(), Errno> {
+    // Where nobody is left to hear it, the end of the messages comes next.
+    let answer = || {
+        let _ = rustix::net::send(program, b"!", rustix::net::SendFlags::NOSIGNAL);
+    };
+    let mut has_filter = false;
     while let Some(report) = report::receive(program)? {
-        if matches!(report, Report::Armed) {
-            // Where nobody is left to hear it, the end of the messages comes next.
-            let _ = rustix::net::send(program, b"!", rustix::net::SendFlags::NOSIGNAL);
+        match report {
+            Report::Armed => answer(),
+            Report::Listening => has_filter = true,
+            other => started.take(other),
         }
-        started.take(report);
-        if started.waiting && (started.again.is_some() || !again) {
+        if again && started.again.is_none() {
+            continue;
+        }
+        if has_filter {
+            has_filter = false;
+            let process = started.again.as_ref().or(started.cloned.as_ref()).unwrap_or(&started.pidfd);
+            if !listening(process.as_fd()) {
+                break;
+            }
+            answer();
+        }
+        if started.waiting {
             break;
         }
     }
@@ -130,7 +155,12 @@ impl Started {
             Report::Again(second) if self.again.is_none() => self.again = Some(second),
             Report::Waiting => self.waiting = true,
             Report::Cloned(cloned) if self.cloned.is_none() => self.cloned = Some(cloned),
-            Report::Again(_) | Report::Cloned(_) | Report::Left | Report::Program(_) | Report::Armed => {}
+            Report::Again(_)
+            | Report::Cloned(_)
+            | Report::Left
+            | Report::Program(_)
+            | Report::Armed
+            | Report::Listening => {}
         }
     }
 }
@@ -270,7 +300,7 @@ mod tests {
     fn perform(ops: &[Op<'_>]) -> (Started, usize) {
         const UNUSED: u8 = 0xa5;
         let mut stack = vec![UNUSED; STACK_SIZE];
-        let started = start(ops, Namespaces::NONE, None, &mut stack).unwrap();
+        let started = start(ops, Namespaces::NONE, None, &mut stack, &mut |_| false).unwrap();
         let all = WaitIdOptions::EXITED | WaitIdOptions::from_bits_retain(libc::__WALL as u32);
         waitid(WaitId::PidFd(started.pidfd.as_fd()), all).unwrap();
         let unused = stack.iter().take_while(|byte| **byte == UNUSED).count();
@@ -382,7 +412,7 @@ mod tests {
 
     #[test]
     fn a_short_stack_is_refused() {
-        let refused = start(&[], Namespaces::NONE, None, &mut [0; 64]);
+        let refused = start(&[], Namespaces::NONE, None, &mut [0; 64], &mut |_| false);
         assert_eq!(refused.unwrap_err(), Errno::INVAL);
     }
 

@@ -14,7 +14,7 @@ use crate::error::{During, Error, Result};
 use crate::journal::Log;
 use crate::prepare::{self, Prepared};
 use crate::record::{self, Home, Record, Status};
-use crate::{cgroup, hooks, list, process};
+use crate::{cgroup, hooks, list, listener, process};
 
 /// Makes the container; its first process waits for the word to go. That process is a child of this program until the
 /// program ends, and then of whoever takes orphans.
@@ -103,6 +103,7 @@ fn start(
     hook_failed: &mut bool,
 ) -> Result<(Running, Commands)> {
     let mut plan = prepared.plan(group.is_some())?;
+    let listener = listener::connect(prepared.filter(), list::described(record, Status::Creating))?;
     let Prepared { rootfs, net, hooks, view, .. } = prepared;
     let mut mounts = Vec::new();
     if let (Some((at, read_only)), Some(group)) = (view, group) {
@@ -125,7 +126,7 @@ fn start(
     };
     let root = Mount::bind_path(&rootfs, true)?;
     let group = group.map(Cgroup::entrance).transpose()?;
-    let mut bundle = Bundle { mounts, net, stdio, extra, group, go: Some(go), ..Bundle::new(root) };
+    let mut bundle = Bundle { mounts, net, stdio, extra, group, listener, go: Some(go), ..Bundle::new(root) };
     let failed = Arc::new(Mutex::new(None));
     if hooks::inside_before_pivot(&hooks) {
         // Where those hooks look for it.

@@ -11,7 +11,7 @@ use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Process, Spec, User}
 use crate::cli::Exec;
 use crate::error::{During, Error, Result};
 use crate::record::{Found, Home, Status};
-use crate::{cgroup, prepare, record};
+use crate::{cgroup, list, listener, prepare, record};
 
 /// What the program is to exit with.
 pub(crate) fn exec(home: &Home, options: &Exec) -> Result<u8> {
@@ -44,15 +44,17 @@ pub(crate) fn exec(home: &Home, options: &Exec) -> Result<u8> {
         true => [Stdio::Null, Stdio::Null, Stdio::Null],
         false => [Stdio::Inherit, Stdio::Inherit, Stdio::Inherit],
     };
-    if let Some(program) = Program::of(&config)? {
-        plan.filter(&program)?;
+    let filter = Program::of(&config)?;
+    if let Some(filter) = &filter {
+        plan.filter(filter)?;
     }
+    let listener = listener::connect(filter.as_ref(), list::described(found.record()?, status))?;
     let group = cgroup::find(found.record()?)?;
     if group.is_some() {
         plan.enter_group();
     }
     let entrance = group.as_ref().map(Cgroup::entrance).transpose()?;
-    let running = plan.join(&container, Join { stdio, group: entrance })?;
+    let running = plan.join(&container, Join { stdio, group: entrance, listener })?;
     if let (Some(terminal), Some(console)) = (&running.terminal, &console) {
         terminal.send(console.as_fd())?;
     }

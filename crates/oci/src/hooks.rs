@@ -89,7 +89,7 @@ fn one_inside(
     }
     let group = group.as_ref().map(Cgroup::entrance).transpose()?;
     let stdio = [Stdio::Pipe, Stdio::Null, Stdio::Pipe];
-    let running = plan.join(container, Join { stdio, group })?;
+    let running = plan.join(container, Join { stdio, group, ..Join::default() })?;
     let stdin = running.stdin.map(std::fs::File::from);
     let stderr = running.stderr.map(std::fs::File::from);
     let told = Told { hook, path, stdin, stderr };

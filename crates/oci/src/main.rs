@@ -20,6 +20,7 @@ mod features;
 mod hooks;
 mod journal;
 mod list;
+mod listener;
 mod prepare;
 mod process;
 mod record;

@@ -104,6 +104,11 @@ impl Prepared {
         Ok(plan)
     }
 
+    /// Of system calls.
+    pub(crate) fn filter(&self) -> Option<&Program> {
+        self.filter.as_ref()
+    }
+
     pub(crate) fn cgroups_path(&self) -> Option<&Path> {
         self.spec.linux().as_ref()?.cgroups_path().as_deref()
     }

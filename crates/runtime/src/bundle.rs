@@ -7,7 +7,7 @@ use coracle_host::{Mount, Namespace, PidFd};
 
 use crate::cgroup::Entrance;
 use crate::step::{BeforePivot, Stepper};
-use crate::{Stdio, Terminal, UserNamespace};
+use crate::{Listener, Stdio, Terminal, UserNamespace};
 
 /// The kernel objects that a container is made of. They are used up by the start; what the container doesn't
 /// keep is gone with it.
@@ -30,6 +30,8 @@ pub struct Bundle {
     pub go: Option<OwnedFd>,
     /// The control group to enter, where the spec asks for one (`linux.cgroupsPath`, `linux.resources`).
     pub group: Option<Entrance>,
+    /// Where the filter of system calls has some that somebody answers (`SCMP_ACT_NOTIFY`).
+    pub listener: Option<Listener>,
     /// Called with the index of each launch operation when the child has performed all before it and waits to be let on.
     /// For tests that kill at every one, and for looking at a half-made container in a debugger.
     pub stepper: Option<Stepper>,
@@ -53,6 +55,7 @@ impl Bundle {
             extra: Vec::new(),
             go: None,
             group: None,
+            listener: None,
             stepper: None,
             before_pivot: None,
             root_at: None,
@@ -67,6 +70,8 @@ pub struct Join {
     pub stdio: [Stdio; 3],
     /// The control group to enter, where the plan has that ([`Plan::enter_group`]).
     pub group: Option<Entrance>,
+    /// As of [`Bundle::listener`].
+    pub listener: Option<Listener>,
 }
 
 /// A process that runs the program it was started for.

@@ -11,6 +11,7 @@ use rustix::thread::CapabilitySet;
 use crate::Step;
 use crate::error::Error;
 use crate::realize::Part;
+use crate::seccomp;
 use crate::stdio::above;
 
 /// The numbers that mean something to an image: those behind the descriptors of its program.
@@ -18,6 +19,10 @@ use crate::stdio::above;
 pub(crate) struct Numbers {
     /// Where a process reports what becomes of its last steps.
     pub(crate) report: u32,
+    /// Whether the lowest number that is free is to be known, for what is opened there.
+    pub(crate) scratch: bool,
+    /// Whether the host's proc is there.
+    pub(crate) proc: bool,
     /// Whether there is something to wait for.
     pub(crate) held: bool,
     /// How many files of control groups of version 1 there are to enter by.
@@ -29,16 +34,26 @@ pub(crate) struct Numbers {
 impl Numbers {
     /// For a program with so many descriptors, and an image with none.
     pub(crate) fn behind(descriptors: usize) -> Numbers {
-        Numbers { report: descriptors as u32, held: false, tasks: 0, unified: false }
+        let report = descriptors as u32;
+        Numbers { report, scratch: false, proc: false, held: false, tasks: 0, unified: false }
+    }
+
+    /// What is opened gets this number: all lower ones are taken, and it is given up first.
+    pub(crate) fn scratch(self) -> u32 {
+        self.report + 1
+    }
+
+    fn proc(self) -> u32 {
+        self.scratch() + u32::from(self.scratch)
     }
 
     /// What [`Step::Await`] reads from.
     fn go(self) -> u32 {
-        self.report + 1
+        self.proc() + u32::from(self.proc)
     }
 
     fn door(self, index: u32) -> u32 {
-        self.report + 1 + u32::from(self.held) + index
+        self.go() + u32::from(self.held) + index
     }
 
     /// The first that means nothing.
@@ -61,6 +76,7 @@ pub(crate) fn calls<'a>(
     numbers: Numbers,
 ) -> std::result::Result<Vec<(u32, Call<'a>)>, Error> {
     let mut calls = Vec::new();
+    calls.extend(numbers.scratch.then(|| (FIRST + detach as u32, Call::Close { fd: numbers.scratch() })));
     for (index, (step, part)) in (FIRST..).zip(steps.iter().zip(parts)).skip(detach) {
         let call = match (step, part) {
             (Step::Undumpable, _) => Call::Undumpable,
@@ -76,9 +92,14 @@ pub(crate) fn calls<'a>(
             (Step::Limit { resource, soft, hard }, _) => {
                 Call::Limit { resource: *resource, soft: *soft, hard: *hard }
             }
-            (Step::Filter(program), Part::Filter(bytes)) => {
-                Call::Filter { flags: program.flags(), program: bytes }
-            }
+            (Step::Filter(filter), Part::Filter(program)) => match filter.notifies() {
+                // There is but one thread, and the two flags exclude each other.
+                true => {
+                    let flags = filter.flags() & !seccomp::TSYNC;
+                    Call::Listen { flags, program, scratch: numbers.scratch() }
+                }
+                false => Call::Filter { flags: filter.flags() & !seccomp::WAIT_KILLABLE_RECV, program },
+            },
             (Step::LetGo { effective, permitted, inheritable }, _) => Call::Capabilities {
                 effective: *effective,
                 permitted: *permitted,

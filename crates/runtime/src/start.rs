@@ -7,11 +7,13 @@ use std::ptr;
 
 use coracle_host::{Call, Kind, Mount, Namespace, PidFd, Propagation, aside};
 use coracle_launch::{Namespaces, Op, STACK_SIZE, Started, Strings};
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType};
 
 use crate::borrow::Borrow;
 use crate::cgroup::Entrance;
 use crate::error::{Doing, Error, Result};
+use crate::listening::{Listener, Listening};
 use crate::realize::{self, Part};
 use crate::stdio::{self, Streams};
 use crate::step::{Gate, Stop};
@@ -24,8 +26,20 @@ impl Plan {
     /// # Errors
     /// What could not be prepared, or which step of the launch failed and why. Nothing is left then.
     pub fn start(&self, bundle: Bundle) -> Result<Running> {
-        let Bundle { root, mounts, net, user, stdio, extra, go, group, stepper, before_pivot, root_at } =
-            bundle;
+        let Bundle {
+            root,
+            mounts,
+            net,
+            user,
+            stdio,
+            extra,
+            go,
+            group,
+            listener,
+            stepper,
+            before_pivot,
+            root_at,
+        } = bundle;
         let stop = Stop::of(stepper, before_pivot)?;
         let root_at = root_at.as_deref().map_or(Ok(c"/".to_owned()), realize::path)?;
         let user = self.user_namespace(user)?;
@@ -51,7 +65,7 @@ impl Plan {
         let (parts, terminal) =
             realize::parts(&self.steps, Some(&root), mounts, user.as_ref(), self.terminal(user.as_ref())?)?;
         let dir = realize::root_dir(&root).doing(|| "open the root")?;
-        let beside = Beside::new(extra, go, None).doing(|| "prepare the launch")?;
+        let beside = Beside::new(&self.steps, extra, go, None).doing(|| "prepare the launch")?;
         let here = Here {
             root: Some((root, dir.as_fd(), &root_at)),
             net: net.as_ref(),
@@ -61,7 +75,8 @@ impl Plan {
             group: group.as_ref(),
         };
         let net = if self.new_net && net.is_none() { Namespaces::NET } else { Namespaces::NONE };
-        let running = self.perform(&parts, stdio, &beside, &here, self.namespaces.and(net), stop)?;
+        let namespaces = self.namespaces.and(net);
+        let running = self.perform(&parts, stdio, &beside, &here, namespaces, Called { stop, listener })?;
         Ok(Running { terminal, ..running })
     }
 
@@ -74,7 +89,7 @@ impl Plan {
     /// # Errors
     /// As of [`Plan::start`]; `NotFound` where the container has ended.
     pub fn start_in(&self, container: &PidFd, stdio: [Stdio; 3]) -> Result<Running> {
-        self.join(container, Join { stdio, group: None })
+        self.join(container, Join { stdio, ..Join::default() })
     }
 
     /// [`Plan::start_in`], with more than streams.
@@ -94,7 +109,7 @@ impl Plan {
     }
 
     fn start_beside(&self, container: &PidFd, with: Join) -> Result<Running> {
-        let Join { stdio, group } = with;
+        let Join { stdio, group, listener } = with;
         same_time(container)?;
         let user = user_of(container)?;
         let wanted_terminal = self.terminal(user.as_ref())?;
@@ -104,7 +119,8 @@ impl Plan {
         let pair = pair.doing(|| "open a terminal in the container")?;
         let (terminal, theirs) = pair.map(|pair| (pair.ours, pair.theirs)).unzip();
         // It enters when it has memory of its own: who lacks memory in that group may be killed with all that it shares.
-        let beside = Beside::new(Vec::new(), None, group.as_ref()).doing(|| "prepare the launch")?;
+        let beside =
+            Beside::new(&self.steps, Vec::new(), None, group.as_ref()).doing(|| "prepare the launch")?;
         let here = Here {
             root: None,
             net: None,
@@ -113,7 +129,8 @@ impl Plan {
             terminal: theirs.as_ref(),
             group: group.as_ref(),
         };
-        let running = self.perform(&parts, stdio, &beside, &here, self.namespaces, None)?;
+        let running =
+            self.perform(&parts, stdio, &beside, &here, self.namespaces, Called { stop: None, listener })?;
         Ok(Running { terminal, ..running })
     }
 
@@ -124,8 +141,10 @@ impl Plan {
         beside: &Beside,
         here: &Here<'_>,
         namespaces: Namespaces,
-        stop: Option<Stop>,
+        called: Called,
     ) -> Result<Running> {
+        let Called { stop, listener } = called;
+        let mut listening = Listening::of(self, listener, beside.numbers())?;
         let (uid, gid) = self.owner(here.user)?;
         let terminal = here.terminal(parts);
         if terminal.is_some() && !stdio.iter().all(|stream| matches!(stream, Stdio::Null)) {
@@ -160,7 +179,7 @@ impl Plan {
             None => streams.each_ref().map(AsFd::as_fd),
         };
         let child: Vec<_> = streams_now.into_iter().chain(beside.extra.iter().map(AsFd::as_fd)).collect();
-        let kept: Vec<_> = beside.go.iter().chain(&beside.doors).map(AsFd::as_fd).collect();
+        let kept: Vec<_> = beside.kept().collect();
         let keep: Vec<_> =
             gate.iter().map(Gate::child).chain([image.as_fd()]).chain(kept.iter().copied()).collect();
         let mut ops = Vec::with_capacity(self.steps.len());
@@ -211,14 +230,19 @@ impl Plan {
             origin.push(index);
         }
         let born = group.filter(|_| beside.doors.is_empty()).and_then(Entrance::into_fd);
-        let launch = || launch(&ops, namespaces, born);
+        let mut launch = || launch(&ops, namespaces, born, &mut |process| listening.hand_on(process));
         let started = match (&gate, stop) {
-            (Some(gate), Some(stop)) => gate.while_stepping(stop.stepper(), launch),
+            (Some(gate), Some(stop)) => gate.while_stepping(stop.stepper(), &mut launch),
             _ => launch(),
         };
         drop(streams);
         let started = started.call(|| "clone()").doing(|| "start the process")?;
         let pidfd = self.outcome(started, &origin)?;
+        if let Err(error) = listening.outcome {
+            pidfd.signal(9).doing(|| "end the process that nobody listens to")?;
+            pidfd.reap().doing(|| "reap the process that nobody listens to")?;
+            return Err(Error::host("hand on the listener of seccomp", error));
+        }
         Ok(Running { pidfd, stdin, stdout, stderr, terminal: None })
     }
 
@@ -289,6 +313,8 @@ impl Plan {
 /// What a process gets besides its standard streams, out of the way of the numbers that mean something.
 struct Beside {
     extra: Vec<OwnedFd>,
+    /// For a number that is given up again.
+    scratch: Option<OwnedFd>,
     go: Option<OwnedFd>,
     /// Ways into a control group, for the image: files of version 1, then the directory of version 2.
     doors: Vec<OwnedFd>,
@@ -297,11 +323,14 @@ struct Beside {
 
 impl Beside {
     fn new(
+        steps: &[Step],
         extra: Vec<OwnedFd>,
         go: Option<OwnedFd>,
         group: Option<&Entrance>,
     ) -> coracle_host::Result<Beside> {
+        let notifies = |step: &Step| matches!(step, Step::Filter(program) if program.notifies());
         let numbers = image::Numbers {
+            scratch: steps.iter().any(notifies),
             held: go.is_some(),
             tasks: group.map_or(0, |group| group.joins().count() as u32),
             unified: group.is_some_and(|group| group.into_fd().is_some()),
@@ -309,21 +338,37 @@ impl Beside {
         };
         let lowest = numbers.free();
         let move_up = |fd| stdio::above(fd, lowest);
+        let null = || {
+            let flags = OFlags::PATH | OFlags::CLOEXEC;
+            openat(CWD, "/dev/null", flags, Mode::empty()).call(|| "open(\"/dev/null\")").and_then(move_up)
+        };
+        let scratch = numbers.scratch.then(null).transpose()?;
         let extra = extra.into_iter().map(move_up).collect::<coracle_host::Result<_>>()?;
         let doors = group.into_iter().flat_map(|group| group.joins().chain(group.into_fd()));
         let doors = doors.map(|door| stdio::copy_above(door, lowest));
         let doors = doors.collect::<coracle_host::Result<_>>()?;
-        Ok(Beside { extra, go: go.map(move_up).transpose()?, doors, numbers })
+        Ok(Beside { extra, scratch, go: go.map(move_up).transpose()?, doors, numbers })
     }
 
     fn numbers(&self) -> image::Numbers {
         self.numbers
     }
 
+    /// What the image has, in the order of its numbers.
+    fn kept(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.scratch.iter().chain(&self.go).chain(&self.doors).map(AsFd::as_fd)
+    }
+
     /// The lowest number that means nothing.
     fn lowest(&self) -> u32 {
         self.numbers.free()
     }
+}
+
+/// Whom the launch calls on its way.
+struct Called {
+    stop: Option<Stop>,
+    listener: Option<Listener>,
 }
 
 /// What steps refer to without naming it.
@@ -398,9 +443,10 @@ pub(crate) fn launch(
     ops: &[Op<'_>],
     namespaces: Namespaces,
     group: Option<BorrowedFd<'_>>,
+    listening: &mut dyn FnMut(BorrowedFd<'_>) -> bool,
 ) -> rustix::io::Result<Started> {
     let _borrow = Borrow::new();
-    coracle_launch::start(ops, namespaces, group, &mut vec![0; STACK_SIZE])
+    coracle_launch::start(ops, namespaces, group, &mut vec![0; STACK_SIZE], listening)
 }
 
 /// A time namespace can be entered by nobody who shares memory with another process, and later there is no right to.

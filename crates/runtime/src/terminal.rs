@@ -5,7 +5,6 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use coracle_host::{Call, Error, Kind, PidFd, Result, Root};
 use rustix::fs::{CWD, FileType, Mode, OFlags, Uid, fchown, fstat, fstatfs, openat};
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcgetwinsize, tcsetwinsize};
 
@@ -72,13 +71,7 @@ impl Terminal {
     /// As of sendmsg(2).
     pub fn send(&self, socket: BorrowedFd<'_>) -> Result<()> {
         let name = ptsname(&self.master, Vec::new()).call(|| "ioctl(terminal, TIOCGPTN)")?;
-        let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut control = SendAncillaryBuffer::new(&mut space);
-        let fds = [self.master.as_fd()];
-        control.push(SendAncillaryMessage::ScmRights(&fds));
-        let data = [rustix::io::IoSlice::new(name.to_bytes())];
-        sendmsg(socket, &data, &mut control, SendFlags::NOSIGNAL).call(|| "sendmsg(console socket)")?;
-        Ok(())
+        coracle_host::send_fds(socket, name.to_bytes(), &[self.master.as_fd()])
     }
 }
 

@@ -13,7 +13,7 @@ use core::ffi::CStr;
 
 use rustix::thread::CapabilitySet;
 
-use crate::report::{ARMED, WAITING};
+use crate::report::{ARMED, LISTENING, WAITING};
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
@@ -70,6 +70,32 @@ pub enum Call<'a> {
         flags: u32,
         /// `struct sock_filter`s, 8 bytes each in this machine's order.
         program: &'a [u8],
+    },
+    /// The same, with calls that somebody else answers (`SECCOMP_FILTER_FLAG_NEW_LISTENER`): it goes on when the parent,
+    /// which takes the listening descriptor from it meanwhile, has said so.
+    Listen {
+        /// Further `SECCOMP_FILTER_FLAG_*`.
+        flags: u32,
+        /// As of [`Call::Filter`].
+        program: &'a [u8],
+        /// The number that the listening descriptor gets: the lowest that is free.
+        scratch: u32,
+    },
+    /// Write to a file below a directory among the descriptors that were kept.
+    Write {
+        /// The number of the directory.
+        dir: u32,
+        /// The way from there.
+        path: &'a CStr,
+        /// What is written, all at once.
+        text: &'a [u8],
+        /// The number that the file gets: the lowest that is free.
+        scratch: u32,
+    },
+    /// Close a descriptor.
+    Close {
+        /// Its number.
+        fd: u32,
     },
     /// prlimit(2) of this process.
     Limit {
@@ -128,7 +154,8 @@ enum Kind {
 /// How many bytes [`write_image`] needs at most for these calls.
 pub fn image_size(calls: &[(u32, Call<'_>)]) -> usize {
     let data = |call: &Call<'_>| match call {
-        Call::Filter { program, .. } => program.len() + 32,
+        Call::Filter { program, .. } | Call::Listen { program, .. } => program.len() + 48,
+        Call::Write { path, text, .. } => path.count_bytes() + text.len() + 32,
         Call::Exec(path) => path.count_bytes() + 16,
         Call::Affinity(mask) => size_of_val(*mask) + 16,
         _ => 64,
@@ -163,7 +190,8 @@ fn data_offset(calls: &[(u32, Call<'_>)]) -> usize {
     let entries: usize = calls
         .iter()
         .map(|(_, call)| match call {
-            Call::Await { .. } | Call::DieWithParent => 3,
+            Call::Listen { .. } => 4,
+            Call::Await { .. } | Call::DieWithParent | Call::Write { .. } => 3,
             Call::Join { .. } | Call::Enter { .. } | Call::Again { group: Some(_) } => 2,
             Call::Capabilities { lower, .. } => 1 + lower.bits().count_ones() as usize,
             _ => 1,
@@ -223,14 +251,25 @@ impl Writer<'_> {
                 self.entry(Kind::Call, libc::SYS_write, [fd, zero, 1, 0, 0, 0], step)?;
                 self.entry(Kind::Call, libc::SYS_close, [fd, 0, 0, 0, 0, 0], step)
             }
-            Call::Filter { flags, program } => {
-                const SET_MODE_FILTER: u64 = 1;
-                let filters = u16::try_from(program.len() / 8).ok()?;
-                let at = self.data(program)?;
-                let fprog = self.data(&u64::from(filters).to_le_bytes())?;
-                self.data(&at.to_ne_bytes())?;
-                let arguments = [SET_MODE_FILTER, u64::from(flags), fprog, 0, 0, 0];
-                self.entry(Kind::Call, libc::SYS_seccomp, arguments, step)
+            Call::Filter { flags, program } => self.filter(flags, program, step),
+            Call::Listen { flags, program, scratch } => {
+                const NEW_LISTENER: u32 = 1 << 3;
+                let (report, byte) = (u64::from(self.report), self.data(&[LISTENING])?);
+                self.filter(flags | NEW_LISTENER, program, step)?;
+                self.entry(Kind::Call, libc::SYS_write, [report, byte, 1, 0, 0, 0], step)?;
+                self.entry(Kind::Read, libc::SYS_read, [report, 0, 1, 0, 0, 0], step)?;
+                self.entry(Kind::Call, libc::SYS_close, [u64::from(scratch), 0, 0, 0, 0, 0], step)
+            }
+            Call::Write { dir, path, text, scratch } => {
+                let flags = (libc::O_WRONLY | libc::O_CLOEXEC) as u64;
+                let (path, data) = (self.data(path.to_bytes_with_nul())?, self.data(text)?);
+                let (scratch, size) = (u64::from(scratch), text.len() as u64);
+                self.entry(Kind::Call, libc::SYS_openat, [dir.into(), path, flags, 0, 0, 0], step)?;
+                self.entry(Kind::Call, libc::SYS_write, [scratch, data, size, 0, 0, 0], step)?;
+                self.entry(Kind::Call, libc::SYS_close, [scratch, 0, 0, 0, 0, 0], step)
+            }
+            Call::Close { fd } => {
+                self.entry(Kind::Call, libc::SYS_close, [u64::from(fd), 0, 0, 0, 0, 0], step)
             }
             Call::Limit { resource, soft, hard } => {
                 let limit = self.data(&soft.to_ne_bytes())?;
@@ -269,6 +308,16 @@ impl Writer<'_> {
                 self.entry(Kind::Exec, libc::SYS_execve, [path, 0, 0, 0, 0, 0], step)
             }
         }
+    }
+
+    fn filter(&mut self, flags: u32, program: &[u8], step: u32) -> Option<()> {
+        const SET_MODE_FILTER: u64 = 1;
+        let filters = u16::try_from(program.len() / 8).ok()?;
+        let at = self.data(program)?;
+        let fprog = self.data(&u64::from(filters).to_le_bytes())?;
+        self.data(&at.to_ne_bytes())?;
+        let arguments = [SET_MODE_FILTER, u64::from(flags), fprog, 0, 0, 0];
+        self.entry(Kind::Call, libc::SYS_seccomp, arguments, step)
     }
 
     fn entry(&mut self, kind: Kind, number: i64, arguments: [u64; 6], step: u32) -> Option<()> {
@@ -366,6 +415,9 @@ mod tests {
             (1, Call::Await { fd: 4 }),
             (1, Call::Enter { fd: 5 }),
             (2, Call::Filter { flags: 0, program: &program }),
+            (2, Call::Listen { flags: 0, program: &program, scratch: 4 }),
+            (2, Call::Write { dir: 5, path: c"a/way", text: b"words", scratch: 4 }),
+            (2, Call::Close { fd: 5 }),
             (3, Call::Limit { resource: 7, soft: 1, hard: 2 }),
             (4, Call::Capabilities { effective: sets, permitted: sets, inheritable: sets, lower: sets }),
             (0, Call::Affinity(&[7; 20])),

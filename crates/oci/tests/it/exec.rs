@@ -1,13 +1,12 @@
 //! Further processes, and terminals.
 
 use std::io::Read;
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 
 use coracle_testhost::run;
 use serde_json::json;
 
-use crate::support::{Oci, exists, reap, soon};
+use crate::support::{Oci, accept, exists, reap, soon};
 
 #[test]
 fn further_processes() {
@@ -59,22 +58,6 @@ fn further_processes() {
     });
 }
 
-/// Takes the terminal that a call sends.
-fn take(listener: &UnixListener) -> OwnedFd {
-    let (stream, _) = listener.accept().unwrap();
-    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut control = rustix::net::RecvAncillaryBuffer::new(&mut space);
-    let mut name = [0; 64];
-    let mut data = [rustix::io::IoSliceMut::new(&mut name)];
-    let flags = rustix::net::RecvFlags::CMSG_CLOEXEC;
-    rustix::net::recvmsg(&stream, &mut data, &mut control, flags).unwrap();
-    let fds = control.drain().find_map(|message| match message {
-        rustix::net::RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
-        _ => None,
-    });
-    fds.expect("a descriptor")
-}
-
 /// Reads a terminal until it has said this.
 fn until(terminal: &mut std::fs::File, text: &str) {
     let (mut all, mut byte) = (Vec::new(), [0]);
@@ -98,7 +81,7 @@ fn terminals_go_to_the_console_socket() {
         let listener = UnixListener::bind(&path).unwrap();
         let path = path.to_str().unwrap();
         oci.create_with(&["--console-socket", path]);
-        let mut terminal = std::fs::File::from(take(&listener));
+        let mut terminal = std::fs::File::from(accept(&listener).1);
         assert_eq!(rustix::termios::tcgetwinsize(&terminal).unwrap().ws_col, 77);
         oci.ok(&["start", "c"]);
         until(&mut terminal, "/dev/");
@@ -115,7 +98,7 @@ fn terminals_go_to_the_console_socket() {
             "-c",
             "tty; sleep 1000",
         ]);
-        let mut second = std::fs::File::from(take(&listener));
+        let mut second = std::fs::File::from(accept(&listener).1);
         until(&mut second, "/dev/pts/");
         oci.ok(&["kill", "c", "KILL"]);
         oci.until("stopped");

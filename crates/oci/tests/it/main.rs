@@ -5,6 +5,7 @@ mod exec;
 mod groups;
 mod hooks;
 mod life;
+mod listener;
 mod must;
 mod must_linux;
 mod must_mounts;

@@ -1,5 +1,7 @@
 //! A bundle over this machine's own root file system, and the program's calls.
 
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -132,6 +134,25 @@ impl Oci {
         reap();
         unmount(self.dir.join("rootfs"), UnmountFlags::empty()).unwrap();
     }
+}
+
+/// What a call of the program sends to this socket: text, and one descriptor.
+pub fn accept(listener: &UnixListener) -> (String, OwnedFd) {
+    let (mut stream, _) = listener.accept().unwrap();
+    let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = rustix::net::RecvAncillaryBuffer::new(&mut space);
+    let mut text = vec![0; 64 << 10];
+    let mut data = [rustix::io::IoSliceMut::new(&mut text)];
+    let flags = rustix::net::RecvFlags::CMSG_CLOEXEC;
+    let read = rustix::net::recvmsg(&stream, &mut data, &mut control, flags).unwrap().bytes;
+    let fds = control.drain().find_map(|message| match message {
+        rustix::net::RecvAncillaryMessage::ScmRights(mut fds) => fds.next(),
+        _ => None,
+    });
+    text.truncate(read);
+    let mut text = String::from_utf8(text).unwrap();
+    std::io::Read::read_to_string(&mut stream, &mut text).unwrap();
+    (text, fds.expect("a descriptor"))
 }
 
 /// This test is pid 1 of its host, to which orphans come.

@@ -20,7 +20,12 @@ impl Plan {
         if self.steps.contains(&Step::Await) {
             return;
         }
-        let last = |step: &Step| matches!(step, Step::Filter(_) | Step::Init | Step::Exec { .. });
+        // Who answers the calls of a filter is there now, and perhaps not later.
+        let notifies = self.notifies();
+        let last = |step: &Step| match step {
+            Step::Filter(_) => !notifies,
+            step => matches!(step, Step::Init | Step::Exec { .. }),
+        };
         let exec = self.steps.iter().position(last);
         let exec = exec.unwrap_or(self.steps.len());
         self.steps.splice(exec..exec, [Step::Undumpable, Step::Await]);

@@ -10,7 +10,7 @@ use rustix::thread::CapabilitySet;
 
 use crate::cgroup::Hierarchies;
 use crate::command::Sets;
-use crate::error::{Error, Problem, Result};
+use crate::error::{Error, Result};
 use crate::seccomp::Program;
 use crate::userns::Wanted;
 use crate::{Facts, Size, check, clocks, command, device, limits, mounts, sysctl, tuning};
@@ -223,13 +223,15 @@ impl Plan {
     }
 
     /// Adds a filter of system calls, which the process gets last of all. That of the spec (`linux.seccomp`) is there already.
+    /// One with calls that somebody else is to answer (`SCMP_ACT_NOTIFY`) needs a [`Listener`](crate::Listener).
     ///
     /// # Errors
-    /// `Unsupported` for a program with calls that somebody else is to answer (`SCMP_ACT_NOTIFY`).
+    /// `Invalid` for a second program of that kind, and for one after [`Plan::hold`].
     pub fn filter(&mut self, program: &Program) -> Result<()> {
-        if program.notifies() || program.listener().is_some() {
-            let text = "linux.seccomp: SCMP_ACT_NOTIFY and listenerPath are not supported yet";
-            return Err(Error::problems(vec![Problem::unsupported(text)]));
+        if program.notifies() && (self.notifies() || self.steps.contains(&Step::Await)) {
+            let text =
+                "linux.seccomp: a process has one filter with SCMP_ACT_NOTIFY, and that before it is held";
+            return Err(Error::invalid(text));
         }
         if let Some(at) = self.steps.iter().position(|step| matches!(step, Step::LetGo { .. })) {
             self.steps.insert(at, Step::Filter(program.clone())); // one more
@@ -333,6 +335,11 @@ impl Plan {
     /// mount namespace: a process there that may unmount the root gets at it.
     pub fn no_pivot(&mut self) {
         self.steps.iter_mut().filter(|step| **step == Step::Pivot).for_each(|step| *step = Step::ChangeRoot);
+    }
+
+    /// Whether somebody is to answer calls of the process.
+    pub(crate) fn notifies(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::Filter(program) if program.notifies()))
     }
 
     /// The steps, in order.

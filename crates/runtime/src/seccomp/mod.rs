@@ -48,6 +48,7 @@ mod tests;
 pub use action::Action;
 pub use arch::Arch;
 pub use instruction::Instruction;
+pub(crate) use oci::{TSYNC, WAIT_KILLABLE_RECV};
 pub use profile::Profile;
 pub use program::Program;
 pub use target::Target;

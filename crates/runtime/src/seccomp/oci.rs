@@ -1,8 +1,8 @@
 //! Profiles from and to the OCI specification (config-linux.md#seccomp).
 
 use oci_spec::runtime::{
-    LinuxSeccomp, LinuxSeccompArg, LinuxSeccompArgBuilder, LinuxSeccompFilterFlag, LinuxSeccompOperator,
-    LinuxSyscall,
+    LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompArgBuilder, LinuxSeccompFilterFlag,
+    LinuxSeccompOperator, LinuxSyscall,
 };
 
 use super::profile::{Arches, Comparison, Filter, Operator, Rule};
@@ -11,10 +11,10 @@ use crate::error::{Error, Problem, Result};
 use coracle_host::Kind;
 
 /// `SECCOMP_FILTER_FLAG_*`.
-const TSYNC: u32 = 1;
+pub(crate) const TSYNC: u32 = 1;
 const LOG: u32 = 1 << 1;
 const SPEC_ALLOW: u32 = 1 << 2;
-const WAIT_KILLABLE_RECV: u32 = 1 << 5;
+pub(crate) const WAIT_KILLABLE_RECV: u32 = 1 << 5;
 
 impl Profile {
     /// The profile that a container's configuration has.
@@ -96,9 +96,17 @@ fn bit(flag: LinuxSeccompFilterFlag) -> u32 {
     }
 }
 
+/// What is called between the filter and the program.
+const OWN: [&str; 3] = ["close", "read", "write"];
+
 pub(crate) fn rule(call: &LinuxSyscall) -> Result<Rule, String> {
     if call.names().is_empty() {
         return Err("no names".to_owned());
+    }
+    if let (LinuxSeccompAction::ScmpActNotify, Some(own)) =
+        (call.action(), call.names().iter().find(|name| OWN.contains(&name.as_str())))
+    {
+        return Err(format!("{own}: a listener can't answer what is called before there is one"));
     }
     let conditions: Result<Vec<Comparison>, String> = call.args().iter().flatten().map(comparison).collect();
     Ok(Rule {

@@ -62,7 +62,8 @@ pub(super) fn open_there(ops: &[Op<'_>], path: &std::ffi::CStr, doing: &str) -> 
 fn run(namespaces: Namespaces, ops: &[Op<'_>], doing: &str) -> Result<()> {
     let guard = Op::DieWithParent { parent: facts::own_process() };
     let all: Vec<_> = [guard].into_iter().chain(ops.iter().copied()).collect();
-    let started = start::launch(&all, namespaces, None).call(|| format!("{doing}: clone()"))?;
+    let started =
+        start::launch(&all, namespaces, None, &mut |_| false).call(|| format!("{doing}: clone()"))?;
     PidFd::from_fd(started.pidfd).reap()?;
     match started.failure {
         None => Ok(()),

@@ -346,7 +346,7 @@ fn a_control_group() {
         assert_eq!(group.processes().unwrap(), [pid]);
         let mut further = exec(&script("cat /proc/self/cgroup"));
         further.enter_group();
-        let join = Join { stdio: PIPES(), group: entrance() };
+        let join = Join { stdio: PIPES(), group: entrance(), ..Join::default() };
         let mut seen = watch(further.join(&running.pidfd, join).unwrap()).ok();
         seen.push_str("up\n");
         assert_eq!(seen.lines().collect::<Vec<_>>(), shown);
