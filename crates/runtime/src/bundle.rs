@@ -14,7 +14,7 @@ use crate::{Listener, Stdio, Terminal, UserNamespace};
 pub struct Bundle {
     /// The root file system: a detached mount.
     pub root: Mount,
-    /// The mounts of the plan's [`Step::AttachGiven`] steps, in their order.
+    /// The mounts of the plan's [`Step::AttachGiven`](crate::Step::AttachGiven) steps, in their order.
     pub mounts: Vec<Mount>,
     /// The network namespace to join. `None`: a new one with only a loopback interface, where the spec asks for one.
     pub net: Option<Namespace>,
@@ -25,7 +25,7 @@ pub struct Bundle {
     pub stdio: [Stdio; 3],
     /// What the process gets as descriptors 3 and on, open over exec.
     pub extra: Vec<OwnedFd>,
-    /// For a plan that [holds](Plan::hold): the byte that lets the process go is read from here. That it comes to an end
+    /// For a plan that [holds](crate::Plan::hold): the byte that lets the process go is read from here. That it comes to an end
     /// instead ends the process, so who may be gone by then gives a FIFO that is open for both.
     pub go: Option<OwnedFd>,
     /// The control group to enter, where the spec asks for one (`linux.cgroupsPath`, `linux.resources`).
@@ -68,7 +68,7 @@ impl Bundle {
 pub struct Join {
     /// Standard input, output and error; each [`Stdio::Null`] where it gets a terminal, which they then are.
     pub stdio: [Stdio; 3],
-    /// The control group to enter, where the plan has that ([`Plan::enter_group`]).
+    /// The control group to enter, where the plan has that ([`Plan::enter_group`](crate::Plan::enter_group)).
     pub group: Option<Entrance>,
     /// As of [`Bundle::listener`].
     pub listener: Option<Listener>,
