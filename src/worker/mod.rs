@@ -6,7 +6,7 @@ mod mounts;
 mod run;
 mod stubs;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -31,6 +31,8 @@ pub(crate) struct Builder<'a> {
     clamp_mtime: Option<i64>,
     cancel: Option<Cancel>,
     caches: CacheMounts,
+    /// The cache directories that this build made anew.
+    renewed: Mutex<BTreeSet<mounts::CacheKey>>,
     /// The network of RUN steps stays up from the first one to the end.
     network: Mutex<Option<Hold>>,
     /// Steps that have ended, leaving the network while the build goes on: the kernel takes its time for it.
@@ -210,6 +212,7 @@ impl<'a> Builder<'a> {
             clamp_mtime: spec.epoch(),
             cancel: spec.cancel().cloned(),
             caches: engine.cache_mounts(),
+            renewed: Mutex::new(BTreeSet::new()),
             network: Mutex::new(None),
             leaving: Mutex::new(Vec::new()),
             trees: Mutex::new(BTreeMap::new()),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::PoisonError;
 
 use coracle_build::{CacheLoan, CacheSpec, Command, MountFrom, RunMount, Sharing};
 use coracle_host::{Call, Dir, Kind, Mount, Overlay, Root};
@@ -115,12 +116,12 @@ pub(super) fn open(builder: &Builder<'_>, place: &Change, command: &Command) -> 
 }
 
 /// Id and seed: one directory.
-type Key = (String, Option<String>);
+pub(super) type CacheKey = (String, Option<String>);
 
 /// All cache directories of a step, each once. Every step takes them in the same order, so that no two wait for each
 /// other.
-fn caches(builder: &Builder<'_>, command: &Command) -> Result<BTreeMap<Key, CacheLoan>> {
-    let mut wanted = BTreeMap::<Key, (CacheSpec, Sharing, Option<&MountFrom>)>::new();
+fn caches(builder: &Builder<'_>, command: &Command) -> Result<BTreeMap<CacheKey, CacheLoan>> {
+    let mut wanted = BTreeMap::<CacheKey, (CacheSpec, Sharing, Option<&MountFrom>)>::new();
     for mount in &command.mounts {
         let RunMount::Cache { id, seed, sharing, mode, uid, gid, from, .. } = mount else { continue };
         let mut spec = CacheSpec::new(id).mode(*mode).owner(*uid, *gid);
@@ -138,6 +139,13 @@ fn caches(builder: &Builder<'_>, command: &Command) -> Result<BTreeMap<Key, Cach
             Some(from) => from.copy_to(to),
             None => Ok(()),
         };
+        if command.uncached {
+            // Nobody of this build has it before it is new.
+            let mut renewed = builder.renewed.lock().unwrap_or_else(PoisonError::into_inner);
+            if renewed.insert(key.clone()) {
+                builder.caches.renew(&spec).doing(doing)?;
+            }
+        }
         let loan = builder.caches.lend(&spec.sharing(sharing), &mut fill).doing(doing)?;
         lent.insert(key, loan);
     }

@@ -13,8 +13,14 @@ use crate::support::{context, engine, fails, listing, nothing_but_engines, says,
 /// The output of one RUN line after `FROM tools`, in an image that is thrown away.
 #[track_caller]
 fn step(engine: &Engine, spec: BuildSpec) -> String {
+    output(engine, &spec.no_cache(true))
+}
+
+/// What its RUN lines print, as far as they are not cached.
+#[track_caller]
+fn output(engine: &Engine, spec: &BuildSpec) -> String {
     let mut output = Vec::new();
-    let built = engine.build(&spec.no_cache(true), |event| {
+    let built = engine.build(spec, |event| {
         if let Event::Output { bytes, .. } = event {
             output.extend_from_slice(bytes);
         }
@@ -75,27 +81,35 @@ fn caches_stay_and_are_no_part_of_the_image() {
         let line = |options: &str, command: &str| {
             text(&format!("RUN --mount=type=cache,target=/c{options} {command}"))
         };
-        step(&engine, line("", "echo 1 > /c/f && stat -c %a:%u:%g /c"));
+        output(&engine, &line("", "echo 1 > /c/f && stat -c %a:%u:%g /c"));
         assert_eq!(
-            step(&engine, line(",id=/c", "cat /c/f")),
+            output(&engine, &line(",id=/c", "cat /c/f")),
             "1\n",
             "the target is the id where there is none"
         );
         assert_eq!(
-            step(&engine, line(",id=other,mode=0700,uid=7,gid=8", "stat -c %a:%u:%g /c && ls /c")),
+            output(&engine, &line(",id=other,mode=0700,uid=7,gid=8", "stat -c %a:%u:%g /c && ls /c")),
             "700:7:8\n"
         );
-        assert_eq!(step(&engine, line(",ro", "cat /c/f; (echo 2 > /c/f) 2>/dev/null || cat /c/f")), "1\n1\n");
+        assert_eq!(
+            output(&engine, &line(",ro", "cat /c/f; (echo 2 > /c/f) 2>/dev/null || cat /c/f")),
+            "1\n1\n"
+        );
         let seeded = "FROM tools AS s\nRUN mkdir /s && echo seed > /s/f\nFROM tools\n\
              RUN --mount=type=cache,target=/c,from=s,source=/s cat /c/f && echo grown > /c/f\n";
-        assert!(step(&engine, BuildSpec::without_context(seeded)).contains("seed"));
-        assert!(step(&engine, BuildSpec::without_context(seeded)).contains("grown"));
+        assert!(output(&engine, &BuildSpec::without_context(seeded)).contains("seed"));
+        let again = seeded.replace("grown", "more");
+        assert!(output(&engine, &BuildSpec::without_context(again)).contains("grown"));
         let built = engine.build(&line("", "true"), |_| {}).unwrap();
         let (exit, _) = crate::support::run(
             &engine,
             &ContainerSpec::new(&built.image).command(["ls", "/c"]).no_network(),
         );
         assert!(!exit.success());
+        // Without the cache it begins anew, once in a build.
+        let twice = "RUN --mount=type=cache,target=/c cat /c/* 2>/dev/null; echo 3 > /c/g\n\
+             RUN --mount=type=cache,target=/c cat /c/*";
+        assert_eq!(step(&engine, text(twice)), "3\n");
         nothing_but_engines(host.dir());
     });
 }

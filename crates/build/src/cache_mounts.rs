@@ -110,6 +110,13 @@ impl CacheSpec {
         self
     }
 
+    /// The name of its rooms, up to their number.
+    fn key(&self) -> String {
+        let mut fields = Fields::new();
+        fields.add("cache mount 1").add(&self.id).add(self.seed.as_deref().unwrap_or(""));
+        fields.hex()
+    }
+
     /// User and group of a new one.
     #[must_use]
     pub fn owner(mut self, uid: u32, gid: u32) -> CacheSpec {
@@ -133,9 +140,7 @@ impl CacheMounts {
     /// # Errors
     /// Those of `fill`; else the host's.
     pub fn lend(&self, spec: &CacheSpec, fill: &mut dyn FnMut(&Dir) -> Result<()>) -> Result<CacheLoan> {
-        let mut fields = Fields::new();
-        fields.add("cache mount 1").add(&spec.id).add(spec.seed.as_deref().unwrap_or(""));
-        let key = fields.hex();
+        let key = spec.key();
         let mut nth = 0;
         loop {
             let name = format!("{key}-{nth}");
@@ -196,6 +201,22 @@ impl CacheMounts {
             Err(error) if error.kind() == Kind::AlreadyExists => Ok(()),
             other => Ok(other?),
         }
+    }
+
+    /// Removes those that `spec` means, so that the next that is lent is new; what a step has now stays.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn renew(&self, spec: &CacheSpec) -> Result<()> {
+        let key = spec.key();
+        for nth in 0_u32.. {
+            let name = format!("{key}-{nth}");
+            if !self.dir.has(&name)? {
+                break;
+            }
+            self.remove(&name)?;
+        }
+        Ok(())
     }
 
     /// All of them, by id. It walks each to know its size.
@@ -335,6 +356,24 @@ mod tests {
         assert!(mounts.list().unwrap().is_empty());
         assert!(mounts.remove(&key).unwrap());
         assert!(mounts.remove("../x").is_err());
+    }
+
+    #[test]
+    fn renewed_ones_are_empty_unless_they_are_in_use() {
+        let (_place, mounts) = place();
+        let first = lend(&mounts, "a", Sharing::Private);
+        let second = lend(&mounts, "a", Sharing::Private);
+        for loan in [&first, &second] {
+            std::fs::write(loan.dir().path_of("old"), "").unwrap();
+        }
+        drop(second);
+        mounts.renew(&own("a")).unwrap();
+        assert!(first.dir().has("old").unwrap());
+        assert!(!lend(&mounts, "a", Sharing::Private).dir().has("old").unwrap());
+        drop(first);
+        mounts.renew(&own("a")).unwrap();
+        assert!(mounts.list().unwrap().is_empty());
+        mounts.renew(&own("a")).unwrap();
     }
 
     #[test]

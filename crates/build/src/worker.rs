@@ -228,6 +228,9 @@ pub struct Command {
     pub hosts: Vec<(String, HostAddress)>,
     /// It is allowed what the host's root is (`RUN --security=insecure`).
     pub insecure: bool,
+    /// It is not to see what steps before it cached: the first such command that has a cache directory makes it anew, once
+    /// in a build. In a plan none is.
+    pub uncached: bool,
 }
 
 /// Where output came from.

@@ -74,7 +74,8 @@ impl Planner<'_, '_> {
         let cwd = self.cwd().to_owned();
         let hosts = self.graph.hosts.clone();
         let insecure = run.insecure.is_some();
-        let command = Command { argv, env, quiet_env, cwd, user, mounts, network, hosts, insecure };
+        let command =
+            Command { argv, env, quiet_env, cwd, user, mounts, network, hosts, insecure, uncached: false };
         Some((Op::Run(command), created_by))
     }
 

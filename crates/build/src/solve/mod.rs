@@ -266,6 +266,7 @@ impl<W: Worker> Solver<'_, W> {
         };
         track.tell(Event::Started { at: at.clone(), reason });
         let like = told.like(self, step);
+        work.uncached = reason == Reason::NoCache;
         let (snapshot, keep) = self.carry_out(&state.snapshot, step, &work, like.as_deref(), &at, track)?;
         let duration = started.elapsed();
         let created = self.now()?;

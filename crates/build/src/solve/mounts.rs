@@ -72,9 +72,9 @@ impl<W: Worker> Solver<'_, W> {
     }
 
     /// The command with everything that a plan doesn't hold.
-    pub(super) fn equipped(&self, step: &Step, command: &Command) -> Result<Command> {
+    pub(super) fn equipped(&self, step: &Step, command: &Command, uncached: bool) -> Result<Command> {
         let fail = |error| locate(self.plan, step.span, error, None);
-        let mut equipped = command.clone();
+        let mut equipped = Command { uncached, ..command.clone() };
         let mut mounts = Vec::new();
         for mut mount in equipped.mounts.drain(..) {
             if let Some(from) = mount.source_mut() {

@@ -34,6 +34,8 @@ pub(super) struct Work {
     /// The digest of all files that it reads, and each of them where they are from a context.
     pub(super) files: String,
     pub(super) list: Option<Files>,
+    /// It is done without the cache, since the build was told so.
+    pub(super) uncached: bool,
 }
 
 /// Files that a step reads.
@@ -60,13 +62,13 @@ impl<W: Worker> Solver<'_, W> {
             Op::Run(command) => {
                 let mut key = run_key(on.id(), command);
                 let (files, list) = self.mount_keys(step, command, &mut key)?;
-                Ok(Work { key: key.hex(), bytes: 0, picked: None, files, list })
+                Ok(Work { key: key.hex(), bytes: 0, picked: None, files, list, uncached: false })
             }
             Op::MakeDir { path, user } => {
                 let mut key = cache::key("directory", on.id());
                 key.add(path).add(user);
                 let files = String::new();
-                Ok(Work { key: key.hex(), bytes: 0, picked: None, files, list: None })
+                Ok(Work { key: key.hex(), bytes: 0, picked: None, files, list: None, uncached: false })
             }
             Op::Copy(copy) => {
                 let Read { record: files, picked, list } = self.files(step, copy)?;
@@ -83,7 +85,14 @@ impl<W: Worker> Solver<'_, W> {
                         key.add("unpack what was fetched");
                     }
                 }
-                Ok(Work { key: key.hex(), bytes: files.bytes, picked, files: files.digest, list })
+                Ok(Work {
+                    key: key.hex(),
+                    bytes: files.bytes,
+                    picked,
+                    files: files.digest,
+                    list,
+                    uncached: false,
+                })
             }
             Op::Set => Err(Error::invalid("an instruction without files has no work")),
         }
@@ -103,7 +112,7 @@ impl<W: Worker> Solver<'_, W> {
         let fail = |error| locate(plan, step.span, error, None);
         match &step.op {
             Op::Run(command) => {
-                let command = self.equipped(step, command)?;
+                let command = self.equipped(step, command, work.uncached)?;
                 let mut output = |stream, bytes: &[u8]| {
                     track.tell(Event::Output { at: at.clone(), stream, bytes: bytes.to_vec() });
                 };

@@ -125,3 +125,13 @@ fn compare(host: &Host, table: &str) {
 fn verbs_of_images_are_dockers() {
     run(|host| compare(host, include_str!("images.txt")));
 }
+
+#[test]
+fn what_builds_come_to_is_dockers() {
+    run(|host| compare(host, include_str!("copies.txt")));
+}
+
+#[test]
+fn what_is_cached_is_dockers() {
+    run(|host| compare(host, include_str!("caching.txt")));
+}
