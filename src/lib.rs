@@ -69,10 +69,10 @@ mod worker;
 pub use build::{BuildCacheEntry, BuildCacheKind, Built, CacheExport, CacheMode};
 pub use container::{
     CommitSpec, ConnectSpec, Container, ContainerSpec, CopyOptions, CpuStats, Exec, ExecSpec, GivenDevice,
-    Health, HealthCheck, HealthStatus, IoStats, Ipc, LimitValues, Limits, LogEntry, LogLimits, LogQuery,
-    Logs, MemoryStats, Mount, NetworkStats, Output, Pids, PidsStats, Probe, ProcessInfo, Propagation, Ready,
-    Recursion, Restart, Seccomp, Source, StartPlan, State, Stats, Status, Stream, Streams, Throttle,
-    Throttling,
+    Health, HealthCheck, HealthStatus, IdMap, IdRange, IoStats, Ipc, LimitValues, Limits, LogEntry,
+    LogLimits, LogQuery, Logs, MemoryStats, Mount, NetworkStats, Output, Pids, PidsStats, Probe, ProcessInfo,
+    Propagation, Ready, Recursion, Restart, Seccomp, Source, StartPlan, State, Stats, Status, Stream,
+    Streams, Throttle, Throttling,
 };
 pub use container::{supervise, supervise_with};
 pub use coracle_build::{

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use coracle_host::{Call, Dir, Mount, Namespace};
 use coracle_net::{Endpoint, Join, dns, files};
-use coracle_runtime::{Plan, Service};
+use coracle_runtime::{Plan, Service, UserNamespace};
 use rustix::event::PollFlags;
 use serde::{Deserialize, Serialize};
 
@@ -91,6 +91,8 @@ pub(crate) struct Wiring<'a> {
     /// Ports of the host that lead to it.
     pub(crate) publish: &'a [Publish],
     pub(crate) resolver: &'a Resolver,
+    /// Whose the namespace is, where not the host's.
+    pub(crate) users: Option<&'a UserNamespace>,
 }
 
 impl Wiring<'_> {
@@ -119,7 +121,7 @@ struct Place<'a> {
 impl Stack {
     /// A new namespace that has joined the networks. Ports are published on the one that has the way out.
     pub(crate) fn open(engine: &Inner, wiring: &Wiring<'_>) -> Result<Stack> {
-        let namespace = Namespace::new_net()?;
+        let namespace = wiring.users.map_or_else(Namespace::new_net, UserNamespace::new_net)?;
         coracle_net::loopback_up(namespace.as_fd())?;
         let mut endpoints: Vec<Endpoint> = Vec::new();
         for (index, attachment) in wiring.networks.iter().enumerate() {

@@ -40,7 +40,7 @@ pub(crate) fn problems(spec: &ContainerSpec, mode: &Mode) -> Vec<String> {
     }
     problems.extend(spec.limits.problems());
     problems.extend(super::settings::problems(spec));
-    problems.extend(spec.spaces.problem(spec));
+    problems.extend(spec.spaces.problems(spec));
     if spec.terminal && (spec.attach || spec.interactive) {
         problems
             .push("terminal(): its streams are a terminal, not this program's; see start_attached()".into());

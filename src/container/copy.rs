@@ -221,6 +221,11 @@ impl Container {
         // What was mounted went with the process.
         if let Some(live) = live.filter(|live| !live.pidfd.ended_within(Some(Duration::ZERO)).unwrap_or(true))
         {
+            if self.record.spaces.users.is_some() {
+                // Its owners would be those of the host.
+                let text = "its files are copied only when it has ended, it has a user namespace";
+                return Err(Error::new(Kind::Unsupported, text));
+            }
             let root = coracle_host::Call::call(live.root.try_clone(), || "fcntl(root, F_DUPFD_CLOEXEC)")?;
             return Ok(Tree { root, unmounted: Vec::new(), _mount: None, _lock: None });
         }

@@ -126,7 +126,9 @@ pub(crate) fn begin(
     }
     let user = spec.user.as_deref().unwrap_or(&record.config.user);
     set_user(&mut process, user, &record.groups, root)?;
-    let mut plan = Plan::exec(&process, &Facts::of_this_host())?;
+    let facts = Facts::of_this_host();
+    let facts = if record.spaces.users.is_some() { facts.in_user_namespace() } else { facts };
+    let mut plan = Plan::exec(&process, &facts)?;
     if let Some(program) = engine.filters.of(record)? {
         plan.filter(&program)?;
     }

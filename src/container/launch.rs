@@ -1,15 +1,16 @@
 //! A record is acted on: mounts are made, networks joined, and the process started.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
 use coracle_host::{Dir, Lock, Namespace, Root, aside};
 use coracle_runtime::cgroup::Cgroup;
-use coracle_runtime::{Bundle, Facts, Plan, Running, Stdio, user};
+use coracle_runtime::{Bundle, Facts, Plan, Running, Stdio, UserNamespace, user};
 use rustix::fs::OFlags;
 
 use super::group::{self, Made};
+use super::mount::Source;
 use super::record::{Record, UPPER, WORK};
 use super::shared::Shared;
 use super::spaces::{self, Lent};
@@ -86,10 +87,17 @@ pub(crate) fn launch(
     let (upper, work) = (room.dir(UPPER)?, room.dir(WORK)?);
     // What nobody mounts a second time needs no syncing; overlayfs refuses to mount it again then.
     let volatile = !record.retain && !record.restart.is_any();
-    let rootfs = engine.store.rootfs(&record.layers, Some((&upper, &work)), volatile)?;
+    let users = record.spaces.users.as_ref().map(UserNamespace::new).transpose()?;
+    let users = users.as_ref();
+    let rootfs = match users {
+        Some(users) => users.as_root(|| {
+            engine.store.mapped_rootfs(&record.layers, (&upper, &work), volatile, users.as_fd())
+        })??,
+        None => engine.store.rootfs(&record.layers, Some((&upper, &work)), volatile)?,
+    };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-    let root = Root::new(std::os::fd::AsFd::as_fd(&rootfs.mount), "container's root").open("/", flags)?;
-    let mut spec = with_user(record, &root)?;
+    let root = Root::new(rootfs.mount.as_fd(), "container's root").open("/", flags)?;
+    let mut spec = with_user(record, &root, users)?;
     let group = match (group::make(engine, record)?, spec.linux_mut()) {
         (Some(Made { group, resources }), Some(linux)) => {
             linux.set_cgroups_path(Some(record.id.clone().into())).set_resources(Some(resources));
@@ -111,7 +119,10 @@ pub(crate) fn launch(
             let publish: Result<Vec<_>> = record.publish.iter().map(|text| Publish::parse(text)).collect();
             let (names, publish) = (names(record), publish?.concat());
             let (id, resolver) = (record.id.as_str(), &record.resolver);
-            Some(Stack::open(engine, &Wiring { id, names: &names, networks, publish: &publish, resolver })?)
+            Some(Stack::open(
+                engine,
+                &Wiring { id, names: &names, networks, publish: &publish, resolver, users },
+            )?)
         }
         Mode::None | Mode::Host | Mode::Container(_) => None,
     };
@@ -128,6 +139,10 @@ pub(crate) fn launch(
             stack::files(room, &told, stack.as_ref(), &record.network)?
         }
     };
+    if let Some(users) = users {
+        mounts =
+            mounts.into_iter().map(|file| file.mapped(users, false)).collect::<coracle_host::Result<_>>()?;
+    }
     for (below, mount) in group
         .iter()
         .map(|group| group.view(!record.privileged))
@@ -144,6 +159,10 @@ pub(crate) fn launch(
     for mount in places::in_order(record) {
         plan.attach_as(mount.to_string(), &mount.at, lend::propagation(mount))?;
         let (made, locks) = lend::make(engine, record, mount, &root)?;
+        let made = match users {
+            Some(users) if !matches!(mount.source, Source::Bind(_)) => made.mapped(users, false)?,
+            _ => made,
+        };
         mounts.push(made);
         borrowed.0.extend(locks);
     }
@@ -158,8 +177,9 @@ pub(crate) fn launch(
     };
     let stdio = if record.terminal() { Default::default() } else { [stdin, Stdio::Pipe, Stdio::Pipe] };
     let entrance = group.as_ref().map(Cgroup::entrance).transpose()?;
+    let user = users.map(UserNamespace::try_clone).transpose()?;
     let bundle =
-        Bundle { mounts, net: namespace, stdio, group: entrance, stepper, ..Bundle::new(rootfs.mount) };
+        Bundle { mounts, net: namespace, user, stdio, group: entrance, stepper, ..Bundle::new(rootfs.mount) };
     let running = plan.start(bundle)?;
     let held = Held { _layers: rootfs.locks, _volumes: borrowed };
     let live = Arc::new(Live { pidfd: running.pidfd.try_clone()?, root: aside(root) });
@@ -167,16 +187,24 @@ pub(crate) fn launch(
 }
 
 /// The spec with the user's ids and home, as the root file system has them, and with its working directory there.
-pub(crate) fn with_user(record: &Record, root: &OwnedFd) -> Result<oci_spec::runtime::Spec> {
+/// What is made there belongs to root of the user namespace.
+pub(crate) fn with_user(
+    record: &Record,
+    root: &OwnedFd,
+    users: Option<&UserNamespace>,
+) -> Result<oci_spec::runtime::Spec> {
     let mut spec = record.spec.clone();
     let Some(process) = spec.process_mut() else { return Ok(spec) };
     set_user(process, &record.config.user, &record.groups, root)?;
     if spec.root().as_ref().is_none_or(|root| root.readonly() != Some(true))
         && let Some(process) = spec.process()
     {
-        Root::new(std::os::fd::AsFd::as_fd(root), "container's root")
-            .make_dirs(process.cwd(), 0o755, None)
-            .doing(|| format!("make the working directory {:?}", process.cwd()))?;
+        let make = || Root::new(root.as_fd(), "container's root").make_dirs(process.cwd(), 0o755, None);
+        let made = match users {
+            Some(users) => users.as_root(make).and_then(|made| made),
+            None => make(),
+        };
+        made.doing(|| format!("make the working directory {:?}", process.cwd()))?;
     }
     Ok(spec)
 }
@@ -188,7 +216,7 @@ pub(crate) fn set_user(
     further: &[String],
     root: &OwnedFd,
 ) -> Result<()> {
-    let root = Root::new(std::os::fd::AsFd::as_fd(root), "container's root");
+    let root = Root::new(root.as_fd(), "container's root");
     let passwd = root.read_if_there("/etc/passwd")?.unwrap_or_default();
     let group = root.read_if_there("/etc/group")?.unwrap_or_default();
     let found = user::resolve(name, &passwd, &group);

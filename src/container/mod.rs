@@ -49,7 +49,7 @@ pub(crate) use check::is_name;
 pub use commit::CommitSpec;
 pub use connect::ConnectSpec;
 pub use copy::CopyOptions;
-pub use coracle_runtime::{LogEntry, LogLimits, Stream};
+pub use coracle_runtime::{IdMap, IdRange, LogEntry, LogLimits, Stream};
 pub use exec::{Exec, ExecSpec};
 pub(crate) use filter::Filters;
 pub use filter::Seccomp;

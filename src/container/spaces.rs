@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use coracle_host::{Call, Mount as Detached};
 use coracle_runtime::user::{self, Resolved};
-use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use coracle_runtime::{IdMap, IdRange};
+use oci_spec::runtime::{LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespace, LinuxNamespaceType, Spec};
 use serde::{Deserialize, Serialize};
 
 use super::record::Record;
@@ -14,6 +15,7 @@ use super::spec::ContainerSpec;
 use crate::Kind;
 use crate::engine::Inner;
 use crate::error::{Doing, Error, Result};
+use crate::stack::Mode;
 
 /// Where the memory is that goes with an IPC namespace.
 const SHM: &str = "/dev/shm";
@@ -62,6 +64,9 @@ pub(crate) struct Spaces {
     pub(crate) host_names: bool,
     #[serde(default)]
     pub(crate) host_groups: bool,
+    /// Its own, mapped so.
+    #[serde(default)]
+    pub(crate) users: Option<IdMap>,
 }
 
 impl ContainerSpec {
@@ -93,6 +98,16 @@ impl ContainerSpec {
         self
     }
 
+    /// A user namespace of its own (user_namespaces(7)), in which its root is somebody else of the host. On disk nothing
+    /// tells of it: its files and its volumes have the owners that it sees, which takes mounts with mapped owners (Linux
+    /// 5.19; for a tmpfs, and state on one, 6.3). What it is bound of the host shows the host's owners, who are nobody in
+    /// it unless they are mapped.
+    #[must_use]
+    pub fn users(mut self, map: IdMap) -> ContainerSpec {
+        self.spaces.users = Some(map);
+        self
+    }
+
     /// A further group for its processes, by a name of the image or a number.
     #[must_use]
     pub fn group(mut self, group: impl Into<String>) -> ContainerSpec {
@@ -102,11 +117,33 @@ impl ContainerSpec {
 }
 
 impl Spaces {
-    /// What is wrong with them, if anything.
-    pub(crate) fn problem(&self, spec: &ContainerSpec) -> Option<String> {
+    /// All that is wrong with them.
+    pub(crate) fn problems(&self, spec: &ContainerSpec) -> Vec<String> {
+        let mut problems = Vec::new();
         let named = spec.hostname.is_some() || spec.domainname.is_some();
-        (self.host_names && named)
-            .then(|| "conflicting options: a host or domain name, and the host's own (host_uts())".into())
+        if self.host_names && named {
+            problems
+                .push("conflicting options: a host or domain name, and the host's own (host_uts())".into());
+        }
+        let Some(users) = &self.users else { return problems };
+        if users.root().is_none() {
+            problems.push("users(): 0 is not mapped".into());
+        }
+        // What is not in its user namespace is not its root's to mount or to rule.
+        let mode = spec.net.mode();
+        let others = [
+            (self.pids != Pids::Own, "another PID namespace than its own"),
+            (matches!(self.ipc, Ipc::Host | Ipc::Container(_)), "another IPC namespace than its own"),
+            (self.host_names, "the host's UTS namespace"),
+            (matches!(mode, Mode::Host | Mode::Container(_)), "another network namespace than its own"),
+        ];
+        let shared = others.into_iter().filter(|(shared, _)| *shared);
+        problems
+            .extend(shared.map(|(_, what)| format!("cannot share {what} when user namespaces are enabled")));
+        if spec.privileged {
+            problems.push("privileged mode is incompatible with user namespaces".into());
+        }
+        problems
     }
 
     /// Whether the end of its first process is not the end of all.
@@ -124,6 +161,13 @@ impl Spaces {
         if let Some(linux) = spec.linux_mut() {
             let mut all = linux.namespaces().clone().unwrap_or_default();
             all.retain(|namespace| !gone.contains(&namespace.typ()));
+            if let Some(users) = &self.users {
+                let mut own = LinuxNamespace::default();
+                own.set_typ(LinuxNamespaceType::User);
+                all.push(own);
+                linux.set_uid_mappings(Some(mappings(users.users())));
+                linux.set_gid_mappings(Some(mappings(users.groups())));
+            }
             linux.set_namespaces(Some(all));
         }
         if self.host_names {
@@ -135,6 +179,15 @@ impl Spaces {
             spec.set_mounts(Some(mounts));
         }
     }
+}
+
+fn mappings(ranges: &[IdRange]) -> Vec<LinuxIdMapping> {
+    let one = |range: &IdRange| {
+        let mapping = LinuxIdMappingBuilder::default().container_id(range.inside).host_id(range.outside);
+        // Fails only where something is not said.
+        mapping.size(range.count).build().unwrap_or_default()
+    };
+    ranges.iter().map(one).collect()
 }
 
 /// What is lent for a start.

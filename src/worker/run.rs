@@ -59,7 +59,8 @@ impl Builder<'_> {
         }
         let resolver = Resolver::default();
         let names = std::slice::from_ref(&hostname);
-        let bare = Wiring { id: &id, names: &[], networks: &[], publish: &[], resolver: &resolver };
+        let bare =
+            Wiring { id: &id, names: &[], networks: &[], publish: &[], resolver: &resolver, users: None };
         let mut stack = match &mode {
             // A step has no other container beside it.
             Mode::Host | Mode::Container(_) => None,

@@ -31,3 +31,4 @@ mod tars;
 mod templates;
 mod upstream;
 mod usage;
+mod users;

@@ -10,23 +10,13 @@ use rustix::mount::{
     fsconfig_set_string, fsmount, fsopen, open_tree,
 };
 
-use crate::{Call, Dir, Error, Kind, Result};
+use crate::{Call, Error, Kind, Result};
 
 /// A detached mount. It is in no mount namespace: paths below it are reached through its descriptor, and a
 /// container gets it by move_mount(2). When the last descriptor goes before that, so does the mount.
 pub struct Mount {
     fd: OwnedFd,
     what: String,
-}
-
-/// What an overlay is made of (Documentation/filesystems/overlayfs).
-pub struct Overlay<'a> {
-    /// Read-only layers, the *top* one first. At least one; at least two where there is no `upper`.
-    pub lower: &'a [Dir],
-    /// Where changes go, and the overlay's own working directory on the same file system. `None`: read-only.
-    pub upper: Option<(&'a Dir, &'a Dir)>,
-    /// Changes need not survive a power cut: no syncs. Right for all that is thrown away or synced later as a whole.
-    pub volatile: bool,
 }
 
 /// Whether what is mounted and unmounted below a mount is so below its peers, too (mount_namespaces(7)).
@@ -116,47 +106,6 @@ impl Mount {
     /// As of [`Mount::new`].
     pub fn tmpfs(options: &[(&str, &str)]) -> Result<Mount> {
         Mount::new("tmpfs", options, MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV)
-    }
-
-    /// An overlay. Directory renames and metadata-only copies are off, so that the upper directory is a plain
-    /// difference that a layer can be made of.
-    ///
-    /// # Errors
-    /// As of [`Mount::new`].
-    pub fn overlay(parts: &Overlay<'_>) -> Result<Mount> {
-        match Mount::overlay_of(parts, true) {
-            // Before overlayfs learnt the new interface (6.5) every option was taken as text, and refused only now.
-            Err(error) if error.errno() == Some(Errno::INVAL) => Mount::overlay_of(parts, false),
-            other => other,
-        }
-    }
-
-    /// `single`: layers one by one (6.8), else as one list, whose length older kernels limit.
-    fn overlay_of(parts: &Overlay<'_>, single: bool) -> Result<Mount> {
-        let context = Context::open("overlay")?;
-        context.set("source", "overlay")?;
-        let through = |fd: BorrowedFd<'_>| format!("/proc/self/fd/{}", fd.as_raw_fd());
-        let lower: Vec<String> = parts.lower.iter().map(|dir| through(dir.as_fd())).collect();
-        match single {
-            true => lower.iter().try_for_each(|layer| context.set("lowerdir+", layer))?,
-            false => context.set("lowerdir", &lower.join(":"))?,
-        }
-        let access = match parts.upper {
-            Some((upper, work)) => {
-                context.set("upperdir", &through(upper.as_fd()))?;
-                context.set("workdir", &through(work.as_fd()))?;
-                if parts.volatile {
-                    context.set("volatile", "")?;
-                }
-                "rw"
-            }
-            None => "ro",
-        };
-        for (key, value) in [("redirect_dir", "off"), ("metacopy", "off"), ("index", "off")] {
-            context.set(key, value)?;
-        }
-        let layers = parts.lower.len();
-        context.mount(MountAttrFlags::empty(), format!("overlay({layers} layers, {access})"))
     }
 
     /// The same mount, read-only, and all below it where it was taken recursively.
@@ -282,18 +231,18 @@ impl std::fmt::Debug for Mount {
 }
 
 /// A file system being configured (fsopen(2)).
-struct Context<'a> {
+pub(crate) struct Context<'a> {
     fd: OwnedFd,
     fstype: &'a str,
 }
 
 impl<'a> Context<'a> {
-    fn open(fstype: &'a str) -> Result<Context<'a>> {
+    pub(crate) fn open(fstype: &'a str) -> Result<Context<'a>> {
         let fd = fsopen(fstype, FsOpenFlags::FSOPEN_CLOEXEC).call(|| format!("fsopen({fstype:?})"))?;
         Ok(Context { fd, fstype })
     }
 
-    fn set(&self, key: &str, value: &str) -> Result<()> {
+    pub(crate) fn set(&self, key: &str, value: &str) -> Result<()> {
         let result = if value.is_empty() {
             fsconfig_set_flag(self.fd.as_fd(), key)
         } else {
@@ -302,7 +251,7 @@ impl<'a> Context<'a> {
         result.map_err(|errno| self.failed(format!("fsconfig({}, {key}={value})", self.fstype), errno))
     }
 
-    fn mount(&self, attributes: MountAttrFlags, what: String) -> Result<Mount> {
+    pub(crate) fn mount(&self, attributes: MountAttrFlags, what: String) -> Result<Mount> {
         fsconfig_create(self.fd.as_fd())
             .map_err(|errno| self.failed(format!("fsconfig({what}, create)"), errno))?;
         let fd = fsmount(self.fd.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)

@@ -80,6 +80,14 @@ pub(crate) fn in_mounts_of<T: Send>(fd: BorrowedFd<'_>, work: impl FnOnce() -> T
     })
 }
 
+/// Runs `work` on a thread of its own in a mount namespace of its own, which ends with it.
+pub(crate) fn in_new_mounts<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T> {
+    on_thread(|| {
+        unshare_mounts().call(|| "unshare(CLONE_NEWNS)")?;
+        Ok(work())
+    })
+}
+
 /// Every namespace of a process that a thread can join.
 const ALL: ThreadNameSpaceType = ThreadNameSpaceType::MOUNT
     .union(ThreadNameSpaceType::CONTROL_GROUP)
@@ -122,6 +130,12 @@ fn unshare_net() -> rustix::io::Result<()> {
     // SAFETY: only CLONE_FILES makes unshare unsafe (descriptors of other threads would change meaning); it is
     // not among the flags.
     unsafe { unshare_unsafe(UnshareFlags::NEWNET) }
+}
+
+#[allow(unsafe_code)]
+fn unshare_mounts() -> rustix::io::Result<()> {
+    // SAFETY: as above.
+    unsafe { unshare_unsafe(UnshareFlags::NEWNS) }
 }
 
 #[allow(unsafe_code)]

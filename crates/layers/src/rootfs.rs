@@ -1,5 +1,7 @@
 //! Layers as a file system: a detached mount.
 
+use std::os::fd::BorrowedFd;
+
 use coracle_host::{Call, Dir, Lock, Mount, Overlay};
 use rustix::fs::{AtFlags, Gid, Mode, Uid};
 
@@ -31,6 +33,31 @@ impl Store {
     /// `NotFound`, naming the layer; `Invalid` for layers that are not each other's parents; else as of
     /// [`Mount::overlay`].
     pub fn rootfs(&self, layers: &[ChainId], upper: Option<(&Dir, &Dir)>, volatile: bool) -> Result<Rootfs> {
+        self.mount(layers, upper, volatile, None)
+    }
+
+    /// [`Store::rootfs`] with a user namespace's mapping of owners: what is root's in the layers belongs to the namespace's
+    /// root, and what that makes is root's in `upper`, beside which its working directory must lie. To be called as [`Mount::overlay_mapped`].
+    ///
+    /// # Errors
+    /// As of [`Store::rootfs`] and [`Mount::overlay_mapped`].
+    pub fn mapped_rootfs(
+        &self,
+        layers: &[ChainId],
+        upper: (&Dir, &Dir),
+        volatile: bool,
+        users: BorrowedFd<'_>,
+    ) -> Result<Rootfs> {
+        self.mount(layers, Some(upper), volatile, Some(users))
+    }
+
+    fn mount(
+        &self,
+        layers: &[ChainId],
+        upper: Option<(&Dir, &Dir)>,
+        volatile: bool,
+        users: Option<BorrowedFd<'_>>,
+    ) -> Result<Rootfs> {
         self.check_stack(layers)?;
         let held = self.hold(layers.last())?;
         let empty = self.layers.dir(EMPTY)?;
@@ -53,7 +80,11 @@ impl Store {
             (upper, trees) => {
                 let empty = [empty];
                 let lower = if trees.is_empty() { &empty } else { trees };
-                Mount::overlay(&Overlay { lower, upper, volatile })?
+                let overlay = Overlay { lower, upper, volatile };
+                match users {
+                    Some(users) => Mount::overlay_mapped(&overlay, users)?,
+                    None => Mount::overlay(&overlay)?,
+                }
             }
         };
         Ok(Rootfs { mount, locks: held.locks })

@@ -3,11 +3,12 @@
 use std::fmt;
 
 use oci_spec::runtime::LinuxIdMapping;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
 /// Ids that follow each other, and what they are outside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct IdRange {
     /// The first, in the namespace.
     pub inside: u32,
@@ -18,7 +19,7 @@ pub struct IdRange {
 }
 
 /// The users and groups of a user namespace, as they are outside.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdMap {
     uids: Vec<IdRange>,
     gids: Vec<IdRange>,
