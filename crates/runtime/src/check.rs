@@ -6,10 +6,10 @@ use coracle_host::Kind;
 use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 
 use crate::error::Problem;
-use crate::{limits, mounts};
+use crate::{Facts, confine, limits, mounts};
 
 /// All problems of a spec, each by its name in the specification.
-pub(crate) fn spec(spec: &Spec) -> Vec<Problem> {
+pub(crate) fn spec(spec: &Spec, facts: &Facts) -> Vec<Problem> {
     let (mut problems, mut wrong) = (Vec::new(), Vec::new());
     let mut refuse = |there: bool, name: &str| {
         if there {
@@ -66,14 +66,14 @@ pub(crate) fn spec(spec: &Spec) -> Vec<Problem> {
         }
     }
     match spec.process() {
-        Some(given) => problems.extend(process(given)),
+        Some(given) => problems.extend(process(given, facts)),
         None => problems.push(invalid("process: missing")),
     }
     problems
 }
 
 /// All problems of a process.
-pub(crate) fn process(process: &Process) -> Vec<Problem> {
+pub(crate) fn process(process: &Process, facts: &Facts) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut refuse = |there: bool, name: &str| {
         if there {
@@ -82,8 +82,7 @@ pub(crate) fn process(process: &Process) -> Vec<Problem> {
     };
     refuse(process.command_line().is_some(), "process.commandLine");
     refuse(process.user().username().is_some(), "process.user.username");
-    refuse(process.apparmor_profile().is_some(), "process.apparmorProfile");
-    refuse(process.selinux_label().is_some(), "process.selinuxLabel");
+    problems.extend(confine::check(process, facts));
     if !process.cwd().is_absolute() {
         problems.push(invalid(&format!("process.cwd: {:?} is not an absolute path", process.cwd())));
     }
@@ -190,10 +189,10 @@ pub(crate) mod tests {
             "linux.netDevices",
             "linux.namespaces[mount].path",
             "linux.namespaces[time].path",
-            "process.apparmorProfile",
-            "process.selinuxLabel",
         ];
-        let expected: Vec<String> = names.iter().map(|name| format!("{name}: not supported yet")).collect();
+        let mut expected: Vec<String> =
+            names.iter().map(|name| format!("{name}: not supported yet")).collect();
+        expected.push("process.selinuxLabel: this host has no SELinux".into());
         assert_eq!(error.split("; ").collect::<Vec<_>>(), expected);
     }
 
@@ -279,14 +278,11 @@ pub(crate) mod tests {
     #[test]
     fn a_further_process_is_checked_too() {
         let mut process = Process::default();
-        process
-            .set_apparmor_profile(Some("p".into()))
-            .set_cwd("x".into())
-            .set_args(Some(vec!["true".into()]));
+        process.set_selinux_label(Some("l".into())).set_cwd("x".into()).set_args(Some(vec!["true".into()]));
         let error = Plan::exec(&process, &Facts::assumed(&[])).unwrap_err();
         let text = error.to_string();
-        assert!(text.contains("process.apparmorProfile: not supported yet; "), "{text}");
-        assert!(text.ends_with("process.cwd: \"x\" is not an absolute path"), "{text}");
+        assert!(text.contains("process.selinuxLabel: this host has no SELinux"), "{text}");
+        assert!(text.contains("process.cwd: \"x\" is not an absolute path"), "{text}");
         assert_eq!(error.kind(), Kind::Unsupported);
     }
 }

@@ -61,6 +61,7 @@ impl fmt::Display for Step {
             Step::MemoryPolicy { mode, words, .. } => write!(f, "memory policy {mode:#x} of nodes {words}"),
             Step::Keyring => f.write_str("new session keyring"),
             Step::Carry { .. } => f.write_str("keep CAP_SYS_ADMIN until the filter is installed"),
+            Step::Confine { profile, .. } => write!(f, "AppArmor profile {profile}"),
             Step::Filter(program) => write!(f, "seccomp {program}"),
             Step::LetGo { effective, .. } => {
                 write!(f, "keep {} capabilities", effective.bits().count_ones())

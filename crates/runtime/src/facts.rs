@@ -40,6 +40,9 @@ pub struct Facts {
     /// Soft and hard, by number.
     limits: Vec<(u64, u64)>,
     enters_time_at_exec: bool,
+    /// Below proc, where a process says what AppArmor is to confine its next program to; where there is AppArmor.
+    apparmor: Option<&'static str>,
+    selinux: bool,
 }
 
 impl Facts {
@@ -60,6 +63,8 @@ impl Facts {
             capabilities,
             limits: limits.to_vec(),
             enters_time_at_exec: since(6, 2),
+            apparmor: apparmor(),
+            selinux: Path::new("/sys/fs/selinux/enforce").exists(),
         }
     }
 
@@ -79,7 +84,16 @@ impl Facts {
         let paths = files.iter().map(|path| ((*path).to_owned(), false)).collect();
         let capabilities = CapabilitySet::from_bits_retain((1 << 41) - 1);
         let limits = vec![(1024, u64::MAX); LIMITS.len()];
-        Facts { paths, everything_is_there: true, parent: 1, capabilities, limits, enters_time_at_exec: true }
+        Facts {
+            paths,
+            everything_is_there: true,
+            parent: 1,
+            capabilities,
+            limits,
+            enters_time_at_exec: true,
+            apparmor: Some("thread-self/attr/apparmor/exec"),
+            selinux: false,
+        }
     }
 
     /// Whether there is something at `path`, and whether it is a directory.
@@ -94,6 +108,16 @@ impl Facts {
     /// The control groups of the host.
     pub(crate) fn groups(&self) -> Result<Hierarchies> {
         if self.everything_is_there { Ok(Hierarchies::default()) } else { Hierarchies::of_this_host() }
+    }
+
+    /// The file of a process's proc that AppArmor reads, from proc itself.
+    pub(crate) fn apparmor(&self) -> Option<&'static str> {
+        self.apparmor
+    }
+
+    /// Whether there is SELinux.
+    pub(crate) fn selinux(&self) -> bool {
+        self.selinux
     }
 
     /// Capabilities that there are to be given.
@@ -121,6 +145,14 @@ impl Facts {
 pub(crate) fn own_process() -> u32 {
     let shown = std::fs::read_link("/proc/self").ok().and_then(|pid| pid.to_str()?.parse().ok());
     shown.unwrap_or_else(std::process::id)
+}
+
+/// Kernels from 5.1 on have a directory for each module.
+fn apparmor() -> Option<&'static str> {
+    let enabled = std::fs::read("/sys/module/apparmor/parameters/enabled").ok()?;
+    let files = ["thread-self/attr/apparmor/exec", "thread-self/attr/exec"];
+    let there = |file: &&str| Path::new("/proc").join(file).exists();
+    files.into_iter().find(there).filter(|_| enabled.starts_with(b"Y"))
 }
 
 /// Whether this kernel is of that version, or of a later one.

@@ -69,7 +69,7 @@ fn fields() -> Vec<(Value, Fate)> {
             process(json!({ "rlimits": [{ "type": "RLIMIT_CORE", "soft": 0, "hard": 1 }] })),
             Acts("limit RLIMIT_CORE to 0, hard 1"),
         ),
-        (process(json!({ "apparmorProfile": "p" })), Refused("process.apparmorProfile")),
+        (process(json!({ "apparmorProfile": "p" })), Acts("AppArmor profile p")),
         (process(json!({ "capabilities": { "bounding": [] } })), Acts("bound to 0 capabilities")),
         (
             process(json!({ "capabilities": { "permitted": [], "effective": [] } })),

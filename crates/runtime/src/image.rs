@@ -92,6 +92,11 @@ pub(crate) fn calls<'a>(
             (Step::Limit { resource, soft, hard }, _) => {
                 Call::Limit { resource: *resource, soft: *soft, hard: *hard }
             }
+            (Step::Confine { .. }, Part::Write(path, text)) => {
+                let (dir, scratch) = (numbers.proc(), numbers.scratch());
+                calls.push((index, Call::Write { dir, path, text: text.as_bytes(), scratch }));
+                Call::Close { fd: dir }
+            }
             (Step::Filter(filter), Part::Filter(program)) => match filter.notifies() {
                 // There is but one thread, and the two flags exclude each other.
                 true => {

@@ -37,6 +37,7 @@ pub mod cgroup;
 mod check;
 mod clocks;
 mod command;
+mod confine;
 mod defaults;
 mod device;
 mod display;

@@ -187,6 +187,7 @@ pub(crate) fn parts(
             Step::Clocks(lines) => Part::Write(c("/proc/self/timens_offsets")?, lines.clone()),
             Step::OomScore(score) => Part::Write(c("/proc/self/oom_score_adj")?, score.to_string()),
             Step::Sysctl { path, value } => Part::Write(c(path)?, value.clone()),
+            Step::Confine { profile, file } => Part::Write(c(file)?, format!("exec {profile}")),
             Step::Filter(program) => Part::Filter(bytes(program)),
             Step::ChangeDir(path) => Part::Text(c(path.as_os_str().as_bytes())?),
             Step::Ids { groups, .. } => Part::Groups(groups.iter().map(|gid| Gid::from_raw(*gid)).collect()),

@@ -315,6 +315,7 @@ struct Beside {
     extra: Vec<OwnedFd>,
     /// For a number that is given up again.
     scratch: Option<OwnedFd>,
+    proc: Option<OwnedFd>,
     go: Option<OwnedFd>,
     /// Ways into a control group, for the image: files of version 1, then the directory of version 2.
     doors: Vec<OwnedFd>,
@@ -329,8 +330,10 @@ impl Beside {
         group: Option<&Entrance>,
     ) -> coracle_host::Result<Beside> {
         let notifies = |step: &Step| matches!(step, Step::Filter(program) if program.notifies());
+        let confines = steps.iter().any(|step| matches!(step, Step::Confine { .. }));
         let numbers = image::Numbers {
-            scratch: steps.iter().any(notifies),
+            scratch: confines || steps.iter().any(notifies),
+            proc: confines,
             held: go.is_some(),
             tasks: group.map_or(0, |group| group.joins().count() as u32),
             unified: group.is_some_and(|group| group.into_fd().is_some()),
@@ -338,16 +341,18 @@ impl Beside {
         };
         let lowest = numbers.free();
         let move_up = |fd| stdio::above(fd, lowest);
-        let null = || {
+        let path = |path: &str| {
             let flags = OFlags::PATH | OFlags::CLOEXEC;
-            openat(CWD, "/dev/null", flags, Mode::empty()).call(|| "open(\"/dev/null\")").and_then(move_up)
+            openat(CWD, path, flags, Mode::empty()).call(|| format!("open({path:?})")).and_then(move_up)
         };
-        let scratch = numbers.scratch.then(null).transpose()?;
+        let scratch = numbers.scratch.then(|| path("/dev/null")).transpose()?;
+        // The host's: what the container has there may be anything.
+        let proc = numbers.proc.then(|| path("/proc")).transpose()?;
         let extra = extra.into_iter().map(move_up).collect::<coracle_host::Result<_>>()?;
         let doors = group.into_iter().flat_map(|group| group.joins().chain(group.into_fd()));
         let doors = doors.map(|door| stdio::copy_above(door, lowest));
         let doors = doors.collect::<coracle_host::Result<_>>()?;
-        Ok(Beside { extra, scratch, go: go.map(move_up).transpose()?, doors, numbers })
+        Ok(Beside { extra, scratch, proc, go: go.map(move_up).transpose()?, doors, numbers })
     }
 
     fn numbers(&self) -> image::Numbers {
@@ -356,7 +361,7 @@ impl Beside {
 
     /// What the image has, in the order of its numbers.
     fn kept(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.scratch.iter().chain(&self.go).chain(&self.doors).map(AsFd::as_fd)
+        self.scratch.iter().chain(&self.proc).chain(&self.go).chain(&self.doors).map(AsFd::as_fd)
     }
 
     /// The lowest number that means nothing.

@@ -13,7 +13,7 @@ use crate::command::Sets;
 use crate::error::{Error, Result};
 use crate::seccomp::Program;
 use crate::userns::Wanted;
-use crate::{Facts, Size, check, clocks, command, device, limits, mounts, sysctl, tuning};
+use crate::{Facts, Size, check, clocks, command, confine, device, limits, mounts, sysctl, tuning};
 
 mod entry;
 mod held;
@@ -44,7 +44,7 @@ impl Plan {
     /// # Errors
     /// Everything in the spec that is wrong, or that this runtime does not do, at once and by its name in the spec.
     pub fn container(spec: &Spec, facts: &Facts) -> Result<Plan> {
-        let mut problems = check::spec(spec);
+        let mut problems = check::spec(spec, facts);
         let mut mounted = Vec::new();
         let nodes = device::nodes(spec).unwrap_or_else(|refused| {
             problems.extend(refused);
@@ -147,6 +147,7 @@ impl Plan {
         }
         steps.extend(terminal.then_some(Step::Control));
         steps.extend(pids.map(|_| Step::DieWithParent));
+        steps.extend(confine::step(process, facts));
         steps.extend(limit);
         steps.push(command::exec(process)?);
         let held = facts.capabilities();
@@ -197,7 +198,7 @@ impl Plan {
     /// # Errors
     /// Everything in `process` that is wrong or not supported.
     pub fn exec(process: &Process, facts: &Facts) -> Result<Plan> {
-        let problems = check::process(process);
+        let problems = check::process(process, facts);
         if !problems.is_empty() {
             return Err(Error::problems(problems));
         }
@@ -214,6 +215,7 @@ impl Plan {
         steps.extend([Step::Detach, Step::Undumpable, Step::Again, Step::Session]);
         steps.extend((process.terminal() == Some(true)).then_some(Step::Control));
         steps.push(Step::DieWithParent);
+        steps.extend(confine::step(process, facts));
         steps.extend(own.after);
         steps.extend(limit);
         steps.push(command::exec(process)?);

@@ -105,6 +105,13 @@ pub enum Step {
         /// All that the process has.
         held: CapabilitySet,
     },
+    /// Have AppArmor confine the program, and what it executes.
+    Confine {
+        /// The name of the profile.
+        profile: String,
+        /// The file that takes it, from proc.
+        file: String,
+    },
     /// Install a filter of system calls.
     Filter(Program),
     /// Have the capabilities that were planned, without the one that was kept for the filter.

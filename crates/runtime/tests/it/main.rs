@@ -1,6 +1,7 @@
 //! Containers on a real kernel, each test in a private host.
 
 mod cgroup;
+mod confine;
 mod crowd;
 mod death;
 mod exe;
