@@ -30,5 +30,5 @@ mod table;
 pub use image::{Call, image_size, write_image};
 pub use namespaces::Namespaces;
 pub use op::{Change, Identity, Op, Scheduler, Strings};
-pub use report::Failure;
+pub use report::{Failure, above};
 pub use start::{STACK_SIZE, Started, start};

@@ -24,7 +24,7 @@ impl Namespaces {
 
     /// `CLONE_NEWUSER`.
     pub const USER: Namespaces = Namespaces(libc::CLONE_NEWUSER);
-    /// `CLONE_NEWTIME`; only by [`Op::Unshare`], for what is executed afterwards.
+    /// `CLONE_NEWTIME`; only by [`Op::Unshare`](crate::Op::Unshare), for what is executed afterwards.
     pub const TIME: Namespaces = Namespaces(0x80);
 
     pub(crate) fn bits(self) -> c_int {

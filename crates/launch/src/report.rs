@@ -51,8 +51,11 @@ pub(crate) fn pair(flags: SocketFlags) -> Result<(OwnedFd, OwnedFd), Errno> {
     socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags | SocketFlags::CLOEXEC, None)
 }
 
-/// The same, with this number or a higher one.
-pub(crate) fn above(fd: OwnedFd, lowest: i32) -> Result<OwnedFd, Errno> {
+/// The same descriptor, with this number or a higher one.
+///
+/// # Errors
+/// As of fcntl(2), `F_DUPFD_CLOEXEC`.
+pub fn above(fd: OwnedFd, lowest: i32) -> Result<OwnedFd, Errno> {
     use rustix::fd::AsRawFd;
     if fd.as_raw_fd() >= lowest { Ok(fd) } else { rustix::io::fcntl_dupfd_cloexec(&fd, lowest) }
 }

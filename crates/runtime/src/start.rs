@@ -231,18 +231,21 @@ impl Plan {
         }
         let born = group.filter(|_| beside.doors.is_empty()).and_then(Entrance::into_fd);
         let mut launch = || launch(&ops, namespaces, born, &mut |process| listening.hand_on(process));
-        let started = match (&gate, stop) {
+        let (started, stepped) = match (&gate, stop) {
             (Some(gate), Some(stop)) => gate.while_stepping(stop.stepper(), &mut launch),
-            _ => launch(),
+            _ => (launch(), Ok(())),
         };
         drop(streams);
         let started = started.call(|| "clone()").doing(|| "start the process")?;
         let pidfd = self.outcome(started, &origin)?;
-        if let Err(error) = listening.outcome {
-            pidfd.signal(9).doing(|| "end the process that nobody listens to")?;
-            pidfd.reap().doing(|| "reap the process that nobody listens to")?;
-            return Err(Error::host("hand on the listener of seccomp", error));
+        if stepped.is_err() || listening.outcome.is_err() {
+            pidfd.signal(9).doing(|| "end the process that goes no further")?;
+            pidfd.reap().doing(|| "reap the process that goes no further")?;
         }
+        if let Err(panic) = stepped {
+            std::panic::resume_unwind(panic);
+        }
+        listening.outcome.doing(|| "hand on the listener of seccomp")?;
         Ok(Running { pidfd, stdin, stdout, stderr, terminal: None })
     }
 

@@ -72,12 +72,7 @@ pub(crate) fn high(fd: OwnedFd) -> Result<OwnedFd> {
 
 /// The same, with this number or a higher one.
 pub(crate) fn above(fd: OwnedFd, lowest: u32) -> Result<OwnedFd> {
-    use std::os::fd::AsRawFd;
-    let lowest = lowest as i32;
-    if fd.as_raw_fd() >= lowest {
-        return Ok(fd);
-    }
-    fcntl_dupfd_cloexec(fd, lowest).call(|| "fcntl(F_DUPFD_CLOEXEC)")
+    coracle_launch::above(fd, lowest as i32).call(|| "fcntl(F_DUPFD_CLOEXEC)")
 }
 
 /// A copy, with this number or a higher one.

@@ -79,11 +79,17 @@ impl Gate {
         Op::Close(self.ours.as_fd())
     }
 
-    /// Runs `launch`, whose thread is suspended until the child has executed its program; another one opens the gate.
-    pub(crate) fn while_stepping<T>(&self, mut stepper: Stepper, launch: impl FnOnce() -> T) -> T {
+    /// Runs `launch`, whose thread is suspended until the child has executed its program; another one opens the gate. With
+    /// how that one ended: a child whose stepper panics goes no further.
+    pub(crate) fn while_stepping<T>(
+        &self,
+        mut stepper: Stepper,
+        launch: impl FnOnce() -> T,
+    ) -> (T, std::thread::Result<()>) {
         let ours = self.ours.as_fd();
         std::thread::scope(|scope| {
-            scope.spawn(move || {
+            let stepping = scope.spawn(move || {
+                let _closed = Closed(ours);
                 for index in 0.. {
                     let arrived = rustix::io::retry_on_intr(|| rustix::io::read(ours, &mut [0u8; 1]));
                     if arrived != Ok(1) {
@@ -98,7 +104,16 @@ impl Gate {
             let launched = launch();
             // Executed or failed: nobody arrives any more. Fails only where the other thread is gone already.
             let _ = shutdown(&self.child, Shutdown::Both);
-            launched
+            (launched, stepping.join())
         })
+    }
+}
+
+/// Nobody waits at a gate that is not opened any more.
+struct Closed<'a>(BorrowedFd<'a>);
+
+impl Drop for Closed<'_> {
+    fn drop(&mut self) {
+        let _ = shutdown(self.0, Shutdown::Both);
     }
 }

@@ -81,3 +81,17 @@ fn a_launch_that_fails_ends_its_stepping() {
         assert_eq!(*last.lock().unwrap(), steps - 4);
     });
 }
+
+#[test]
+fn a_stepper_that_panics_ends_the_launch() {
+    run(|host| {
+        for at in [0, 7] {
+            let stepper = Box::new(move |index| assert_ne!(index, at, "as planned"));
+            let bundle = Bundle { stepper: Some(stepper), ..bundle(host.dir()) };
+            let plan = plan(&script("exit 0"));
+            let panic =
+                std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| plan.start(bundle))).unwrap_err();
+            assert!(panic.downcast_ref::<String>().is_some_and(|text| text.contains("as planned")));
+        }
+    });
+}
