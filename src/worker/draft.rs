@@ -2,9 +2,9 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use coracle_build::{Draft, DraftFiles, Error};
+use coracle_build::{Arrivals, Coming, Draft, DraftFiles, Error};
 use coracle_host::Dir;
-use coracle_layers::{ChainId, LayerTree, Rootfs};
+use coracle_layers::{ChainId, Forecast, LayerTree, Rootfs};
 
 use super::{Builder, Change, Snapshot, UPPER, WORK, directory, own};
 
@@ -24,7 +24,27 @@ enum State {
         root: OwnedFd,
         _rootfs: Rootfs,
     },
-    Apart(Dir),
+    Apart {
+        dir: Dir,
+        /// Its tar is being hashed while the last files come.
+        forecast: Option<Told>,
+    },
+}
+
+struct Told(Forecast);
+
+impl Arrivals for Told {
+    fn arrived(&self, nth: usize) {
+        self.0.arrived(nth);
+    }
+}
+
+/// What a draft has come to.
+#[derive(Default)]
+pub(super) struct Drafted {
+    /// A layer that this one may have files of.
+    pub(super) like: Option<ChainId>,
+    pub(super) forecast: Option<Forecast>,
 }
 
 impl<'a> Drafting<'a> {
@@ -43,16 +63,33 @@ impl<'a> Drafting<'a> {
         Ok(Drafting { builder, on, place, like, state: State::Fresh })
     }
 
-    /// Makes sure that nothing is mounted any more. Returns the layer that this one may have files of.
-    pub(super) fn end(self) -> Option<ChainId> {
-        self.like.map(|(id, _)| id)
+    /// Makes sure that nothing is mounted any more.
+    pub(super) fn end(self) -> Drafted {
+        let forecast = match self.state {
+            State::Apart { forecast, .. } => forecast.map(|Told(forecast)| forecast),
+            State::Fresh | State::Mounted { .. } => None,
+        };
+        Drafted { like: self.like.map(|(id, _)| id), forecast }
+    }
+
+    fn apart(&mut self) -> Result<&Dir, Error> {
+        if !matches!(self.state, State::Apart { .. }) {
+            // An overlay does not hear of changes below it.
+            self.state = State::Fresh;
+            let dir = self.place.staged.dir().dir(UPPER).map_err(own)?;
+            self.state = State::Apart { dir, forecast: None };
+        }
+        match &self.state {
+            State::Apart { dir, .. } => Ok(dir),
+            State::Fresh | State::Mounted { .. } => unreachable!("it was opened just now"),
+        }
     }
 }
 
 impl Draft for Drafting<'_> {
     fn tree(&mut self) -> Result<BorrowedFd<'_>, Error> {
         if !matches!(self.state, State::Mounted { .. }) {
-            if matches!(self.state, State::Apart(_)) {
+            if matches!(self.state, State::Apart { .. }) {
                 // It says that it was mounted without care for crashes, which the kernel does twice only when told so.
                 let dir = self.place.staged.dir();
                 dir.remove_tree(WORK).map_err(own)?;
@@ -63,7 +100,7 @@ impl Draft for Drafting<'_> {
         }
         match &self.state {
             State::Mounted { root, .. } => Ok(root.as_fd()),
-            State::Fresh | State::Apart(_) => unreachable!("it was mounted just now"),
+            State::Fresh | State::Apart { .. } => unreachable!("it was mounted just now"),
         }
     }
 
@@ -72,15 +109,29 @@ impl Draft for Drafting<'_> {
     }
 
     fn layer(&mut self) -> Result<Option<DraftFiles<'_>>, Error> {
-        if !matches!(self.state, State::Apart(_)) {
-            // An overlay does not hear of changes below it.
-            self.state = State::Fresh;
-            self.state = State::Apart(self.place.staged.dir().dir(UPPER).map_err(own)?);
-        }
+        self.apart()?;
         let like = self.like.as_ref().map(|(_, like)| like.dir().as_fd());
         match &self.state {
-            State::Apart(dir) => Ok(Some(DraftFiles::new(dir.as_fd(), like))),
+            State::Apart { dir, forecast } => {
+                let coming = forecast.as_ref().map(|told| told as &dyn Arrivals);
+                Ok(Some(DraftFiles::new(dir.as_fd(), like).with_coming(coming)))
+            }
             State::Fresh | State::Mounted { .. } => unreachable!("it was opened just now"),
         }
+    }
+
+    fn expect(&mut self, coming: Vec<Coming>) -> Result<(), Error> {
+        let dir = self.apart()?.clone();
+        let like = self.like.as_ref().map(|(id, _)| *id);
+        let file = |file: Coming| {
+            let Coming { path, size, mode, owner, modified, inode } = file;
+            coracle_layers::Coming { path, size, mode, owner, modified, inode }
+        };
+        let coming = coming.into_iter().map(file).collect();
+        let store = &self.builder.engine.store;
+        let options = self.builder.upper_options(like);
+        let forecast = store.forecast(self.on.layers.last(), &dir, &options, coming).map_err(own)?;
+        self.state = State::Apart { dir, forecast: Some(Told(forecast)) };
+        Ok(())
     }
 }

@@ -20,7 +20,7 @@ use coracle_layers::{ChainId, LayerEntry, Reference, Rootfs, UpperOptions};
 use coracle_net::Hold;
 use rustix::fs::OFlags;
 
-use self::draft::Drafting;
+use self::draft::{Drafted, Drafting};
 use crate::engine::Inner;
 use crate::error::Result;
 use crate::stack::{DEFAULT_NETWORK, Stack};
@@ -156,7 +156,7 @@ impl Worker for Builder<'_> {
         let root = directory(&rootfs.mount)?;
         change(root.as_fd())?;
         drop((root, rootfs));
-        self.layer(on, &place, None)
+        self.layer(on, &place)
     }
 
     fn draft(
@@ -168,8 +168,7 @@ impl Worker for Builder<'_> {
         let place = self.change()?;
         let mut draft = Drafting::new(self, on, &place, like)?;
         change(&mut draft)?;
-        let like = draft.end();
-        self.layer(on, &place, like)
+        self.drafted(on, &place, draft.end())
     }
 
     fn run(
@@ -184,7 +183,7 @@ impl Worker for Builder<'_> {
             _ if self.cancel.as_ref().is_some_and(Cancel::is_cancelled) => {
                 Err(Error::new(Kind::Interrupted, "the build was cancelled"))
             }
-            Exit::Code(0) => self.layer(on, &place, None),
+            Exit::Code(0) => self.layer(on, &place),
             exit => Err(Error::exited(i32::from(exit.code()))),
         }
     }
@@ -251,8 +250,28 @@ impl<'a> Builder<'a> {
         self.engine.store.rootfs(&on.layers, Some((&upper, &work)), true).map_err(own)
     }
 
-    /// The change as a layer on top of `on`, which may have files of `like`.
-    fn layer(&self, on: &Snapshot, place: &Change, like: Option<ChainId>) -> Result<Snapshot, Error> {
+    /// The change as a layer on top of `on`.
+    fn layer(&self, on: &Snapshot, place: &Change) -> Result<Snapshot, Error> {
+        self.drafted(on, place, Drafted::default())
+    }
+
+    fn drafted(&self, on: &Snapshot, place: &Change, drafted: Drafted) -> Result<Snapshot, Error> {
+        let (dir, store) = (place.staged.dir(), &self.engine.store);
+        let layer = match drafted.forecast {
+            Some(forecast) => forecast.add_layer(dir, UPPER),
+            None => {
+                let options = self.upper_options(drafted.like);
+                store.add_layer_from_upper(on.layers.last(), dir, UPPER, &options)
+            }
+        };
+        let layer = layer.map_err(own)?;
+        let mut layers = on.layers.clone();
+        layers.push(layer.chain_id());
+        Ok(Snapshot::of(layers).with_size(layer.size()))
+    }
+
+    /// How a directory becomes a layer that may have files of `like`.
+    fn upper_options(&self, like: Option<ChainId>) -> UpperOptions {
         let mut options = UpperOptions::new();
         if let Some(like) = like {
             options = options.like(like);
@@ -260,14 +279,7 @@ impl<'a> Builder<'a> {
         if let Some(epoch) = self.clamp_mtime {
             options = options.clamp_mtime(epoch);
         }
-        let layer = self
-            .engine
-            .store
-            .add_layer_from_upper(on.layers.last(), place.staged.dir(), UPPER, &options)
-            .map_err(own)?;
-        let mut layers = on.layers.clone();
-        layers.push(layer.chain_id());
-        Ok(Snapshot::of(layers).with_size(layer.size()))
+        options
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use coracle::{BuildSpec, Engine, Image};
 use coracle_testhost::{Host, run as host};
@@ -199,6 +199,55 @@ fn sources_over_each_other_and_over_what_is_there() {
             assert_eq!(other.build(&spec(), |_| {}).unwrap().image.id(), image.id(), "{round}");
             drop(other);
             fs::remove_dir_all(host.dir().join("other")).unwrap();
+        }
+    });
+}
+
+/// The same files in another order of making, with other inodes and later times.
+fn copy_backwards(from: &Path, to: &Path) {
+    let mut entries: Vec<_> = fs::read_dir(from).unwrap().map(|entry| entry.unwrap().path()).collect();
+    entries.sort_by(|a, b| b.cmp(a));
+    fs::create_dir_all(to).unwrap();
+    for path in entries {
+        let (there, stat) = (to.join(path.file_name().unwrap()), fs::symlink_metadata(&path).unwrap());
+        match stat.file_type() {
+            kind if kind.is_dir() => copy_backwards(&path, &there),
+            kind if kind.is_symlink() => symlink(fs::read_link(&path).unwrap(), &there).unwrap(),
+            _ => {
+                fs::copy(&path, &there).unwrap();
+                date(&there, SystemTime::now() + Duration::from_secs(stat.ino() % 1000));
+            }
+        }
+    }
+    fs::set_permissions(to, fs::metadata(from).unwrap().permissions()).unwrap();
+}
+
+#[test]
+fn a_dated_image_depends_on_no_time_no_inode_and_no_history() {
+    host(|host| {
+        let (one, two) = (host.dir().join("one"), host.dir().join("two"));
+        fs::create_dir(&one).unwrap();
+        fill(&one, "first");
+        let text = "FROM scratch\nCOPY . /app/\nCOPY d1 d2 /more/\nLABEL a=b\nCOPY d3/f3 /single\n";
+        let build = |state: &str, context: &Path| {
+            let engine = Engine::open(host.dir().join(state)).unwrap();
+            let spec = BuildSpec::new(context).dockerfile_text(text).source_date_epoch(1_000_000_000);
+            let image = engine.build(&spec.tag("same"), |_| {}).unwrap().image;
+            let mut saved = Vec::new();
+            engine.save(&["same"], &mut saved).unwrap();
+            (image.id().to_string(), image.digest().to_string(), saved)
+        };
+        let mut before = None;
+        for change in ["first", "second"] {
+            // The first state directory has built it before.
+            fs::write(one.join("d1/f1"), change).unwrap();
+            let here = build("state", &one);
+            copy_backwards(&one, &two);
+            let there = build(change, &two);
+            assert_eq!((&here.0, &here.1), (&there.0, &there.1), "{change}");
+            assert!(here.2 == there.2, "{change}: the archives differ");
+            assert_ne!(before.replace(here.0.clone()), Some(here.0), "{change}: nothing changed");
+            fs::remove_dir_all(&two).unwrap();
         }
     });
 }

@@ -100,4 +100,6 @@ pub use solve::build;
 pub use spec::{Allow, BuildSpec, HostAddress};
 pub use stream::{Unpacked, decompress};
 pub use trace::{Cause, FileChange};
-pub use worker::{Base, Command, Commit, Draft, DraftFiles, LayerFile, LayerFiles, Snapshot, Stream, Worker};
+pub use worker::{
+    Arrivals, Base, Coming, Command, Commit, Draft, DraftFiles, LayerFile, LayerFiles, Snapshot, Stream, Worker,
+};

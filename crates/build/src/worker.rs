@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
 use crate::error::Error;
 use crate::image::ImageConfig;
@@ -123,10 +124,43 @@ pub trait Draft {
     /// # Errors
     /// The worker's own.
     fn layer(&mut self) -> Result<Option<DraftFiles<'_>>, Error>;
+
+    /// Tells what is still to come into [`Draft::layer`], in this order, before the layer is done: a worker may hash it on
+    /// the way, see [`DraftFiles::coming`]. It is a hint: a layer that turns out otherwise is as good.
+    ///
+    /// # Errors
+    /// The worker's own.
+    fn expect(&mut self, coming: Vec<Coming>) -> Result<(), Error> {
+        let _ = coming;
+        Ok(())
+    }
+}
+
+/// A regular file that will be put into a draft's layer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Coming {
+    /// Relative to the layer, links resolved.
+    pub path: PathBuf,
+    /// Bytes.
+    pub size: u64,
+    /// Permission bits with setuid, setgid and sticky (0o7777).
+    pub mode: u32,
+    /// User and group.
+    pub owner: (u32, u32),
+    /// When it was modified: seconds since the epoch, and nanoseconds after that.
+    pub modified: (i64, u32),
+    /// It will be a further name of this inode of [`DraftFiles::like`].
+    pub inode: Option<u64>,
+}
+
+/// Hears of the files that [`Draft::expect`] told of.
+pub trait Arrivals: Sync {
+    /// The `nth` of them is there.
+    fn arrived(&self, nth: usize);
 }
 
 /// What a draft's layer has of its own, and another layer beside it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 #[non_exhaustive]
 pub struct DraftFiles<'a> {
     /// Of this layer.
@@ -134,12 +168,27 @@ pub struct DraftFiles<'a> {
     /// Of the newest layer of the snapshot that was asked for, on the same mount: its files may be given names in `own`
     /// (link(2)), and never be changed.
     pub like: Option<BorrowedFd<'a>>,
+    /// Who is to be told, from any thread, of each file that [`Draft::expect`] told of.
+    pub coming: Option<&'a dyn Arrivals>,
 }
 
 impl<'a> DraftFiles<'a> {
     /// Those of a layer, and of one like it.
     pub fn new(own: BorrowedFd<'a>, like: Option<BorrowedFd<'a>>) -> DraftFiles<'a> {
-        DraftFiles { own, like }
+        DraftFiles { own, like, coming: None }
+    }
+
+    /// With somebody who waits for files.
+    #[must_use]
+    pub fn with_coming(self, coming: Option<&'a dyn Arrivals>) -> DraftFiles<'a> {
+        DraftFiles { coming, ..self }
+    }
+}
+
+impl std::fmt::Debug for DraftFiles<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let all = (self.own, self.like, self.coming.is_some());
+        f.debug_tuple("DraftFiles").field(&all).finish()
     }
 }
 

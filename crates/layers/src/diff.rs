@@ -43,15 +43,16 @@ impl<W: Write> Members for Writer<W> {
     }
 
     fn file(&mut self, dir: &Dir, name: &[u8], mut entry: Entry, _: &Stat) -> Result<u64> {
-        let (mut file, size) = open(dir, os(name), &entry)?;
+        let (mut file, stat) = open(dir, os(name), &entry)?;
+        let size = u64::try_from(stat.st_size).unwrap_or(0);
         entry.what = What::File { size };
         self.add(&entry, &mut file).context(|| format!("pack {}", entry.name()))?;
         Ok(size)
     }
 }
 
-/// A file to read, and its size.
-pub(crate) fn open(dir: &Dir, name: impl AsRef<Path>, entry: &Entry) -> Result<(File, u64)> {
+/// A file to read, and what it is.
+pub(crate) fn open(dir: &Dir, name: impl AsRef<Path>, entry: &Entry) -> Result<(File, Stat)> {
     let name = name.as_ref();
     // What was a file may be a pipe by now, where somebody works in the tree: opening that must not wait.
     let file = File::from(dir.file(name, OFlags::RDONLY | OFlags::NONBLOCK, 0)?);
@@ -59,7 +60,7 @@ pub(crate) fn open(dir: &Dir, name: impl AsRef<Path>, entry: &Entry) -> Result<(
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(Error::new(Kind::InUse, format!("{}: was replaced while it was read", entry.name())));
     }
-    Ok((file, u64::try_from(stat.st_size).unwrap_or(0)))
+    Ok((file, stat))
 }
 
 /// Goes through the tree `upper`, in the order of names, which becomes what the archive says, unless it is to be left as it

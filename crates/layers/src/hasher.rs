@@ -1,7 +1,6 @@
 //! Hashing on a thread of its own: SHA-256 takes about as long as reading does.
 
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};
 
@@ -26,9 +25,6 @@ pub(crate) struct Hasher {
     state: State,
     /// Those that were asked for, as far as they are here.
     marks: Vec<marks::State>,
-    /// Whose file system is written out to the disk meanwhile.
-    flush: Option<OwnedFd>,
-    flushing: Option<JoinHandle<()>>,
 }
 
 enum State {
@@ -75,14 +71,7 @@ impl Hasher {
     pub fn new() -> Hasher {
         let state = State::Here(Sha256::new());
         let marks = Vec::new();
-        Hasher { chunk: Vec::new(), bytes: 0, begun: 0, marks, state, flush: None, flushing: None }
-    }
-
-    /// Where there is more than a chunk to hash, what was written on the file system of `fd` goes to the disk at the same
-    /// time: whoever makes it durable afterwards has less to wait for. That it may fail is seen then.
-    pub fn flushing(mut self, fd: OwnedFd) -> Hasher {
-        self.flush = Some(fd);
-        self
+        Hasher { chunk: Vec::new(), bytes: 0, begun: 0, marks, state }
     }
 
     /// The digest, and how the hash stood at the marks.
@@ -116,13 +105,6 @@ impl Hasher {
             }
             let hash = hash.clone();
             self.state = start(hash)?;
-            if let Some(fd) = self.flush.take() {
-                let flush = move || {
-                    let _ = rustix::fs::syncfs(&fd);
-                };
-                // Without it the same is waited for later.
-                self.flushing = Builder::new().name("coracle-flush".into()).spawn(flush).ok();
-            }
         }
         let State::There { to, back, .. } = &self.state else { return Err(gone()) };
         let mut next = back.recv().map_err(|_| gone())?;
@@ -183,9 +165,6 @@ impl Drop for Hasher {
     fn drop(&mut self) {
         if let State::There { to, back, thread } = std::mem::replace(&mut self.state, State::Broken) {
             drop((to, back));
-            let _ = thread.join();
-        }
-        if let Some(thread) = self.flushing.take() {
             let _ = thread.join();
         }
     }

@@ -12,13 +12,14 @@ use crate::apply::{self, Trust};
 use crate::blobs::Blob;
 use crate::compression::{Arrived, Compression, Incoming};
 use crate::diff::{self, Packing};
+use crate::flush::Flusher;
 use crate::hasher::Hasher;
-use crate::listing::Listing;
+use crate::listing::{Hashed, Listing};
 use crate::marks::Marks;
 use crate::skip::Skip;
 use crate::store::put;
 use crate::tar::{Archive, Writer};
-use crate::{ChainId, Context, DiffId, Digest, Error, Result, Store, json};
+use crate::{ChainId, Context, DiffId, Digest, Error, LayerTree, Result, Store, json};
 
 /// What becomes the layer's directory, in a staged one.
 const HOME: &str = "layer";
@@ -26,6 +27,8 @@ const FS: &str = "fs";
 const META: &str = "meta";
 const MARKS: &str = "marks";
 const LOCK: &str = "lock";
+/// Bytes that are not worth a thread.
+const FEW: u64 = 1 << 20;
 
 /// A layer of the store: what it is, not its files. See [`Store::rootfs`] for those.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,8 +86,8 @@ impl Layer {
 /// How an upper directory becomes a layer.
 #[derive(Clone, Debug, Default)]
 pub struct UpperOptions {
-    clamp_mtime: Option<i64>,
-    like: Option<ChainId>,
+    pub(crate) clamp_mtime: Option<i64>,
+    pub(crate) like: Option<ChainId>,
 }
 
 impl UpperOptions {
@@ -223,7 +226,7 @@ impl Store {
         name: &str,
         options: &UpperOptions,
     ) -> Result<Layer> {
-        self.take_upper(parent, dir, name, options)
+        self.take_upper(parent, dir, name, options, || None)
             .context(|| format!("add layer from {:?}", dir.path_of(name)))
     }
 
@@ -255,28 +258,27 @@ impl Store {
         self.take_in(parent, Taken { tar, keep, trust: Trust::Layer, expect, expect_blob: None })
     }
 
-    fn take_upper(
+    /// What `foretold` gives counts only if the listing is that of the tree.
+    pub(crate) fn take_upper(
         &self,
         parent: Option<&ChainId>,
         dir: &Dir,
         name: &str,
         options: &UpperOptions,
+        foretold: impl FnOnce() -> Option<(Listing, Hashed)>,
     ) -> Result<Layer> {
         let upper = dir.dir(name)?;
         let below = self.hold(parent)?;
         let root = apply::root_attributes(&below.trees)?;
-        let durable = upper.as_fd().try_clone_to_owned().call(|| format!("dup({:?})", upper.path()))?;
         let how = Packing { root: &root, clamp: options.clamp_mtime, skip: None, plain: false };
         let listing = Listing::of(&upper, &how)?;
-        // It stays while its inodes are compared.
-        let like = options.like.as_ref().map(|id| self.layer_tree(id)).transpose()?.flatten();
-        let known = like.as_ref().and_then(|like| self.marks(options.like.as_ref()?, like.dir()));
-        let hasher = Hasher::new().flushing(durable);
-        let (hasher, mut marks) = listing.hash(&upper, known.as_ref(), hasher)?;
-        let (blob, states) = hasher.finish()?;
-        marks.fill(states);
-        let (content, marks) = (listing.content, marks.to_bytes(&upper));
-        drop((listing, like));
+        let (listing, hashed) = match foretold().filter(|(foretold, _)| foretold.is_same(&listing)) {
+            Some((_, hashed)) => (listing, hashed),
+            None => self.hash_upper(&upper, listing, options)?,
+        };
+        let (content, blob) = (listing.content, hashed.blob);
+        let marks = listing.marks(hashed)?.to_bytes(&upper);
+        drop(listing);
         let diff_id = DiffId::from(blob.digest);
         let layer = Layer {
             chain_id: ChainId::next(parent, &diff_id),
@@ -302,6 +304,29 @@ impl Store {
             // The first failure is the one to report; the caller finds the directory where it was.
             let _ = home.rename(FS, dir, name);
         })
+    }
+
+    fn hash_upper(
+        &self,
+        upper: &Dir,
+        mut listing: Listing,
+        options: &UpperOptions,
+    ) -> Result<(Listing, Hashed)> {
+        let durable = upper.as_fd().try_clone_to_owned().call(|| format!("dup({:?})", upper.path()))?;
+        let flusher = (listing.content > FEW).then(|| Flusher::new(durable));
+        flusher.iter().for_each(Flusher::flush);
+        // It stays while its inodes are compared.
+        let (_like, known) = self.like(options)?;
+        let hashed = listing.hash(upper, known.as_ref(), Hasher::new(), &mut |_| Ok(()))?;
+        Ok((listing, hashed))
+    }
+
+    /// The layer that one may have files of, and the marks of its tar, as far as it is there.
+    pub(crate) fn like(&self, options: &UpperOptions) -> Result<(Option<LayerTree>, Option<Marks>)> {
+        let Some(id) = &options.like else { return Ok((None, None)) };
+        let like = self.layer_tree(id)?;
+        let known = like.as_ref().and_then(|like| self.marks(id, like.dir()));
+        Ok((like, known))
     }
 
     /// How far the hash of a layer's tar had come where. It can be done without.

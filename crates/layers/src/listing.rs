@@ -8,9 +8,10 @@ use std::path::Path;
 use coracle_host::Dir;
 use rustix::fs::Stat;
 
+use crate::blobs::Blob;
 use crate::diff::{self, Members, Packing};
 use crate::hasher::Hasher;
-use crate::marks::{Marks, Print};
+use crate::marks::{Marks, Print, State};
 use crate::tar::{Entry, What, Writer, head};
 use crate::{Context, Error, Result};
 
@@ -23,8 +24,21 @@ pub(crate) struct Listing {
 
 struct Member {
     entry: Entry,
-    /// Of a file.
+    /// Of a file; one that is still to come may have any.
     inode: Option<u64>,
+    /// Which of those that are still to come.
+    awaited: Option<usize>,
+}
+
+/// A tar's digest, and how far its hash had come where.
+pub(crate) struct Hashed {
+    pub blob: Blob,
+    /// Members that were not hashed again, what they come to, and the marks of them.
+    from: usize,
+    print: Print,
+    begun: Marks,
+    /// At the places after them where marks are due.
+    states: Vec<State>,
 }
 
 #[derive(Default)]
@@ -37,13 +51,13 @@ impl Members for Collect {
     fn entry(&mut self, entry: Entry) -> Result<()> {
         // A further name of a file stands after the file.
         let group = if matches!(entry.what, What::Hardlink(_)) { &mut self.files } else { &mut self.others };
-        group.push(Member { entry, inode: None });
+        group.push(Member { entry, inode: None, awaited: None });
         Ok(())
     }
 
     fn file(&mut self, _: &Dir, _: &[u8], entry: Entry, stat: &Stat) -> Result<u64> {
         let size = u64::try_from(stat.st_size).unwrap_or(0);
-        self.files.push(Member { entry, inode: Some(stat.st_ino) });
+        self.files.push(Member { entry, inode: Some(stat.st_ino), awaited: None });
         Ok(size)
     }
 }
@@ -51,9 +65,20 @@ impl Members for Collect {
 impl Listing {
     /// Of a tree that nobody else works in.
     pub fn of(tree: &Dir, how: &Packing<'_>) -> Result<Listing> {
+        Listing::with(tree, how, Vec::new())
+    }
+
+    /// Of a tree into which these files will come, whose inodes may be known.
+    pub fn with(tree: &Dir, how: &Packing<'_>, coming: Vec<(Entry, Option<u64>)>) -> Result<Listing> {
         let mut collect = Collect::default();
         let content = diff::pack(tree, how, &mut collect)?;
         let Collect { others: mut members, mut files } = collect;
+        let coming = coming.into_iter().enumerate();
+        files.extend(coming.map(|(nth, (entry, inode))| Member {
+            entry,
+            inode: Some(inode.unwrap_or(0)),
+            awaited: Some(nth),
+        }));
         // All names of a file have one time.
         files.sort_by(|a, b| {
             let key = |member: &Member| (member.entry.mtime, member.inode.is_none());
@@ -61,6 +86,12 @@ impl Listing {
         });
         members.append(&mut files);
         Ok(Listing { members, content })
+    }
+
+    /// Whether they are the same members, down to the inodes.
+    pub fn is_same(&self, other: &Listing) -> bool {
+        let same = |(a, b): (&Member, &Member)| a.inode == b.inode && a.entry == b.entry;
+        self.members.len() == other.members.len() && self.members.iter().zip(&other.members).all(same)
     }
 
     /// Writes them all, and the end mark.
@@ -71,39 +102,56 @@ impl Listing {
         out.finish()
     }
 
-    /// Hashes the tar without writing it. What it has in common with the one that `known` is about is not read again.
-    pub fn hash(&self, tree: &Dir, known: Option<&Marks>, hasher: Hasher) -> Result<(Hasher, Marks)> {
-        let mut print = Print::default();
-        let (mut from, mut marks) = (0, Marks::default());
-        let mut hasher = match known {
-            Some(known) => {
-                (from, print) = self.common(known, &mut marks)?;
-                marks.resume(hasher)
-            }
-            None => hasher,
+    /// Hashes the tar without writing it. What it has in common with the one that `known` is about is not read again. For
+    /// each file that is still to come, `wait` is called before it is read.
+    pub fn hash(
+        &mut self,
+        tree: &Dir,
+        known: Option<&Marks>,
+        hasher: Hasher,
+        wait: &mut dyn FnMut(usize) -> Result<()>,
+    ) -> Result<Hashed> {
+        let mut begun = Marks::default();
+        let (from, print) = match known {
+            Some(known) => self.common(known, &mut begun)?,
+            None => (0, Print::default()),
         };
-        if from == 0 {
-            print = Print::default();
-        }
-        let mut out = Writer::new(hasher);
-        for member in self.members.iter().skip(from) {
+        let mut out = Writer::new(begun.resume(hasher));
+        let (mut at, mut last) = (print.bytes(), begun.last());
+        for member in self.members.iter_mut().skip(from) {
             let head = head(&member.entry)?;
-            if marks.is_due(print.bytes()) {
+            if Marks::is_due(last, at) {
                 out.get_mut().mark().map_err(|error| Error::reading("layer", &error))?;
+                last = at;
+            }
+            at += Print::length(&head, member.size());
+            if let Some(nth) = member.awaited {
+                wait(nth)?;
+            }
+            member.inode = member.write(tree, &head, &mut out)?;
+        }
+        let (blob, states) = out.finish()?.finish()?;
+        Ok(Hashed { blob, from, print, begun, states })
+    }
+
+    /// The marks of this tar, which was hashed.
+    pub fn marks(&self, hashed: Hashed) -> Result<Marks> {
+        let Hashed { from, mut print, begun: mut marks, states, .. } = hashed;
+        for member in self.members.iter().skip(from) {
+            if Marks::is_due(marks.last(), print.bytes()) {
                 marks.add(&print);
             }
-            print.add(&head, member.inode, member.size());
-            member.write(tree, &head, &mut out)?;
+            print.add(&head(&member.entry)?, member.inode, member.size());
         }
-        hasher = out.finish()?;
-        Ok((hasher, marks))
+        marks.fill(states);
+        Ok(marks)
     }
 
     /// How many members are the same as those before the last mark that is the same, and what they come to.
     fn common(&self, known: &Marks, marks: &mut Marks) -> Result<(usize, Print)> {
         let (mut print, mut last) = (Print::default(), (0, Print::default()));
         for (nth, member) in self.members.iter().enumerate() {
-            if marks.is_due(print.bytes()) {
+            if Marks::is_due(marks.last(), print.bytes()) {
                 if !marks.take(known, &print) {
                     break;
                 }
@@ -123,13 +171,21 @@ impl Member {
         }
     }
 
-    fn write<W: std::io::Write>(&self, tree: &Dir, head: &[u8], out: &mut Writer<W>) -> Result<()> {
+    /// Returns the inode whose bytes were written, if it has any.
+    fn write<W: std::io::Write>(
+        &self,
+        tree: &Dir,
+        head: &[u8],
+        out: &mut Writer<W>,
+    ) -> Result<Option<u64>> {
         let doing = || format!("pack {}", self.entry.name());
         if self.inode.is_none() {
-            return out.add_with_head(head, &self.entry, &mut std::io::empty()).context(doing);
+            out.add_with_head(head, &self.entry, &mut std::io::empty()).context(doing)?;
+            return Ok(None);
         }
         let path = Path::new(std::ffi::OsStr::from_bytes(&self.entry.path));
-        let (mut file, _) = diff::open(tree, path, &self.entry)?;
-        out.add_with_head(head, &self.entry, &mut file).context(doing)
+        let (mut file, stat) = diff::open(tree, path, &self.entry)?;
+        out.add_with_head(head, &self.entry, &mut file).context(doing)?;
+        Ok(Some(stat.st_ino))
     }
 }

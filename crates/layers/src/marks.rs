@@ -32,7 +32,12 @@ impl Print {
         self.hash.update((head.len() as u64).to_le_bytes());
         self.hash.update(head);
         self.hash.update(inode.unwrap_or(0).to_le_bytes());
-        self.bytes += head.len() as u64 + size.next_multiple_of(BLOCK as u64);
+        self.bytes += Print::length(head, size);
+    }
+
+    /// Bytes that a member takes in a tar.
+    pub fn length(head: &[u8], size: u64) -> u64 {
+        head.len() as u64 + size.next_multiple_of(BLOCK as u64)
     }
 
     /// Bytes of the tar so far.
@@ -54,9 +59,14 @@ struct Mark {
 pub(crate) struct Marks(Vec<Mark>);
 
 impl Marks {
-    /// Whether there is to be one here. That depends on nothing but what is before.
-    pub fn is_due(&self, bytes: u64) -> bool {
-        bytes >= self.0.last().map_or(0, |mark| mark.bytes) + APART
+    /// Whether there is to be one after so many bytes, where the last one is. That depends on nothing but what is before.
+    pub fn is_due(last: u64, bytes: u64) -> bool {
+        bytes >= last + APART
+    }
+
+    /// Where the last one is.
+    pub fn last(&self) -> u64 {
+        self.0.last().map_or(0, |mark| mark.bytes)
     }
 
     /// One more, whose state is still to come.

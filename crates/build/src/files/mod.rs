@@ -2,8 +2,10 @@
 
 pub(crate) mod contents;
 pub(crate) mod digest;
+mod dirs;
 pub(crate) mod known;
 pub(crate) mod lay;
+pub(crate) mod order;
 pub(crate) mod owner;
 pub(crate) mod pick;
 pub(crate) mod put;

@@ -14,7 +14,8 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::lay::{Batch, is_worth};
+use super::lay::is_worth;
+use super::order::Batch;
 use super::pick::Tree;
 use super::unpack;
 use super::{Entry, Node, Picked, Stamp};
@@ -316,25 +317,15 @@ impl<'a> Put<'a> {
         path: &Path,
         fill: &mut dyn FnMut(&mut File) -> Result<()>,
     ) -> Result<()> {
-        match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
-                return Err(in_the_way(path, "a file", "a directory"));
-            }
-            // Never written in place: other names and other layers may share it.
-            Ok(_) => {
-                self.replaced.store(true, Ordering::Relaxed);
-                rustix::fs::unlinkat(parent, name, AtFlags::empty()).call(|| format!("unlink({path:?})"))?;
-            }
-            Err(Errno::NOENT) => {}
-            Err(errno) => Err(errno).call(|| format!("fstatat({path:?})"))?,
-        }
         match &entry.node {
             Node::Link(target) => {
+                self.make_way(parent, name, path)?;
                 rustix::fs::symlinkat(target, parent, name)
                     .call(|| format!("symlink({target:?}, {path:?})"))?;
                 return self.dress_at(entry, parent, name, path);
             }
             Node::Fifo => {
+                self.make_way(parent, name, path)?;
                 let mode = Mode::from_raw_mode(0o600);
                 rustix::fs::mknodat(parent, name, FileType::Fifo, mode, 0)
                     .call(|| format!("mkfifo({path:?})"))?;
@@ -343,11 +334,34 @@ impl<'a> Put<'a> {
             Node::File | Node::Text(_) | Node::Dir => {}
         }
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(0o600))
-            .call(|| format!("open({path:?}, O_CREAT)"))?;
-        let mut to = File::from(fd);
+        let create =
+            || rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(self.mode(entry) & 0o777));
+        let fd = match create() {
+            Err(Errno::EXIST) => {
+                self.make_way(parent, name, path)?;
+                create()
+            }
+            fd => fd,
+        };
+        let mut to = File::from(fd.call(|| format!("open({path:?}, O_CREAT)"))?);
         fill(&mut to)?;
         self.dress(entry, to.as_fd())
+    }
+
+    /// Removes what is there. Nothing is ever written in place: other names and other layers may share it.
+    fn make_way(&self, parent: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Result<()> {
+        match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
+                return Err(in_the_way(path, "a file", "a directory"));
+            }
+            Ok(_) => {
+                self.replaced.store(true, Ordering::Relaxed);
+                rustix::fs::unlinkat(parent, name, AtFlags::empty()).call(|| format!("unlink({path:?})"))?;
+            }
+            Err(Errno::NOENT) => {}
+            Err(errno) => Err(errno).call(|| format!("fstatat({path:?})"))?,
+        }
+        Ok(())
     }
 
     pub(super) fn mode(&self, entry: &Entry) -> u32 {
@@ -368,7 +382,10 @@ impl<'a> Put<'a> {
                 .call(|| format!("fchown({what:?}, {uid:?}, {gid:?})"))?;
         }
         let mode = self.mode(entry);
-        rustix::fs::fchmod(fd, Mode::from_raw_mode(mode)).call(|| format!("fchmod({what:?}, {mode:o})"))?;
+        if stat.st_mode & 0o7777 != mode {
+            rustix::fs::fchmod(fd, Mode::from_raw_mode(mode))
+                .call(|| format!("fchmod({what:?}, {mode:o})"))?;
+        }
         for (name, value) in &entry.xattrs {
             rustix::fs::fsetxattr(fd, name, value, XattrFlags::empty())
                 .call(|| format!("fsetxattr({what:?}, {name:?})"))?;

@@ -1,10 +1,10 @@
 //! What a step depends on, and carrying it out.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
 
-use coracle_host::{Kind, Root};
+use coracle_host::{Call, Kind, Root};
 
 use super::board::Track;
 use super::load::Lent;
@@ -14,7 +14,8 @@ use crate::error::{Error, Result};
 use crate::event::{Event, Place};
 use crate::files::contents::Contents;
 use crate::files::digest::{Digested, Fields, Overrides, digest};
-use crate::files::lay::{Earlier, Laid, lay};
+use crate::files::lay::{Laid, Load};
+use crate::files::order::Earlier;
 use crate::files::pick::Tree;
 use crate::files::put::Put;
 use crate::files::{Picked, owner};
@@ -171,7 +172,7 @@ impl<W: Worker> Solver<'_, W> {
         let mut replaced = copy.unpack && picked.len() > 1;
         let mut change = |draft: &mut dyn Draft| {
             let puts_off = draft.has_layer();
-            for one in picked {
+            for (nth, one) in picked.iter().enumerate() {
                 let (owner, batches) = {
                     let root = Root::new(draft.tree()?, "snapshot");
                     let owner = copy.chown.as_ref().map(|text| owner::resolve(&root, text)).transpose()?;
@@ -186,11 +187,22 @@ impl<W: Worker> Solver<'_, W> {
                 let tree = one.tree(tree).filter(|_| !batches.is_empty());
                 let Some(tree) = tree else { continue };
                 let Some(files) = draft.layer()? else { continue };
-                let put = Put::new(Root::new(files.own, "the layer"), owner, copy.chmod.clone())
+                let own = files.own.try_clone_to_owned().call(|| "dup(the layer)")?;
+                let root = files.like.map(|fd| fd.try_clone_to_owned()).transpose();
+                let root = root.call(|| "dup(the earlier layer)")?;
+                let put = Put::new(Root::new(own.as_fd(), "the layer"), owner, copy.chmod.clone())
                     .putting_off(true, self.spec.source_date_epoch);
-                let earlier = files.like.zip(contents.as_ref());
-                let earlier = earlier.map(|(root, contents)| Earlier { root, contents });
-                laid.add(lay(&put, &batches, files.own, earlier.as_ref(), tree)?);
+                let earlier = root.as_ref().zip(contents.as_ref());
+                let earlier = earlier.map(|(root, contents)| Earlier { root: root.as_fd(), contents });
+                let load = Load::new(&put, &batches, earlier)?;
+                // What later sources put there can't be told yet.
+                if nth + 1 == picked.len()
+                    && let Some(coming) = load.coming()
+                {
+                    draft.expect(coming)?;
+                }
+                let Some(files) = draft.layer()? else { continue };
+                laid.add(load.lay(files, tree)?);
             }
             Ok(())
         };

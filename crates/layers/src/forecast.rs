@@ -1,0 +1,396 @@
+//! The digest of a layer whose files are still being put into it: hashed beside that, and good only where the layer turns out
+//! as it was foretold.
+
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::{Builder, JoinHandle};
+
+use coracle_host::{Call, Dir, Kind};
+
+use crate::apply;
+use crate::diff::Packing;
+use crate::flush::Flusher;
+use crate::hasher::Hasher;
+use crate::layer::UpperOptions;
+use crate::listing::{Hashed, Listing};
+use crate::tar::{Entry, Time, What};
+use crate::{ChainId, Context, Error, Layer, LayerTree, Result, Store};
+
+/// Bytes of new files after which they begin to be written to the disk.
+const FLUSH: u64 = 64 << 20;
+/// How many files further the one is that is waited for: waking up costs more than hashing a small file.
+const STRIDE: usize = 32;
+
+/// A regular file that will be put into an upper directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Coming {
+    /// Relative to the upper directory, in directories that are there.
+    pub path: PathBuf,
+    /// Bytes.
+    pub size: u64,
+    /// Permission bits with setuid, setgid and sticky (0o7777).
+    pub mode: u32,
+    /// User and group.
+    pub owner: (u32, u32),
+    /// When it was modified: seconds since the epoch, and nanoseconds after that.
+    pub modified: (i64, u32),
+    /// It will be a further name of this inode of the layer that [`UpperOptions::like`] names.
+    pub inode: Option<u64>,
+}
+
+/// A layer in the making, whose tar is hashed while files still come. See [`Store::forecast`].
+#[must_use = "what was hashed is lost unless the layer is added"]
+pub struct Forecast {
+    store: Store,
+    parent: Option<ChainId>,
+    options: UpperOptions,
+    arrivals: Arc<Arrivals>,
+    thread: Option<JoinHandle<Result<(Listing, Hashed)>>>,
+    flusher: Flusher,
+    /// The sizes of those that need be written to the disk.
+    sizes: Vec<u64>,
+    /// Stays while its inodes are compared.
+    _like: Option<LayerTree>,
+}
+
+impl std::fmt::Debug for Forecast {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Forecast({} files)", self.sizes.len())
+    }
+}
+
+impl Store {
+    /// Begins to hash the tar of an upper directory that is mounted no more, and complete but for the files of `coming`. Who puts
+    /// these there says so with [`Forecast::arrived`], best in the order of the tar: the oldest first, and those of one time
+    /// by path. If anything turns out otherwise than it was told here, the layer is right all the same, and hashed anew.
+    ///
+    /// # Errors
+    /// As of [`Store::add_layer_from_upper`].
+    pub fn forecast(
+        &self,
+        parent: Option<&ChainId>,
+        upper: &Dir,
+        options: &UpperOptions,
+        coming: Vec<Coming>,
+    ) -> Result<Forecast> {
+        let root = apply::root_attributes(&self.hold(parent)?.trees)?;
+        let how = Packing { root: &root, clamp: options.clamp_mtime, skip: None, plain: false };
+        let sizes = coming.iter().map(|file| if file.inode.is_some() { 0 } else { file.size }).collect();
+        let arrivals = Arc::new(Arrivals::new(coming.len()));
+        let coming = coming.into_iter().map(|file| file.into_entry(options.clamp_mtime)).collect();
+        let mut listing =
+            Listing::with(upper, &how, coming).context(|| format!("list {:?}", upper.path()))?;
+        let (like, known) = self.like(options)?;
+        let fd = upper.as_fd().try_clone_to_owned().call(|| format!("dup({:?})", upper.path()))?;
+        let (upper, waiting) = (upper.clone(), arrivals.clone());
+        let hash = move || {
+            let hashed =
+                listing.hash(&upper, known.as_ref(), Hasher::new(), &mut |nth| waiting.wait(nth))?;
+            Ok((listing, hashed))
+        };
+        // Without a thread it is hashed when all is there.
+        let thread = Builder::new().name("coracle-forecast".into()).spawn(hash).ok();
+        Ok(Forecast {
+            store: self.clone(),
+            parent: parent.copied(),
+            options: options.clone(),
+            arrivals,
+            thread,
+            flusher: Flusher::new(fd),
+            sizes,
+            _like: like,
+        })
+    }
+}
+
+impl Forecast {
+    /// The `nth` of the files that were foretold is there, with all that was told of it. To be called once for each, from any
+    /// thread.
+    pub fn arrived(&self, nth: usize) {
+        self.arrivals.arrived(nth);
+        let size = self.sizes.get(nth).copied().unwrap_or(0);
+        let before = self.arrivals.bytes.fetch_add(size, Ordering::Relaxed);
+        if (before + size) / FLUSH != before / FLUSH {
+            self.flusher.flush();
+        }
+    }
+
+    /// All is there: [`Store::add_layer_from_upper`] with what [`Store::forecast`] was given, the upper directory being
+    /// the entry `name` of `dir`.
+    ///
+    /// # Errors
+    /// As of [`Store::add_layer_from_upper`].
+    pub fn add_layer(mut self, dir: &Dir, name: &str) -> Result<Layer> {
+        self.flusher.flush();
+        // Those that did not come will not.
+        self.arrivals.give_up();
+        let thread = self.thread.take();
+        // Whatever it failed with is met again, if it is more than a wrong forecast.
+        let foretold = || thread?.join().ok()?.ok();
+        self.store
+            .take_upper(self.parent.as_ref(), dir, name, &self.options, foretold)
+            .context(|| format!("add layer from {:?}", dir.path_of(name)))
+    }
+}
+
+impl Drop for Forecast {
+    /// No thread outlives what it was started for.
+    fn drop(&mut self) {
+        self.arrivals.give_up();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Coming {
+    fn into_entry(self, latest: Option<i64>) -> (Entry, Option<u64>) {
+        let mtime = Time { secs: self.modified.0, nanos: self.modified.1 };
+        let latest = latest.map(|secs| Time { secs, nanos: 0 });
+        let entry = Entry {
+            path: self.path.as_os_str().as_bytes().to_vec(),
+            what: What::File { size: self.size },
+            mode: self.mode,
+            uid: self.owner.0,
+            gid: self.owner.1,
+            mtime: latest.map_or(mtime, |latest| mtime.min(latest)),
+            xattrs: Vec::new(),
+        };
+        (entry, self.inode)
+    }
+}
+
+/// Which files are there, told by several threads to one.
+struct Arrivals {
+    there: Vec<AtomicBool>,
+    /// The one that is waited for.
+    wanted: AtomicUsize,
+    /// Nobody will tell of more.
+    over: AtomicBool,
+    waiting: Mutex<()>,
+    changed: Condvar,
+    /// Of new files that are there.
+    bytes: AtomicU64,
+}
+
+/// None is waited for.
+const NONE: usize = usize::MAX;
+
+impl Arrivals {
+    fn new(count: usize) -> Arrivals {
+        Arrivals {
+            there: std::iter::repeat_with(|| AtomicBool::new(false)).take(count).collect(),
+            wanted: AtomicUsize::new(NONE),
+            over: AtomicBool::new(false),
+            waiting: Mutex::new(()),
+            changed: Condvar::new(),
+            bytes: AtomicU64::new(0),
+        }
+    }
+
+    // Each side first writes its own and then reads the other's, in one order for both: one of them sees the other's.
+
+    fn arrived(&self, nth: usize) {
+        let Some(there) = self.there.get(nth) else { return };
+        there.store(true, Ordering::SeqCst);
+        if self.wanted.load(Ordering::SeqCst) == nth {
+            self.wake();
+        }
+    }
+
+    fn give_up(&self) {
+        self.over.store(true, Ordering::SeqCst);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        let _held = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        self.changed.notify_all();
+    }
+
+    /// Returns when the `nth` is there.
+    fn wait(&self, nth: usize) -> Result<()> {
+        if !self.is_there(nth) {
+            self.wait_for((nth + STRIDE).min(self.there.len().saturating_sub(1)));
+            self.wait_for(nth);
+        }
+        match self.is_there(nth) {
+            true => Ok(()),
+            false => Err(Error::new(Kind::Interrupted, "the files of a layer did not all come")),
+        }
+    }
+
+    fn is_there(&self, nth: usize) -> bool {
+        self.there.get(nth).is_some_and(|there| there.load(Ordering::SeqCst))
+    }
+
+    fn wait_for(&self, nth: usize) {
+        let mut held = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        self.wanted.store(nth, Ordering::SeqCst);
+        while !self.is_there(nth) && !self.over.load(Ordering::SeqCst) {
+            held = self.changed.wait(held).unwrap_or_else(PoisonError::into_inner);
+        }
+        self.wanted.store(NONE, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::path::Path;
+    use std::time::{Duration, SystemTime};
+
+    use coracle_host::Staging;
+
+    use super::*;
+    use crate::Digest;
+
+    const FILES: usize = 100;
+
+    fn store(place: &Path) -> Store {
+        let state = Dir::create(place, 0o700).unwrap();
+        let staging = Staging::open(&state.make("tmp", 0o700).unwrap()).unwrap();
+        Store::open(&state, &staging).unwrap()
+    }
+
+    /// Directories only, dated.
+    fn begin(upper: &Path) {
+        for n in 0..4 {
+            fs::create_dir_all(upper.join(format!("d{n}"))).unwrap();
+        }
+        fs::write(upper.join("there"), "already").unwrap();
+    }
+
+    fn date(path: &Path, seconds: u64) {
+        let time = SystemTime::UNIX_EPOCH + Duration::new(seconds, 7);
+        fs::File::open(path).unwrap().set_modified(time).unwrap();
+    }
+
+    /// The files that come, the oldest first.
+    fn coming(upper: &Path) -> Vec<Coming> {
+        let owner = fs::metadata(upper).map(|stat| (stat.uid(), stat.gid())).unwrap();
+        let file = |n: usize| Coming {
+            path: format!("d{}/f{n}", n % 4).into(),
+            size: 30_000 + n as u64,
+            mode: 0o640,
+            owner,
+            modified: (1_000 + n as i64, 7),
+            inode: None,
+        };
+        (0..FILES).map(file).collect()
+    }
+
+    fn put(upper: &Path, file: &Coming) {
+        let path = upper.join(&file.path);
+        fs::write(&path, vec![file.modified.0 as u8; file.size as usize]).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(file.mode)).unwrap();
+        date(&path, file.modified.0 as u64);
+    }
+
+    fn end(upper: &Path) {
+        for n in 0..4 {
+            date(&upper.join(format!("d{n}")), 2_000);
+        }
+        date(&upper.join("there"), 500);
+    }
+
+    /// The layer that has those files, hashed when all was there.
+    fn plain(place: &Path, files: &[Coming]) -> Digest {
+        let (store, upper) = (store(&place.join("other")), place.join("plain"));
+        begin(&upper);
+        files.iter().for_each(|file| put(&upper, file));
+        end(&upper);
+        let dir = Dir::open(place).unwrap();
+        let layer = store.add_layer_from_upper(None, &dir, "plain", &UpperOptions::new()).unwrap();
+        fs::remove_dir_all(place.join("other")).unwrap();
+        layer.blob().digest
+    }
+
+    #[test]
+    fn a_layer_that_was_foretold_is_not_read_again() {
+        let place = tempfile::tempdir().unwrap();
+        let place = place.path();
+        let (store, upper) = (store(&place.join("state")), place.join("upper"));
+        begin(&upper);
+        end(&upper);
+        let (dir, files) = (Dir::open(place).unwrap(), coming(&upper));
+        let options = UpperOptions::new();
+        let forecast =
+            store.forecast(None, &dir.dir("upper").unwrap(), &options, files.clone()).unwrap();
+        for (nth, file) in files.iter().enumerate() {
+            put(&upper, file);
+            forecast.arrived(nth);
+        }
+        end(&upper);
+        while !forecast.thread.as_ref().unwrap().is_finished() {
+            std::thread::yield_now();
+        }
+        // Which shows only where it is another by now.
+        let path = upper.join(&files[3].path);
+        fs::write(&path, vec![b'x'; files[3].size as usize]).unwrap();
+        date(&path, files[3].modified.0 as u64);
+        let layer = forecast.add_layer(&dir, "upper").unwrap();
+        assert_eq!(layer.blob().digest, plain(place, &files));
+        assert!(store.write_layer(&layer.chain_id(), std::io::sink()).is_err());
+    }
+
+    type Otherwise = (&'static str, fn(&Path, &mut Vec<Coming>));
+
+    /// What becomes of what was foretold.
+    const OTHERWISE: [Otherwise; 7] = [
+        ("a size", |_, files| files[50].size += 1),
+        ("a mode", |_, files| files[50].mode = 0o600),
+        ("a time", |_, files| files[50].modified.0 = 10),
+        ("one is missing", |_, files| drop(files.remove(50))),
+        ("the last is missing", |_, files| drop(files.pop())),
+        ("one more", |upper, files| {
+            files.push(Coming { path: "d1/more".into(), ..coming(upper).remove(0) });
+        }),
+        ("another name", |_, files| files[50].path = "d2/other".into()),
+    ];
+
+    #[test]
+    fn a_layer_that_turns_out_otherwise_is_right() {
+        let place = tempfile::tempdir().unwrap();
+        let place = place.path();
+        let store = store(&place.join("state"));
+        let (dir, options) = (Dir::open(place).unwrap(), UpperOptions::new());
+        for (what, change) in OTHERWISE {
+            let upper = place.join("upper");
+            begin(&upper);
+            end(&upper);
+            let foretold = coming(&upper);
+            let mut files = foretold.clone();
+            change(&upper, &mut files);
+            let forecast =
+                store.forecast(None, &dir.dir("upper").unwrap(), &options, foretold).unwrap();
+            for (nth, file) in files.iter().enumerate() {
+                put(&upper, file);
+                forecast.arrived(nth);
+            }
+            end(&upper);
+            let layer = forecast.add_layer(&dir, "upper").unwrap();
+            assert_eq!(layer.blob().digest, plain(place, &files), "{what}");
+            store.write_layer(&layer.chain_id(), std::io::sink()).unwrap();
+        }
+    }
+
+    #[test]
+    fn one_that_is_given_up_leaves_all_as_it_is() {
+        let place = tempfile::tempdir().unwrap();
+        let (store, upper) = (store(&place.path().join("state")), place.path().join("upper"));
+        begin(&upper);
+        let (dir, files) = (Dir::open(place.path()).unwrap(), coming(&upper));
+        let options = UpperOptions::new();
+        let forecast = store.forecast(None, &dir.dir("upper").unwrap(), &options, files.clone()).unwrap();
+        put(&upper, &files[0]);
+        forecast.arrived(0);
+        drop(forecast);
+        assert!(upper.join(&files[0].path).exists());
+        assert!(store.layers().unwrap().is_empty());
+    }
+}
