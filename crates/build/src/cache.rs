@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::files::digest::Fields;
 
 /// The version of keys and records; another version's are never found.
-const VERSION: &str = "coracle-build 1";
+const VERSION: &str = "coracle-build 2";
 
 /// A directory that remembers the results of steps, for any number of builds at once, in one process or in many.
 ///
@@ -241,7 +241,7 @@ mod tests {
         let text = std::fs::read_to_string(path.join("k")).unwrap();
         std::fs::write(path.join("k"), &text[..text.len() - 3]).unwrap();
         assert_eq!(cache.get::<FilesRecord>("k"), None, "half a record");
-        std::fs::write(path.join("k"), text.replace("build 1", "build 2")).unwrap();
+        std::fs::write(path.join("k"), text.replace("build 2", "build 1")).unwrap();
         assert_eq!(cache.get::<FilesRecord>("k"), None, "another version's");
     }
 

@@ -9,7 +9,7 @@ use sha2::digest::common::hazmat::SerializableState;
 use sha2::{Digest as _, Sha256};
 
 use crate::blobs::Blob;
-use crate::marks;
+use crate::marks::Come;
 use crate::{Digest, Error, Result};
 
 const CHUNK: usize = 256 << 10;
@@ -24,7 +24,7 @@ pub(crate) struct Hasher {
     begun: u64,
     state: State,
     /// Those that were asked for, as far as they are here.
-    marks: Vec<marks::State>,
+    marks: Vec<Come>,
 }
 
 enum State {
@@ -32,7 +32,7 @@ enum State {
     There {
         to: SyncSender<Message>,
         back: Receiver<Vec<u8>>,
-        thread: JoinHandle<(Sha256, Vec<marks::State>)>,
+        thread: JoinHandle<(Sha256, Vec<Come>)>,
     },
     /// A failure came in between; it has been told.
     Broken,
@@ -40,7 +40,8 @@ enum State {
 
 enum Message {
     Bytes(Vec<u8>),
-    Mark,
+    /// After so many bytes.
+    Mark(u64),
 }
 
 impl Hasher {
@@ -56,13 +57,13 @@ impl Hasher {
             State::Here(hash) => {
                 hash.update(&self.chunk);
                 self.chunk.clear();
-                self.marks.push(hash.serialize());
+                self.marks.push(Come { bytes: self.bytes, state: hash.serialize() });
                 Ok(())
             }
             State::There { .. } => {
                 self.pass_on()?;
                 let State::There { to, .. } = &self.state else { return Err(gone()) };
-                to.send(Message::Mark).map_err(|_| gone())
+                to.send(Message::Mark(self.bytes)).map_err(|_| gone())
             }
             State::Broken => Err(gone()),
         }
@@ -75,7 +76,7 @@ impl Hasher {
     }
 
     /// The digest, and how the hash stood at the marks.
-    pub fn finish(mut self) -> Result<(Blob, Vec<marks::State>)> {
+    pub fn finish(mut self) -> Result<(Blob, Vec<Come>)> {
         let lost = || Error::new(Kind::Other, "the thread that hashes a layer panicked");
         let hash = match std::mem::replace(&mut self.state, State::Broken) {
             State::Here(mut hash) => {
@@ -129,7 +130,7 @@ fn start(mut hash: Sha256) -> io::Result<State> {
                     // Who has written all takes none back.
                     let _ = give.send(chunk);
                 }
-                Message::Mark => marks.push(hash.serialize()),
+                Message::Mark(bytes) => marks.push(Come { bytes, state: hash.serialize() }),
             }
         }
         (hash, marks)
@@ -202,7 +203,8 @@ mod tests {
             assert_eq!(whole.digest, Digest::of(&all[..length]));
             assert_eq!(marks.len(), places.len());
             for (place, mark) in places.into_iter().zip(marks) {
-                let hash = Sha256::deserialize(&mark).unwrap();
+                assert_eq!(mark.bytes, place as u64);
+                let hash = Sha256::deserialize(&mark.state).unwrap();
                 let mut hasher = Hasher::new().at(hash, place as u64);
                 hasher.write_all(&all[place..length]).unwrap();
                 assert_eq!(hasher.finish().unwrap().0, whole, "from {place} of {length}");

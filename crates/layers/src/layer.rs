@@ -277,7 +277,7 @@ impl Store {
             None => self.hash_upper(&upper, listing, options)?,
         };
         let (content, blob) = (listing.content, hashed.blob);
-        let marks = listing.marks(hashed)?.to_bytes(&upper);
+        let marks = listing.marks(hashed).to_bytes(&upper);
         drop(listing);
         let diff_id = DiffId::from(blob.digest);
         let layer = Layer {

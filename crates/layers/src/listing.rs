@@ -11,8 +11,8 @@ use rustix::fs::Stat;
 use crate::blobs::Blob;
 use crate::diff::{self, Members, Packing};
 use crate::hasher::Hasher;
-use crate::marks::{Marks, Print, State};
-use crate::tar::{Entry, What, Writer, head};
+use crate::marks::{Come, Marks, Print};
+use crate::tar::{Entry, What, Writer};
 use crate::{Context, Error, Result};
 
 /// What a layer's tar has in it.
@@ -38,7 +38,7 @@ pub(crate) struct Hashed {
     print: Print,
     begun: Marks,
     /// At the places after them where marks are due.
-    states: Vec<State>,
+    come: Vec<Come>,
 }
 
 #[derive(Default)]
@@ -97,7 +97,7 @@ impl Listing {
     /// Writes them all, and the end mark.
     pub fn write<W: std::io::Write>(&self, tree: &Dir, mut out: Writer<W>) -> Result<W> {
         for member in &self.members {
-            member.write(tree, &head(&member.entry)?, &mut out)?;
+            member.write(tree, &mut out)?;
         }
         out.finish()
     }
@@ -113,79 +113,66 @@ impl Listing {
     ) -> Result<Hashed> {
         let mut begun = Marks::default();
         let (from, print) = match known {
-            Some(known) => self.common(known, &mut begun)?,
+            Some(known) => self.common(known, &mut begun),
             None => (0, Print::default()),
         };
         let mut out = Writer::new(begun.resume(hasher));
-        let (mut at, mut last) = (print.bytes(), begun.last());
+        let (mut at, mut last) = (print.weight(), begun.last());
         for member in self.members.iter_mut().skip(from) {
-            let head = head(&member.entry)?;
             if Marks::is_due(last, at) {
                 out.get_mut().mark().map_err(|error| Error::reading("layer", &error))?;
                 last = at;
             }
-            at += Print::length(&head, member.size());
+            at += Print::weight_of(&member.entry);
             if let Some(nth) = member.awaited {
                 wait(nth)?;
             }
-            member.inode = member.write(tree, &head, &mut out)?;
+            member.inode = member.write(tree, &mut out)?;
         }
-        let (blob, states) = out.finish()?.finish()?;
-        Ok(Hashed { blob, from, print, begun, states })
+        let (blob, come) = out.finish()?.finish()?;
+        Ok(Hashed { blob, from, print, begun, come })
     }
 
     /// The marks of this tar, which was hashed.
-    pub fn marks(&self, hashed: Hashed) -> Result<Marks> {
-        let Hashed { from, mut print, begun: mut marks, states, .. } = hashed;
+    pub fn marks(&self, hashed: Hashed) -> Marks {
+        let Hashed { from, mut print, begun: mut marks, come, .. } = hashed;
         for member in self.members.iter().skip(from) {
-            if Marks::is_due(marks.last(), print.bytes()) {
+            if Marks::is_due(marks.last(), print.weight()) {
                 marks.add(&print);
             }
-            print.add(&head(&member.entry)?, member.inode, member.size());
+            print.add(&member.entry, member.inode);
         }
-        marks.fill(states);
-        Ok(marks)
+        marks.fill(come);
+        marks
     }
 
     /// How many members are the same as those before the last mark that is the same, and what they come to.
-    fn common(&self, known: &Marks, marks: &mut Marks) -> Result<(usize, Print)> {
+    fn common(&self, known: &Marks, marks: &mut Marks) -> (usize, Print) {
         let (mut print, mut last) = (Print::default(), (0, Print::default()));
         for (nth, member) in self.members.iter().enumerate() {
-            if Marks::is_due(marks.last(), print.bytes()) {
+            if Marks::is_due(marks.last(), print.weight()) {
                 if !marks.take(known, &print) {
                     break;
                 }
                 last = (nth, print.clone());
             }
-            print.add(&head(&member.entry)?, member.inode, member.size());
+            print.add(&member.entry, member.inode);
         }
-        Ok(last)
+        last
     }
 }
 
 impl Member {
-    fn size(&self) -> u64 {
-        match self.entry.what {
-            What::File { size } => size,
-            _ => 0,
-        }
-    }
-
     /// Returns the inode whose bytes were written, if it has any.
-    fn write<W: std::io::Write>(
-        &self,
-        tree: &Dir,
-        head: &[u8],
-        out: &mut Writer<W>,
-    ) -> Result<Option<u64>> {
+    fn write<W: std::io::Write>(&self, tree: &Dir, out: &mut Writer<W>) -> Result<Option<u64>> {
         let doing = || format!("pack {}", self.entry.name());
         if self.inode.is_none() {
-            out.add_with_head(head, &self.entry, &mut std::io::empty()).context(doing)?;
+            out.add(&self.entry, &mut std::io::empty()).context(doing)?;
             return Ok(None);
         }
         let path = Path::new(std::ffi::OsStr::from_bytes(&self.entry.path));
         let (mut file, stat) = diff::open(tree, path, &self.entry)?;
-        out.add_with_head(head, &self.entry, &mut file).context(doing)?;
+        out.add(&self.entry, &mut file).context(doing)?;
         Ok(Some(stat.st_ino))
     }
 }

@@ -105,7 +105,7 @@ pub(crate) fn digest(
                 }
                 Node::Text(text) => {
                     bytes += text.len() as u64;
-                    fields.add("file").add(Sha256::digest(text))
+                    fields.add("file").add(blake3::hash(text.as_bytes()).as_bytes())
                 }
                 Node::File => {
                     let digest =
@@ -182,13 +182,14 @@ pub(super) fn side_by_side(alone: bool, work: impl Fn() -> Result<()> + Sync) ->
     })
 }
 
-/// The digest of a file's bytes, which are read.
+/// The digest of a file's bytes, which are read: BLAKE3, which takes half the time of SHA-256 where the processor helps
+/// with that, and a tenth where it doesn't. Nobody but this cache ever sees it.
 fn content(tree: Tree<'_>, entry: &Entry, buffer: &mut [u8]) -> Result<[u8; 32]> {
     tree.go_on()?;
     let begun = Known::begin();
     let mut file =
         File::from(tree.root().open(&entry.path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK)?);
-    let mut hash = Sha256::new();
+    let (mut hash, mut bytes) = (blake3::Hasher::new(), 0);
     loop {
         let n = match file.read(buffer) {
             Ok(0) => break,
@@ -197,6 +198,11 @@ fn content(tree: Tree<'_>, entry: &Entry, buffer: &mut [u8]) -> Result<[u8; 32]>
             Err(e) => Err(e).call(|| format!("read({:?})", entry.path))?,
         };
         hash.update(&buffer[..n]);
+        bytes += n as u64;
+        // There was room for more.
+        if n < buffer.len() && bytes >= entry.stamp.size {
+            break;
+        }
     }
     let digest = hash.finalize().into();
     if let Some(known) = tree.known() {

@@ -21,7 +21,7 @@ use sha2::{Digest, Sha256};
 use super::{Entry, Stamp};
 
 /// The format; others are not read.
-const MAGIC: &[u8; 16] = b"coracle known 1\n";
+const MAGIC: &[u8; 16] = b"coracle known 2\n";
 /// Nanoseconds that a file must not have changed for: several ticks of the slowest kernel clock.
 const TICKS: i128 = 50_000_000;
 /// The same where times are in whole seconds.
@@ -95,13 +95,15 @@ pub(crate) struct Known {
 struct Found {
     seen: Vec<bool>,
     fresh: Vec<Row>,
+    /// Devices that were looked at, and whether they are trusted.
+    devices: Vec<(u64, bool)>,
 }
 
 impl Known {
     /// From the bytes of an index, as far as they are worth anything.
     pub(crate) fn read(bytes: &[u8], moment: Option<Moment>) -> Known {
         let rows = moment.as_ref().and_then(|now| decode(bytes, now)).unwrap_or_default();
-        let now = Found { seen: vec![false; rows.len()], fresh: Vec::new() };
+        let now = Found { seen: vec![false; rows.len()], ..Found::default() };
         Known { moment, rows, now: Mutex::new(now) }
     }
 
@@ -132,10 +134,19 @@ impl Known {
             return;
         }
         let same = rustix::fs::fstat(file).is_ok_and(|stat| Stamp::of(&stat) == entry.stamp);
-        let trusted = rustix::fs::fstatfs(file).is_ok_and(|fs| TRUSTED.contains(&fs.f_type));
-        if same && trusted {
+        if same && self.is_trusted(entry.stamp.device, file) {
             self.found().fresh.push(Row { stamp: entry.stamp, modified: modified(entry), digest, age: 0 });
         }
+    }
+
+    /// Whether the file system of `file`, which is on this device, is one of the list.
+    fn is_trusted(&self, device: u64, file: &File) -> bool {
+        let known = self.found().devices.iter().find(|(other, _)| *other == device).map(|(_, trusted)| *trusted);
+        known.unwrap_or_else(|| {
+            let trusted = rustix::fs::fstatfs(file).is_ok_and(|fs| TRUSTED.contains(&fs.f_type));
+            self.found().devices.push((device, trusted));
+            trusted
+        })
     }
 
     /// The index to write, if there is anything new in it.

@@ -77,7 +77,7 @@ pub(crate) struct Entry {
     pub(crate) stamp: Stamp,
     /// Name and value.
     pub(crate) xattrs: Vec<(OsString, Vec<u8>)>,
-    /// SHA-256 of a file's content, as far as it was read.
+    /// Of a file's content, as far as it was read.
     pub(crate) digest: Option<[u8; 32]>,
 }
 

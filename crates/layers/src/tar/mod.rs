@@ -6,7 +6,7 @@ mod read;
 mod write;
 
 pub(crate) use read::Archive;
-pub(crate) use write::{Writer, head};
+pub(crate) use write::Writer;
 
 pub(crate) const BLOCK: usize = 512;
 

@@ -49,12 +49,7 @@ impl<W: Write> Writer<W> {
 
     /// Appends a member. `data` must have as many bytes as a file's size says; for other members it is not read.
     pub fn add(&mut self, entry: &Entry, data: &mut dyn Read) -> Result<()> {
-        self.add_with_head(&head(entry)?, entry, data)
-    }
-
-    /// [`Writer::add`], where the member's [`head`] is known.
-    pub fn add_with_head(&mut self, head: &[u8], entry: &Entry, data: &mut dyn Read) -> Result<()> {
-        self.put(head)?;
+        self.put(&head(entry)?)?;
         if let What::File { size } = entry.what {
             self.copy(size, data, entry)?;
             self.pad(size)?;
@@ -124,7 +119,7 @@ impl<W: Write> Write for Counting<'_, W> {
 }
 
 /// All blocks that stand before a member's data.
-pub(crate) fn head(entry: &Entry) -> Result<Vec<u8>> {
+fn head(entry: &Entry) -> Result<Vec<u8>> {
     let (header, records) = encode(entry)?;
     if records.is_empty() {
         return Ok(header.as_bytes().to_vec());
