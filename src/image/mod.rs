@@ -213,6 +213,16 @@ impl Image {
         Ok(())
     }
 
+    /// Stores all blobs that its manifest lists, for programs that read the state directory as an OCI image layout (`skopeo copy
+    /// oci:<state>:<name> …`). Layers that were built are else kept as trees only, and their tars made when [`Engine::save`]
+    /// asks for them.
+    ///
+    /// # Errors
+    /// `NotFound` where a layer is missing; `Corrupt` where somebody changed its tree; `Exhausted` when the disk is full.
+    pub fn complete(&self) -> Result<()> {
+        self.engine.0.store.complete(&self.stored).doing(|| format!("complete image {}", self.id()))
+    }
+
     /// Gives it one more name, taking it from the image that had it. The handle returned knows the name.
     ///
     /// # Errors

@@ -93,3 +93,24 @@ fn the_same_input_is_the_same_image_on_two_machines() {
         assert_eq!(ids[0], ids[1]);
     });
 }
+
+#[test]
+fn a_built_image_is_completed_for_programs_that_read_the_layout() {
+    host(|host| {
+        let context = host.dir().join("context");
+        fs::create_dir(&context).unwrap();
+        fs::write(context.join("f"), "content").unwrap();
+        let engine = engine(host.dir());
+        let spec = BuildSpec::new(&context).dockerfile_text("FROM scratch\nCOPY . /\n").tag("built");
+        let image = engine.build(&spec, |_| {}).unwrap().image;
+        let blobs = engine.path().join("blobs/sha256");
+        let manifest = fs::read(blobs.join(&image.digest()["sha256:".len()..])).unwrap();
+        let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+        let listed = &manifest["layers"][0];
+        let layer = blobs.join(&listed["digest"].as_str().unwrap()["sha256:".len()..]);
+        assert!(!layer.exists(), "a tree is all that is kept of it");
+        image.complete().unwrap();
+        assert_eq!(fs::metadata(&layer).unwrap().len(), listed["size"].as_u64().unwrap());
+        image.complete().unwrap();
+    });
+}

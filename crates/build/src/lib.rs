@@ -101,5 +101,6 @@ pub use spec::{Allow, BuildSpec, HostAddress};
 pub use stream::{Unpacked, decompress};
 pub use trace::{Cause, FileChange};
 pub use worker::{
-    Arrivals, Base, Coming, Command, Commit, Draft, DraftFiles, LayerFile, LayerFiles, Snapshot, Stream, Worker,
+    Arrivals, Base, Coming, Command, Commit, Draft, DraftFiles, LayerFile, LayerFiles, Snapshot, Stream,
+    Worker,
 };

@@ -87,8 +87,7 @@ impl Store {
         let fd = upper.as_fd().try_clone_to_owned().call(|| format!("dup({:?})", upper.path()))?;
         let (upper, waiting) = (upper.clone(), arrivals.clone());
         let hash = move || {
-            let hashed =
-                listing.hash(&upper, known.as_ref(), Hasher::new(), &mut |nth| waiting.wait(nth))?;
+            let hashed = listing.hash(&upper, known.as_ref(), Hasher::new(), &mut |nth| waiting.wait(nth))?;
             Ok((listing, hashed))
         };
         // Without a thread it is hashed when all is there.
@@ -319,8 +318,7 @@ mod tests {
         end(&upper);
         let (dir, files) = (Dir::open(place).unwrap(), coming(&upper));
         let options = UpperOptions::new();
-        let forecast =
-            store.forecast(None, &dir.dir("upper").unwrap(), &options, files.clone()).unwrap();
+        let forecast = store.forecast(None, &dir.dir("upper").unwrap(), &options, files.clone()).unwrap();
         for (nth, file) in files.iter().enumerate() {
             put(&upper, file);
             forecast.arrived(nth);
@@ -366,8 +364,7 @@ mod tests {
             let foretold = coming(&upper);
             let mut files = foretold.clone();
             change(&upper, &mut files);
-            let forecast =
-                store.forecast(None, &dir.dir("upper").unwrap(), &options, foretold).unwrap();
+            let forecast = store.forecast(None, &dir.dir("upper").unwrap(), &options, foretold).unwrap();
             for (nth, file) in files.iter().enumerate() {
                 put(&upper, file);
                 forecast.arrived(nth);

@@ -141,7 +141,8 @@ impl Known {
 
     /// Whether the file system of `file`, which is on this device, is one of the list.
     fn is_trusted(&self, device: u64, file: &File) -> bool {
-        let known = self.found().devices.iter().find(|(other, _)| *other == device).map(|(_, trusted)| *trusted);
+        let known =
+            self.found().devices.iter().find(|(other, _)| *other == device).map(|(_, trusted)| *trusted);
         known.unwrap_or_else(|| {
             let trusted = rustix::fs::fstatfs(file).is_ok_and(|fs| TRUSTED.contains(&fs.f_type));
             self.found().devices.push((device, trusted));

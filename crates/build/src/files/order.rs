@@ -12,8 +12,8 @@ use rustix::fs::{AtFlags, FileType, Timespec, Timestamps, UTIME_NOW};
 
 use super::Entry;
 use super::contents::Contents;
-use super::dirs::Dirs;
 use super::digest::{FEW, side_by_side};
+use super::dirs::Dirs;
 use super::put::{Put, times};
 use crate::error::Result;
 use crate::worker::Coming;
