@@ -13,6 +13,7 @@ mod select;
 #[cfg(test)]
 mod tests;
 pub(crate) mod unpack;
+mod xattrs;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
