@@ -27,7 +27,7 @@ enum State {
     Apart {
         dir: Dir,
         /// Its tar is being hashed while the last files come.
-        forecast: Option<Told>,
+        forecast: Option<Box<Told>>,
     },
 }
 
@@ -66,7 +66,7 @@ impl<'a> Drafting<'a> {
     /// Makes sure that nothing is mounted any more.
     pub(super) fn end(self) -> Drafted {
         let forecast = match self.state {
-            State::Apart { forecast, .. } => forecast.map(|Told(forecast)| forecast),
+            State::Apart { forecast, .. } => forecast.map(|told| told.0),
             State::Fresh | State::Mounted { .. } => None,
         };
         Drafted { like: self.like.map(|(id, _)| id), forecast }
@@ -113,7 +113,7 @@ impl Draft for Drafting<'_> {
         let like = self.like.as_ref().map(|(_, like)| like.dir().as_fd());
         match &self.state {
             State::Apart { dir, forecast } => {
-                let coming = forecast.as_ref().map(|told| told as &dyn Arrivals);
+                let coming = forecast.as_deref().map(|told| told as &dyn Arrivals);
                 Ok(Some(DraftFiles::new(dir.as_fd(), like).with_coming(coming)))
             }
             State::Fresh | State::Mounted { .. } => unreachable!("it was opened just now"),
@@ -131,7 +131,7 @@ impl Draft for Drafting<'_> {
         let store = &self.builder.engine.store;
         let options = self.builder.upper_options(like);
         let forecast = store.forecast(self.on.layers.last(), &dir, &options, coming).map_err(own)?;
-        self.state = State::Apart { dir, forecast: Some(Told(forecast)) };
+        self.state = State::Apart { dir, forecast: Some(Box::new(Told(forecast))) };
         Ok(())
     }
 }

@@ -287,7 +287,7 @@ impl<'a> Tree<'a> {
             }
         };
         let xattrs = match node {
-            Node::File | Node::Dir if self.faithful => super::xattrs::xattrs(&self.root, self.label, &path)?,
+            Node::File | Node::Dir if self.faithful => super::xattrs::of(&self.root, self.label, &path)?,
             _ => Vec::new(),
         };
         Ok(Entry {

@@ -1,6 +1,6 @@
 //! Picked files into a tree that others wrote: every path is resolved inside it, nothing is written through a link.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

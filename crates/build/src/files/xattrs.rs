@@ -14,7 +14,7 @@ use crate::error::Result;
 const MAX_XATTR: usize = 64 << 10;
 
 /// The extended attributes that belong to a file's meaning: capabilities and the user's own.
-pub(super) fn xattrs(root: &Root<'_>, label: &str, path: &Path) -> Result<Vec<(OsString, Vec<u8>)>> {
+pub(super) fn of(root: &Root<'_>, label: &str, path: &Path) -> Result<Vec<(OsString, Vec<u8>)>> {
     let fd = root.open(path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK)?;
     let list = |size: usize| {
         let mut names = vec![0; size];
