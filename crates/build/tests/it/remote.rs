@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use coracle_build::{Cancel, Error, Git, GitSource};
 use coracle_host::Kind;
 
-use crate::bench::{Bench, built, cached};
+#[cfg(feature = "http")]
+use crate::bench::built;
+use crate::bench::{Bench, cached};
 
 /// Has a tree for each reference, and counts.
 #[derive(Default)]
