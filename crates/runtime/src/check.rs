@@ -32,8 +32,7 @@ pub(crate) fn spec(spec: &Spec, facts: &Facts) -> Vec<Problem> {
         }
         for namespace in linux.namespaces().iter().flatten() {
             let kind = word(namespace.typ());
-            use LinuxNamespaceType::{Mount, Time};
-            let path = namespace.path().is_some() && matches!(namespace.typ(), Mount | Time);
+            let path = namespace.path().is_some() && namespace.typ() == LinuxNamespaceType::Mount;
             refuse(path, &format!("linux.namespaces[{kind}].path"));
             let relative = namespace.path().as_ref().is_some_and(|path| !path.is_absolute());
             if relative {
@@ -168,11 +167,9 @@ pub(crate) mod tests {
             "linux": {
                 "mountLabel": "l",
                 "intelRdt": {},
-                "timeOffsets": { "monotonic": { "secs": 1, "nanosecs": 0 } },
                 "netDevices": { "eth0": {} },
                 "namespaces": [
                     { "type": "mount", "path": "/m" }, { "type": "pid" }, { "type": "uts" },
-                    { "type": "time", "path": "/t" },
                 ],
             },
             "process": {
@@ -188,7 +185,6 @@ pub(crate) mod tests {
             "linux.intelRdt",
             "linux.netDevices",
             "linux.namespaces[mount].path",
-            "linux.namespaces[time].path",
         ];
         let mut expected: Vec<String> =
             names.iter().map(|name| format!("{name}: not supported yet")).collect();

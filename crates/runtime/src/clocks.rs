@@ -14,6 +14,11 @@ pub(crate) fn steps(spec: &Spec, facts: &Facts) -> Result<Vec<Step>, Vec<Problem
         let text = "linux.timeOffsets: without a time namespace they would be the host's";
         return if offsets.is_empty() { Ok(Vec::new()) } else { Err(vec![Problem::invalid(text)]) };
     }
+    let mut all = spec.linux().iter().flat_map(|linux| linux.namespaces()).flatten();
+    if all.any(|one| one.typ() == LinuxNamespaceType::Time && one.path().is_some()) {
+        let text = "linux.timeOffsets: those of a time namespace that is joined can't be set";
+        return if offsets.is_empty() { Ok(Vec::new()) } else { Err(vec![Problem::invalid(text)]) };
+    }
     let mut problems = Vec::new();
     if !facts.enters_time_at_exec() {
         // Before, a process is in the namespace that it made only after a fork.

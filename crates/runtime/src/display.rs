@@ -27,6 +27,8 @@ impl fmt::Display for Step {
             Step::EnterGroup => f.write_str("enter the control group"),
             Step::NewGroupNamespace => f.write_str("new cgroup namespace"),
             Step::NewTimeNamespace => f.write_str("new time namespace"),
+            Step::JoinTime { path: None } => f.write_str("join the container's time namespace"),
+            Step::JoinTime { path: Some(path) } => write!(f, "join time namespace {}", path.display()),
             Step::Clocks(lines) => write!(f, "clocks {}", lines.trim_end().replace('\n', ", ")),
             Step::OomScore(score) => write!(f, "out-of-memory score {score:+}"),
             Step::Sysctl { path, value } => write!(f, "write {value} to {path}"),

@@ -123,6 +123,7 @@ fn fields() -> Vec<(Value, Fate)> {
         (namespaces(json!({ "type": "user" })), Refused("linux.uidMappings: 0 ranges")),
         (namespaces(json!({ "type": "user", "path": "/u" })), Acts("join the user namespace")),
         (namespaces(json!({ "type": "time" })), Acts("new time namespace")),
+        (namespaces(json!({ "type": "time", "path": "/t" })), Acts("join time namespace /t")),
         (
             linux(json!({ "devices": [{ "path": "/dev/d", "type": "c", "major": 1, "minor": 2 }] })),
             Acts("but ./dev/d"),

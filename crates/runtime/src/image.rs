@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use coracle_host::{Call as _, Result};
-use coracle_launch::{Call, image_size, write_image};
+use coracle_launch::{Call, Namespaces, image_size, write_image};
 use rustix::fs::{MemfdFlags, Mode, SealFlags, fchmod, fcntl_add_seals, memfd_create};
 use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
@@ -29,13 +29,15 @@ pub(crate) struct Numbers {
     pub(crate) tasks: u32,
     /// Whether the directory of a control group of version 2 comes behind them.
     pub(crate) unified: bool,
+    /// Whether there is a time namespace to join.
+    pub(crate) time: bool,
 }
 
 impl Numbers {
     /// For a program with so many descriptors, and an image with none.
     pub(crate) fn behind(descriptors: usize) -> Numbers {
         let report = descriptors as u32;
-        Numbers { report, scratch: false, proc: false, held: false, tasks: 0, unified: false }
+        Numbers { report, scratch: false, proc: false, held: false, tasks: 0, unified: false, time: false }
     }
 
     /// What is opened gets this number: all lower ones are taken, and it is given up first.
@@ -58,6 +60,11 @@ impl Numbers {
 
     /// The first that means nothing.
     pub(crate) fn free(self) -> u32 {
+        self.time() + u32::from(self.time)
+    }
+
+    /// What [`Step::JoinTime`] joins.
+    fn time(self) -> u32 {
         self.door(self.tasks + u32::from(self.unified))
     }
 }
@@ -80,6 +87,7 @@ pub(crate) fn calls<'a>(
     for (index, (step, part)) in (FIRST..).zip(steps.iter().zip(parts)).skip(detach) {
         let call = match (step, part) {
             (Step::Undumpable, _) => Call::Undumpable,
+            (Step::JoinTime { .. }, _) => Call::Join { fd: numbers.time(), kind: Namespaces::TIME },
             (Step::EnterGroup, _) => {
                 calls.extend((0..numbers.tasks).map(|door| (index, Call::Enter { fd: numbers.door(door) })));
                 continue;

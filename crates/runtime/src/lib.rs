@@ -53,6 +53,7 @@ mod mounts;
 mod plan;
 mod pump;
 mod realize;
+mod running;
 pub mod seccomp;
 #[cfg(test)]
 mod snapshots;

@@ -179,11 +179,7 @@ pub(crate) fn parts(
             },
             Step::Guard { at } => targets.look(at).doing(doing)?.map_or(Part::Bare, Part::Fd),
             Step::MaskFile(path) | Step::MaskDir(path) | Step::ReadOnly(path) => Part::Text(c(path)?),
-            Step::JoinPath { path, .. } => {
-                let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
-                let fd = rustix::fs::openat(rustix::fs::CWD, path, flags, Mode::empty());
-                Part::Fd(fd.call(|| format!("open({path:?})")).doing(doing)?)
-            }
+            Step::JoinPath { path, .. } => Part::Fd(open_namespace(path).doing(doing)?),
             Step::Clocks(lines) => Part::Write(c("/proc/self/timens_offsets")?, lines.clone()),
             Step::OomScore(score) => Part::Write(c("/proc/self/oom_score_adj")?, score.to_string()),
             Step::Sysctl { path, value } => Part::Write(c(path)?, value.clone()),
@@ -201,6 +197,13 @@ pub(crate) fn parts(
         return Err(Error::invalid(format!("the plan has no place for the bundle's mount {}", mount.what())));
     }
     Ok((parts, ours))
+}
+
+/// Whatever is there is not waited for, and does not become our terminal.
+pub(crate) fn open_namespace(path: impl AsRef<Path>) -> coracle_host::Result<OwnedFd> {
+    let path = path.as_ref();
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+    rustix::fs::openat(rustix::fs::CWD, path, flags, Mode::empty()).call(|| format!("open({path:?})"))
 }
 
 /// The operation that a step and its part are, where they are one by themselves.

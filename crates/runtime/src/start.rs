@@ -17,7 +17,7 @@ use crate::listening::{Listener, Listening};
 use crate::realize::{self, Part};
 use crate::stdio::{self, Streams};
 use crate::step::{Gate, Stop};
-use crate::{Bundle, Join, Plan, Running, Stdio, Step, UserNamespace, image, terminal};
+use crate::{Bundle, Join, Plan, Running, Stdio, Step, UserNamespace, image, running, terminal};
 
 impl Plan {
     /// Starts a container: returns when its program has been executed. The calling thread is its owner; when it
@@ -65,7 +65,8 @@ impl Plan {
         let (parts, terminal) =
             realize::parts(&self.steps, Some(&root), mounts, user.as_ref(), self.terminal(user.as_ref())?)?;
         let dir = realize::root_dir(&root).doing(|| "open the root")?;
-        let beside = Beside::new(&self.steps, extra, go, None).doing(|| "prepare the launch")?;
+        let beside =
+            Beside::new(&self.steps, extra, go, None, self.time()?).doing(|| "prepare the launch")?;
         let here = Here {
             root: Some((root, dir.as_fd(), &root_at)),
             net: net.as_ref(),
@@ -97,10 +98,17 @@ impl Plan {
     /// # Errors
     /// As of [`Plan::start_in`].
     pub fn join(&self, container: &PidFd, with: Join) -> Result<Running> {
-        let started = self.start_beside(container, with);
+        let started = running::time_of(container).and_then(|time| match time {
+            None => self.start_beside(container, None, with),
+            time => {
+                let mut plan = self.clone();
+                plan.join_time(None);
+                plan.start_beside(container, time, with)
+            }
+        });
         // Half-way into a container that ends, the calls have many ways to fail, and none that says so.
         match started {
-            Err(error) if error.command_status().is_none() && ended(container) => {
+            Err(error) if error.command_status().is_none() && running::ended(container) => {
                 let ended = coracle_host::Error::new(Kind::NotFound, "the container has ended");
                 Err(Error::host(error.to_string(), ended))
             }
@@ -108,10 +116,9 @@ impl Plan {
         }
     }
 
-    fn start_beside(&self, container: &PidFd, with: Join) -> Result<Running> {
+    fn start_beside(&self, container: &PidFd, time: Option<OwnedFd>, with: Join) -> Result<Running> {
         let Join { stdio, group, listener } = with;
-        same_time(container)?;
-        let user = user_of(container)?;
+        let user = running::user_of(container)?;
         let wanted_terminal = self.terminal(user.as_ref())?;
         let (parts, _) = realize::parts(&self.steps, None, Vec::new(), user.as_ref(), wanted_terminal)?;
         let wanted = self.steps.iter().any(|step| matches!(step, Step::Terminal { .. }));
@@ -119,8 +126,8 @@ impl Plan {
         let pair = pair.doing(|| "open a terminal in the container")?;
         let (terminal, theirs) = pair.map(|pair| (pair.ours, pair.theirs)).unzip();
         // It enters when it has memory of its own: who lacks memory in that group may be killed with all that it shares.
-        let beside =
-            Beside::new(&self.steps, Vec::new(), None, group.as_ref()).doing(|| "prepare the launch")?;
+        let beside = Beside::new(&self.steps, Vec::new(), None, group.as_ref(), time)
+            .doing(|| "prepare the launch")?;
         let here = Here {
             root: None,
             net: None,
@@ -280,6 +287,15 @@ impl Plan {
         Ok(terminal::Wanted { size, uid: self.owner(user)?.0 })
     }
 
+    /// The time namespace to join by its path.
+    fn time(&self) -> Result<Option<OwnedFd>> {
+        let path = self.steps.iter().find_map(|step| match step {
+            Step::JoinTime { path } => path.as_ref(),
+            _ => None,
+        });
+        path.map(realize::open_namespace).transpose().doing(|| "linux.namespaces[time].path")
+    }
+
     /// The user namespace to join: there where the plan has one, and only there.
     fn user_namespace(&self, given: Option<UserNamespace>) -> Result<Option<UserNamespace>> {
         match (&self.user, given) {
@@ -322,6 +338,8 @@ struct Beside {
     go: Option<OwnedFd>,
     /// Ways into a control group, for the image: files of version 1, then the directory of version 2.
     doors: Vec<OwnedFd>,
+    /// A time namespace.
+    time: Option<OwnedFd>,
     numbers: image::Numbers,
 }
 
@@ -331,6 +349,7 @@ impl Beside {
         extra: Vec<OwnedFd>,
         go: Option<OwnedFd>,
         group: Option<&Entrance>,
+        time: Option<OwnedFd>,
     ) -> coracle_host::Result<Beside> {
         let notifies = |step: &Step| matches!(step, Step::Filter(program) if program.notifies());
         let confines = steps.iter().any(|step| matches!(step, Step::Confine { .. }));
@@ -340,6 +359,7 @@ impl Beside {
             held: go.is_some(),
             tasks: group.map_or(0, |group| group.joins().count() as u32),
             unified: group.is_some_and(|group| group.into_fd().is_some()),
+            time: time.is_some(),
             ..image::Numbers::behind(3 + extra.len())
         };
         let lowest = numbers.free();
@@ -355,7 +375,8 @@ impl Beside {
         let doors = group.into_iter().flat_map(|group| group.joins().chain(group.into_fd()));
         let doors = doors.map(|door| stdio::copy_above(door, lowest));
         let doors = doors.collect::<coracle_host::Result<_>>()?;
-        Ok(Beside { extra, scratch, proc, go: go.map(move_up).transpose()?, doors, numbers })
+        let (go, time) = (go.map(move_up).transpose()?, time.map(move_up).transpose()?);
+        Ok(Beside { extra, scratch, proc, go, doors, time, numbers })
     }
 
     fn numbers(&self) -> image::Numbers {
@@ -364,7 +385,8 @@ impl Beside {
 
     /// What the image has, in the order of its numbers.
     fn kept(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.scratch.iter().chain(&self.proc).chain(&self.go).chain(&self.doors).map(AsFd::as_fd)
+        let first = self.scratch.iter().chain(&self.proc).chain(&self.go);
+        first.chain(&self.doors).chain(&self.time).map(AsFd::as_fd)
     }
 
     /// The lowest number that means nothing.
@@ -455,33 +477,4 @@ pub(crate) fn launch(
 ) -> rustix::io::Result<Started> {
     let _borrow = Borrow::new();
     coracle_launch::start(ops, namespaces, group, &mut vec![0; STACK_SIZE], listening)
-}
-
-/// A time namespace can be entered by nobody who shares memory with another process, and later there is no right to.
-fn same_time(container: &PidFd) -> Result<()> {
-    let space = |process: String| std::fs::read_link(format!("/proc/{process}/ns/time"));
-    let theirs = space(container.pid().doing(|| "find the container's process")?.to_string());
-    match (space("self".into()), theirs) {
-        (Ok(ours), Ok(theirs)) if ours != theirs => {
-            let text = "a container with a time namespace of its own can't be joined: not supported yet";
-            Err(Error::problems(vec![crate::error::Problem::unsupported(text)]))
-        }
-        _ => Ok(()), // a kernel without them, or a process that is gone, which is told elsewhere
-    }
-}
-
-/// The user namespace of a container, where it isn't this process's.
-fn user_of(container: &PidFd) -> Result<Option<UserNamespace>> {
-    let pid = container.pid().doing(|| "find the container's process")?;
-    let path = format!("/proc/{pid}/ns/user");
-    match (std::fs::read_link("/proc/self/ns/user"), std::fs::read_link(&path)) {
-        (Ok(ours), Ok(theirs)) if ours != theirs => {
-            UserNamespace::open(path).map(Some).doing(|| "find the container's user namespace")
-        }
-        _ => Ok(None), // a kernel without them, or a process that is gone, which is told elsewhere
-    }
-}
-
-fn ended(container: &PidFd) -> bool {
-    container.ended_within(Some(std::time::Duration::ZERO)).unwrap_or(false)
 }

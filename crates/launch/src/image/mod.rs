@@ -13,6 +13,7 @@ use core::ffi::CStr;
 
 use rustix::thread::CapabilitySet;
 
+use crate::Namespaces;
 use crate::report::{ARMED, LISTENING, WAITING};
 
 #[cfg(target_arch = "aarch64")]
@@ -39,8 +40,8 @@ pub enum Call<'a> {
     Join {
         /// The number of a namespace descriptor or a pidfd.
         fd: u32,
-        /// `CLONE_NEW*`.
-        kind: u32,
+        /// Which.
+        kind: Namespaces,
     },
     /// Go on in a second process, inside the pid namespace that was joined; the parent becomes its parent too.
     Again {
@@ -216,7 +217,7 @@ impl Writer<'_> {
             }
             Call::Join { fd, kind } => {
                 let fd = u64::from(fd);
-                self.entry(Kind::Call, libc::SYS_setns, [fd, u64::from(kind), 0, 0, 0, 0], step)?;
+                self.entry(Kind::Call, libc::SYS_setns, [fd, kind.bits() as u64, 0, 0, 0, 0], step)?;
                 self.entry(Kind::Call, libc::SYS_close, [fd, 0, 0, 0, 0, 0], step)
             }
             Call::Again { group } => {
@@ -406,7 +407,7 @@ mod tests {
         let program = [0u8; 24];
         let calls = [
             (0, Call::Undumpable),
-            (0, Call::Join { fd: 7, kind: 1 }),
+            (0, Call::Join { fd: 7, kind: Namespaces::TIME }),
             (0, Call::Again { group: None }),
             (0, Call::Again { group: Some(9) }),
             (0, Call::Session),

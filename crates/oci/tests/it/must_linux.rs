@@ -198,11 +198,29 @@ fn clocks() {
         assert!((own + 999_900..=own + 1_000_000).contains(&up), "{printed} {own}");
         assert_eq!(words[1..7], ["monotonic", "7", "8", "boottime", "1000000", "0"]);
         assert_ne!(words[7], space("time"));
-        // Nobody could enter it later: that is said.
+        // Further processes are in it, with no more rights than without it; and so are other containers by its path.
         oci.create();
-        let text = oci.refused(&["exec", "c", "true"]);
-        assert!(text.contains("time namespace of its own can't be joined: not supported yet"), "{text}");
+        let look = "readlink /proc/self/ns/time /proc/1/ns/time | uniq; grep -E 'CapEff|CapAmb' /proc/self/status; \
+                    cut -d. -f1 /proc/uptime";
+        let said = oci.ok(&["exec", "c", "sh", "-c", look]);
+        let words: Vec<&str> = said.split_whitespace().collect();
+        let expected = ["CapEff:", "00000000a80425fb", "CapAmb:", "0000000000000000"];
+        assert_eq!((words.len(), &words[1..5]), (6, &expected[..]), "{said}");
+        assert!(words[5].parse::<u64>().unwrap() >= up, "{said}");
+        let pid = oci.state()["pid"].as_u64().unwrap();
+        let before = oci.config.clone();
+        let time = namespaces.last_mut().unwrap();
+        time["path"] = json!(format!("/proc/{pid}/ns/time"));
+        oci.config["linux"]["namespaces"] = json!(namespaces);
+        oci.config["linux"]["timeOffsets"] = json!(null);
+        oci.script(look);
+        let said = oci.ok(&["run", "--bundle", oci.bundle(), "d"]);
+        let joined: Vec<&str> = said.split_whitespace().collect();
+        assert_eq!(joined[..5], words[..5], "{said}");
+        oci.config = before;
         oci.ok(&["delete", "--force", "c"]);
+        let text = refused(&oci, "/linux/namespaces", json!(namespaces));
+        assert!(text.contains("linux.timeOffsets: those of a time namespace that is joined"), "{text}");
         let text = refused(&oci, "/linux/timeOffsets", json!({ "realtime": { "secs": 1 } }));
         assert!(text.contains("linux.timeOffsets[realtime]"), "{text}");
         oci.end();

@@ -18,6 +18,7 @@ use crate::{Facts, Size, check, clocks, command, confine, device, limits, mounts
 mod entry;
 mod held;
 mod step;
+mod time;
 
 pub use step::{Attachment, Joinable, Shown, Step};
 
@@ -154,6 +155,9 @@ impl Plan {
         let mut plan = Plan { namespaces, parent: facts.parent(), new_net, user, held, steps };
         if let Some(filter) = filter {
             plan.filter(&filter)?;
+        }
+        if let Some(path) = joined(spec, LinuxNamespaceType::Time) {
+            plan.join_time(Some(path.to_owned()));
         }
         Ok(plan)
     }

@@ -26,6 +26,11 @@ pub enum Step {
     NewGroupNamespace,
     /// Get a time namespace, which the program is then executed in.
     NewTimeNamespace,
+    /// Join a time namespace: the one at the path, or the container's.
+    JoinTime {
+        /// As in `/proc/PID/ns`.
+        path: Option<PathBuf>,
+    },
     /// Set its clocks: lines as `/proc/PID/timens_offsets` takes them.
     Clocks(String),
     /// Set the adjustment of the score by which the kernel chooses what to kill without memory.

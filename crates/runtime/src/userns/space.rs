@@ -5,11 +5,12 @@ use std::path::Path;
 
 use coracle_host::{Call, Error, Kind, Namespace, Result};
 use coracle_launch::{Namespaces, Op};
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{Mode, OFlags, openat};
 use rustix::thread::LinkNameSpaceType;
 
 use super::{IdMap, hold};
 use crate::borrow::Borrow;
+use crate::realize::open_namespace;
 
 /// A user namespace, alive as long as this (or anything else) holds it, and its mapping as this process sees it.
 #[derive(Debug)]
@@ -48,9 +49,7 @@ impl UserNamespace {
     /// # Errors
     /// As of open(2), and of [`UserNamespace::from_fd`].
     pub fn open(path: impl AsRef<Path>) -> Result<UserNamespace> {
-        let path = path.as_ref();
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
-        let fd = openat(CWD, path, flags, Mode::empty()).call(|| format!("open({path:?})"))?;
+        let fd = open_namespace(path)?;
         UserNamespace::from_fd(fd)
     }
 

@@ -1,0 +1,35 @@
+//! What is to be known of a container that runs, to join it.
+
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use coracle_host::PidFd;
+
+use crate::error::{Doing, Result};
+use crate::{UserNamespace, realize};
+
+/// Its user namespace, where that isn't this process's.
+pub(crate) fn user_of(container: &PidFd) -> Result<Option<UserNamespace>> {
+    let path = other(container, "user")?;
+    path.map(UserNamespace::open).transpose().doing(|| "find the container's user namespace")
+}
+
+/// Its time namespace, where that isn't this process's.
+pub(crate) fn time_of(container: &PidFd) -> Result<Option<OwnedFd>> {
+    let path = other(container, "time")?;
+    path.map(realize::open_namespace).transpose().doing(|| "find the container's time namespace")
+}
+
+/// The path of a namespace of its, where that isn't this process's.
+fn other(container: &PidFd, kind: &str) -> Result<Option<String>> {
+    let pid = container.pid().doing(|| "find the container's process")?;
+    let path = format!("/proc/{pid}/ns/{kind}");
+    match (std::fs::read_link(format!("/proc/self/ns/{kind}")), std::fs::read_link(&path)) {
+        (Ok(ours), Ok(theirs)) if ours != theirs => Ok(Some(path)),
+        _ => Ok(None), // a kernel without them, or a process that is gone, which is told elsewhere
+    }
+}
+
+pub(crate) fn ended(container: &PidFd) -> bool {
+    container.ended_within(Some(Duration::ZERO)).unwrap_or(false)
+}
