@@ -283,6 +283,22 @@ fn named_contexts_take_the_place_of_stages_and_images() {
         let spec = BuildSpec::without_context(text);
         let spec = spec.context_image("base", "tools").context_directory("extra", &other);
         assert_eq!(step(&engine, spec), "namednamed/e:\nf\n\n/m:\nf\n");
+
+        // And what a stage starts from: its files, and nothing said of how to run them.
+        let text = "FROM extra AS files\nENV A=1\nFROM files\nCMD [\"/f\"]\n";
+        let spec = BuildSpec::without_context(text).context_directory("extra", &other);
+        let build = || engine.build(&spec, |_| {}).unwrap();
+        let image = build().image;
+        let mut tar = Vec::new();
+        engine.write_tar(&image, &mut tar).unwrap();
+        let mut archive = tar::Archive::new(tar.as_slice());
+        let names = archive.entries().unwrap().map(|member| member.unwrap().path().unwrap().into_owned());
+        assert_eq!(names.collect::<Vec<_>>(), [std::path::Path::new("f")]);
+        assert_eq!(image.config().unwrap().config.cmd.unwrap(), ["/f"]);
+        assert_eq!(image.history().unwrap()[0].created_by, "COPY --from=extra / /");
+        assert_eq!(build().image.id(), image.id());
+        fs::write(other.join("f"), "other").unwrap();
+        assert_ne!(build().image.id(), image.id());
     });
 }
 

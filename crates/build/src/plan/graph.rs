@@ -346,11 +346,7 @@ impl Resolver<'_, '_> {
         }
         match self.contexts.get(&name.to_lowercase()) {
             Some(Named::Image(image)) => return Origin::Image(image.clone()),
-            Some(Named::Directory(_)) => {
-                let what =
-                    format!("the build context `{name}` is a directory: no stage can start from it yet");
-                self.problems.unsupported(word.span, what);
-            }
+            Some(Named::Directory(_)) => return Origin::Directory(name.to_lowercase()),
             None => {}
         }
         if name == "scratch" {

@@ -36,7 +36,7 @@ pub enum Origin {
     Stage(usize),
     /// The build context; only files come from there.
     Context,
-    /// The named context that is a directory; only files come from there.
+    /// The named context that is a directory. A stage that starts from it has its files, copied by its first step.
     Directory(String),
 }
 

@@ -6,7 +6,7 @@ use coracle_host::Kind;
 
 use super::graph::{Graph, expanded};
 use super::vars::Vars;
-use super::{Op, Origin, Plan, Stage, Step};
+use super::{CopyFrom, CopyOp, Op, Origin, Plan, Stage, Step};
 use crate::dockerfile;
 use crate::dockerfile::ast::{CommandLine, CopySource, Instruction, Verb, Word};
 use crate::dockerfile::source::Problems;
@@ -48,6 +48,7 @@ pub(super) fn plan(graph: &Graph, bases: &BTreeMap<String, ImageConfig>) -> Resu
         let escape = graph.file.escape;
         let mut planner = Planner { graph, index, escape, state, cmd_set: false, problems: &mut problems };
         let mut steps = planner.triggers(&from, text.from.image.span);
+        steps.extend(laid_out(&from, &text.text, text.from.image.span));
         let own = text.instructions.iter().enumerate();
         steps.extend(own.filter_map(|(i, one)| planner.step(Some(i), one)));
         let mut state = planner.state;
@@ -75,6 +76,29 @@ pub(super) fn plan(graph: &Graph, bases: &BTreeMap<String, ImageConfig>) -> Resu
         last.config.config.labels.extend(graph.labels.clone());
     }
     Ok(Plan { stages, file: graph.file.clone() })
+}
+
+/// The step that makes the files of a directory those of a stage that starts from it.
+fn laid_out(from: &Origin, text: &str, span: Span) -> Option<Step> {
+    let Origin::Directory(name) = from else { return None };
+    let copy = CopyOp {
+        from: from.clone(),
+        sources: vec![CopyFrom::Path(String::new())],
+        dest: "/".to_owned(),
+        chown: None,
+        chmod: None,
+        unpack: false,
+        parents: false,
+        exclude: Vec::new(),
+    };
+    Some(Step {
+        line: span.line,
+        text: text.to_owned(),
+        created_by: format!("COPY --from={name} / /"),
+        op: Op::Copy(copy),
+        span,
+        sources: vec![span],
+    })
 }
 
 /// Said where the environment of steps and stages outgrows what a file may ask for.
