@@ -396,3 +396,35 @@ fn the_program_stays_dumpable_and_its_memory_its_own() {
         watch(running);
     });
 }
+
+/// Its clocks are set with the host's rights, in a time namespace that stays the host's.
+#[test]
+fn clocks_of_its_own() {
+    run(|host| {
+        let clocks = json!({
+            "namespaces": [{ "type": "time" }], "timeOffsets": { "boottime": { "secs": 1_000_000, "nanosecs": 0 } },
+        });
+        let mut spec = sh("cat /proc/self/timens_offsets; id -u");
+        with(&mut spec, json!({ "linux": clocks }));
+        let plan = Plan::container(&spec, &Facts::of_this_host());
+        if plan.as_ref().is_err_and(|error| error.to_string().contains("needs Linux 6.2")) {
+            return coracle_testhost::skip(host.test(), "needs time namespaces entered by exec (Linux 6.2)");
+        }
+        let output =
+            watch(plan.unwrap().start(Bundle { stdio: PIPES(), ..bundle(host.dir()) }).unwrap()).ok();
+        let words: Vec<&str> = output.split_whitespace().collect();
+        assert_eq!(words, ["monotonic", "0", "0", "boottime", "1000000", "0", "0"]);
+        let running = idle(host.dir(), |spec| {
+            mapped(spec);
+            with(spec, json!({ "linux": clocks }));
+        });
+        let facts = Facts::of_this_host().in_user_namespace();
+        let plan = Plan::exec(script("true").process().as_ref().unwrap(), &facts).unwrap();
+        let error = plan.start_in(&running.pidfd, PIPES()).unwrap_err().to_string();
+        assert!(
+            error.ends_with("join the container's time namespace: Operation not permitted (os error 1)"),
+            "{error}"
+        );
+        end(running);
+    });
+}
