@@ -96,6 +96,11 @@ impl Publish {
     pub fn parse(text: &str) -> Result<Vec<Publish>> {
         Ok(ports::parse(text).map_err(Error::from)?.into_iter().map(Publish).collect())
     }
+
+    /// The port of the container.
+    pub(crate) fn port(&self) -> Port {
+        Port { number: self.0.container_port(), protocol: self.0.protocol() }
+    }
 }
 
 impl From<Port> for Publish {

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use coracle_build::RunConfig;
@@ -29,6 +29,17 @@ impl Container {
     /// How it is run, in an image's words: its image's configuration, and what its spec says instead.
     pub fn config(&self) -> &RunConfig {
         &self.record.config
+    }
+
+    /// Its directory in the state directory (STATE.md).
+    pub fn directory(&self) -> &Path {
+        self.room.path()
+    }
+
+    /// The directories that its image's layers are in, the lowest first; what it changed is in `upper` of its own.
+    pub fn trees(&self) -> Vec<PathBuf> {
+        let layers = self.engine.path().join("layers");
+        self.record.layers.iter().map(|id| layers.join(id.hex()).join("fs")).collect()
     }
 
     /// Its environment, as `NAME=value`, with what every process has.

@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::os::fd::AsFd;
 
 use coracle_host::{Call, Dir, PidFd};
+use coracle_runtime::Stream;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
@@ -33,8 +34,21 @@ pub(crate) fn fetch(room: &Dir, output: bool, input: bool) -> Result<Option<Stre
     Ok(Some(Streams { stdin, stdout, stderr }))
 }
 
-/// Copies what a container writes to this program's standard output and error, to the end of both. A program at whose
-/// output nobody looks any more is ended by SIGPIPE, and what it runs ends with it: then the container is killed.
+/// Writes to this program's standard output or error what a process wrote to its own. A program at whose output nobody looks
+/// any more is ended by SIGPIPE, and what it runs ends with it: then the process is killed.
+pub(crate) fn show(stream: Stream, bytes: &[u8], process: &PidFd) {
+    let write = |target: &mut dyn Write| target.write_all(bytes).and_then(|()| target.flush());
+    let written = match stream {
+        Stream::Stdout => write(&mut std::io::stdout()),
+        Stream::Stderr => write(&mut std::io::stderr()),
+    };
+    // All else that can fail is no business of the process's.
+    if written.is_err_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe) {
+        let _ = process.signal(9);
+    }
+}
+
+/// Copies what a container writes to this program's standard output and error, to the end of both, and [`show`]s it.
 pub(crate) fn forward(streams: Streams, container: &PidFd) -> Result<()> {
     let Streams { mut stdout, mut stderr, .. } = streams;
     let mut buffer = vec![0; 64 << 10];
@@ -52,19 +66,12 @@ pub(crate) fn forward(streams: Streams, container: &PidFd) -> Result<()> {
             let mut ready = fds.iter().map(|fd| !fd.revents().is_empty());
             [stdout.is_some() && ready.next() == Some(true), stderr.is_some() && ready.next() == Some(true)]
         };
-        let targets: [(&mut Option<File>, &mut dyn Write); 2] =
-            [(&mut stdout, &mut std::io::stdout()), (&mut stderr, &mut std::io::stderr())];
-        for ((pipe, target), ready) in targets.into_iter().zip(ready) {
+        let pipes = [(&mut stdout, Stream::Stdout), (&mut stderr, Stream::Stderr)];
+        for ((pipe, stream), ready) in pipes.into_iter().zip(ready) {
             let Some(file) = pipe.as_mut().filter(|_| ready) else { continue };
             match file.read(&mut buffer) {
                 Ok(0) | Err(_) => *pipe = None,
-                Ok(read) => {
-                    let written = target.write_all(&buffer[..read]).and_then(|()| target.flush());
-                    // All else that can fail is no business of the container's.
-                    if written.is_err_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe) {
-                        let _ = container.signal(9);
-                    }
-                }
+                Ok(read) => show(stream, &buffer[..read], container),
             }
         }
     }

@@ -6,8 +6,8 @@ use coracle_runtime::DEFAULT_PATH;
 use super::healthcheck::HealthCheck;
 use super::mount::Source;
 use super::spec::ContainerSpec;
-use crate::Port;
 use crate::signal::{signal_name, signal_number};
+use crate::{Port, Publish};
 
 /// The image's configuration with the spec's words in it, as docker merges them; `health` is what came of both checks.
 pub(super) fn merged(spec: &ContainerSpec, image: &RunConfig, health: Option<&HealthCheck>) -> RunConfig {
@@ -38,7 +38,9 @@ pub(super) fn merged(spec: &ContainerSpec, image: &RunConfig, health: Option<&He
         }
     }
     config.labels.extend(spec.labels.iter().cloned());
-    config.exposed_ports.extend(spec.net.expose.iter().map(|port| (port.to_string(), Nothing {})));
+    let published = spec.net.publish.iter().map(Publish::port);
+    let served = spec.net.expose.iter().copied().chain(published);
+    config.exposed_ports.extend(served.map(|port| (port.to_string(), Nothing {})));
     let anonymous = spec.mounts.iter().filter(|mount| mount.source == Source::Anonymous);
     config.volumes.extend(anonymous.map(|mount| (mount.at.to_string_lossy().into_owned(), Nothing {})));
     if let Some(signal) = spec.stop_signal {
@@ -119,7 +121,7 @@ fn set(env: &mut Vec<String>, name: &str, value: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Mount;
+    use crate::{Mount, tcp, udp};
 
     fn image() -> RunConfig {
         RunConfig {
@@ -159,8 +161,10 @@ mod tests {
     #[test]
     fn both_are_in_it() {
         let spec = ContainerSpec::new("i").label("own", "1").mount(Mount::anonymous("/data")).stop_signal(10);
+        let spec = spec.expose(udp(53)).publish(tcp(80));
         let config = of(&spec);
         assert_eq!(config.labels.keys().collect::<Vec<_>>(), ["of", "own"]);
+        assert_eq!(config.exposed_ports.keys().collect::<Vec<_>>(), ["53/udp", "80/tcp"]);
         assert_eq!(config.volumes.keys().collect::<Vec<_>>(), ["/data"]);
         assert_eq!(
             (config.stop_signal.as_str(), stop_signal(&config, &mut Vec::new())),

@@ -10,7 +10,7 @@ use coracle_runtime::cgroup::Cgroup;
 use coracle_runtime::{Facts, Join, Plan, Pump, Running, Stdio, Stream, Terminal, supervise};
 use serde::{Deserialize, Serialize};
 
-use super::attach::Streams;
+use super::attach::{self, Streams};
 use super::group;
 use super::launch::set_user;
 use super::output::Output;
@@ -148,12 +148,15 @@ pub(crate) fn run(
     root: &OwnedFd,
 ) -> Result<(Exit, Output)> {
     let stdin = if spec.interactive { Stdio::Inherit } else { Stdio::Null };
-    let (stdout, stderr) =
-        if spec.attach { (Stdio::Inherit, Stdio::Inherit) } else { (Stdio::Pipe, Stdio::Pipe) };
-    let mut running = begin(engine, spec, record, container, root, [stdin, stdout, stderr])?;
+    // Never this program's own output: what the process leaves behind in the container would hold it open.
+    let mut running = begin(engine, spec, record, container, root, [stdin, Stdio::Pipe, Stdio::Pipe])?;
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let exit = {
+        let pidfd = &running.pidfd;
         let mut pump = Pump::new(running.stdout.take(), running.stderr.take())?.to(|stream, bytes| {
+            if spec.attach {
+                return attach::show(stream, bytes, pidfd);
+            }
             let all = match stream {
                 Stream::Stdout => &mut out,
                 Stream::Stderr => &mut err,

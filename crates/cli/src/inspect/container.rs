@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use coracle::{Attached, Container, Engine, Health, Network, Probe, State, Status};
 
-use super::{config, host, mounts};
+use super::{config, host, image, mounts};
 use crate::fail::Fail;
 use crate::template::Value;
 
@@ -16,6 +16,7 @@ const NEVER: &str = "0001-01-01T00:00:00Z";
 /// What docker tells of a container, as far as there is such a thing here.
 pub(crate) fn describe(engine: &Engine, container: &Container, size: bool) -> Result<Value, Fail> {
     let status = container.status()?;
+    let file = |name: &str| Value::from(container.directory().join(name).as_path());
     let (path, arguments) =
         container.command().split_first().map_or(("", &[][..]), |(path, rest)| (path, rest));
     let mut fields = vec![
@@ -25,11 +26,16 @@ pub(crate) fn describe(engine: &Engine, container: &Container, size: bool) -> Re
         ("Args", Value::list(arguments)),
         ("State", state(&status)),
         ("Image", container.image_id().into()),
+        ("ResolvConfPath", file("resolv.conf")),
+        ("HostnamePath", file("hostname")),
+        ("HostsPath", file("hosts")),
+        ("LogPath", if container.log_limits().is_some() { file("log") } else { "".into() }),
         ("Name", format!("/{}", container.name()).into()),
         ("RestartCount", i64::from(status.restarts).into()),
         ("Driver", "overlay2".into()),
         ("Platform", "linux".into()),
         ("HostConfig", host::config(container)),
+        ("GraphDriver", image::driver(container.trees(), Some(container.directory()))),
     ];
     if size {
         let written = container.written()?;

@@ -1,6 +1,7 @@
 //! Images as docker's JSON, under docker's names and in its order.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use coracle::{Image, ImageConfig};
 
@@ -31,7 +32,7 @@ pub(crate) fn describe(image: &Image) -> Result<Value, Fail> {
     fields.extend([
         ("Os", config.os.to_string().into()),
         ("Size", image.size().into()),
-        ("GraphDriver", driver(image)),
+        ("GraphDriver", driver(image.trees(), None)),
         ("RootFS", root(&config)),
         ("Metadata", Value::fields([("LastTagTime", named(image).into())])),
     ]);
@@ -54,15 +55,21 @@ fn named(image: &Image) -> String {
     )
 }
 
-/// Where the trees are, as overlay2 tells it.
-fn driver(image: &Image) -> Value {
-    let mut trees: Vec<String> = image.trees().iter().rev().map(|path| path.display().to_string()).collect();
+/// Where the trees are, as overlay2 tells it: that of the highest layer, or of the container in this directory, and those
+/// below.
+pub(super) fn driver(mut trees: Vec<PathBuf>, container: Option<&Path>) -> Value {
     let mut data = BTreeMap::new();
+    let upper = match container {
+        Some(room) => {
+            data.insert("WorkDir".to_owned(), room.join("work").display().to_string());
+            Some(room.join("upper"))
+        }
+        None => trees.pop(),
+    };
+    data.extend(upper.map(|upper| ("UpperDir".to_owned(), upper.display().to_string())));
     if !trees.is_empty() {
-        data.insert("UpperDir".to_owned(), trees.remove(0));
-    }
-    if !trees.is_empty() {
-        data.insert("LowerDir".to_owned(), trees.join(":"));
+        let lower: Vec<String> = trees.iter().rev().map(|path| path.display().to_string()).collect();
+        data.insert("LowerDir".to_owned(), lower.join(":"));
     }
     Value::fields([("Data", (&data).into()), ("Name", Value::from("overlay2"))])
 }

@@ -23,3 +23,18 @@ fn a_further_process_runs_inside() {
         assert_eq!(cli.fails(1, &["exec", "c", "id"]), "Error: No such container: c\n");
     });
 }
+
+#[test]
+fn what_it_leaves_behind_does_not_hold_our_output_open() {
+    coracle_testhost::run(|host| {
+        let cli = Cli::new(host);
+        cli.ok(&["run", "-d", "--name", "c", "base", "sleep", "1000"]);
+        // Who reads our output comes to its end with us.
+        let ended = cli.run(&["exec", "c", "sh", "-c", "sleep 1000 & echo hi"]);
+        assert_eq!((ended.status, ended.out.as_str()), (0, "hi\n"));
+        assert_eq!(cli.run(&["exec", "--privileged", "c", "sh", "-c", "echo $$ >&2"]).status, 0);
+        assert_eq!(cli.fails(1, &["exec", "-it", "c", "true"]), "coracle: the input device is not a TTY\n");
+        assert!(cli.fails(126, &["exec", "-w", "/nosuch", "c", "true"]).contains("chdir /nosuch"));
+        cli.ok(&["rm", "-f", "c"]);
+    });
+}
