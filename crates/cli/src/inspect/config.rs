@@ -10,7 +10,7 @@ use crate::template::Value;
 pub(super) fn config(config: &RunConfig, container: Option<&Container>) -> Value {
     let set = |set: &BTreeMap<String, Nothing>| match set.is_empty() {
         true => Value::NoMap,
-        false => Value::map(set.keys().map(|key| (key, Value::map::<&str, Value>([])))),
+        false => Value::map(set.keys().map(|key| (key, Value::fields::<&str>([])))),
     };
     let words = |words: &Option<Vec<String>>| words.as_ref().map_or(Value::NoList, Value::list);
     // Go's nil where nothing is said.

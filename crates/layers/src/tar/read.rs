@@ -237,6 +237,9 @@ impl<R: Read> Archive<R> {
         while filled < BLOCK {
             match self.raw(&mut into[filled..]).map_err(|error| Error::reading("tar", &error))? {
                 0 if filled == 0 => return Ok(false),
+                0 if self.blocks == 0 => {
+                    return Err(Error::corrupt("not a tar: it ends within its first header"));
+                }
                 0 => return Err(Error::corrupt("tar: ends within a header")),
                 read => filled += read,
             }
