@@ -192,7 +192,7 @@ pub(crate) struct Exec {
     /// It gains no rights by exec.
     #[arg(long)]
     pub(crate) no_new_privs: bool,
-    /// Not supported but for 0.
+    /// So many descriptors behind the standard ones are passed on.
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub(crate) preserve_fds: u32,
     /// Also where the container is paused.

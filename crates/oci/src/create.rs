@@ -222,7 +222,7 @@ fn console(prepared: &Prepared, path: Option<&Path>) -> Result<Option<UnixStream
 }
 
 /// The descriptors 3 and on that the caller has opened for the container.
-fn preserved(count: u32) -> Result<Vec<OwnedFd>> {
+pub(crate) fn preserved(count: u32) -> Result<Vec<OwnedFd>> {
     let own = rustix::process::pidfd_open(rustix::process::getpid(), rustix::process::PidfdFlags::empty())
         .and_then(|own| rustix::io::fcntl_dupfd_cloexec(&own, 3 + count as i32))
         .during(|| "pidfd_open()".to_owned())?;

@@ -11,13 +11,12 @@ use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Process, Spec, User}
 use crate::cli::Exec;
 use crate::error::{During, Error, Result};
 use crate::record::{Found, Home, Status};
-use crate::{cgroup, list, listener, prepare, record};
+use crate::{cgroup, create, list, listener, prepare, record};
 
 /// What the program is to exit with.
 pub(crate) fn exec(home: &Home, options: &Exec) -> Result<u8> {
-    if options.preserve_fds > 0 {
-        return Err(Error::new("exec --preserve-fds: not supported yet"));
-    }
+    // First, while everything that is open is the caller's.
+    let extra = create::preserved(options.preserve_fds)?;
     let found = home.find(&options.id)?;
     let status = found.status()?;
     match status {
@@ -54,7 +53,7 @@ pub(crate) fn exec(home: &Home, options: &Exec) -> Result<u8> {
         plan.enter_group();
     }
     let entrance = group.as_ref().map(Cgroup::entrance).transpose()?;
-    let running = plan.join(&container, Join { stdio, group: entrance, listener })?;
+    let running = plan.join(&container, Join { stdio, group: entrance, extra, listener })?;
     if let (Some(terminal), Some(console)) = (&running.terminal, &console) {
         terminal.send(console.as_fd())?;
     }

@@ -70,6 +70,8 @@ pub struct Join {
     pub stdio: [Stdio; 3],
     /// The control group to enter, where the plan has that ([`Plan::enter_group`](crate::Plan::enter_group)).
     pub group: Option<Entrance>,
+    /// As of [`Bundle::extra`].
+    pub extra: Vec<OwnedFd>,
     /// As of [`Bundle::listener`].
     pub listener: Option<Listener>,
 }

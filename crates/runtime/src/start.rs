@@ -117,7 +117,7 @@ impl Plan {
     }
 
     fn start_beside(&self, container: &PidFd, time: Option<OwnedFd>, with: Join) -> Result<Running> {
-        let Join { stdio, group, listener } = with;
+        let Join { stdio, group, extra, listener } = with;
         let user = running::user_of(container)?;
         let wanted_terminal = self.terminal(user.as_ref())?;
         let (parts, _) = realize::parts(&self.steps, None, Vec::new(), user.as_ref(), wanted_terminal)?;
@@ -126,8 +126,8 @@ impl Plan {
         let pair = pair.doing(|| "open a terminal in the container")?;
         let (terminal, theirs) = pair.map(|pair| (pair.ours, pair.theirs)).unzip();
         // It enters when it has memory of its own: who lacks memory in that group may be killed with all that it shares.
-        let beside = Beside::new(&self.steps, Vec::new(), None, group.as_ref(), time)
-            .doing(|| "prepare the launch")?;
+        let beside =
+            Beside::new(&self.steps, extra, None, group.as_ref(), time).doing(|| "prepare the launch")?;
         let here = Here {
             root: None,
             net: None,

@@ -186,3 +186,32 @@ fn daily_flags_do_what_they_do_with_runc() {
         docker.end();
     });
 }
+
+/// What others do with a container that runs: health, figures, files, images.
+#[test]
+fn docker_tends_containers() {
+    run(|host| {
+        let Some(docker) = Docker::new(host) else { return };
+        let health = ["--health-cmd", "test -e /healthy", "--health-interval", "1s", "--health-retries", "1"];
+        let first = ["run", "-d", "--network", "none", "--name", "box", "-m", "64m"];
+        docker.ok(&[&first[..], &health, &["img", "sleep", "1000"]].concat());
+        let state = || docker.ok(&["inspect", "--format", "{{.State.Health.Status}}", "box"]);
+        soon("it is ill", || state() == "unhealthy\n");
+        docker.ok(&["exec", "-w", "/tmp", "-e", "B=c", "box", "sh", "-c", "echo $PWD $B > /healthy"]);
+        soon("it is well", || state() == "healthy\n");
+        let stats =
+            docker.ok(&["stats", "--no-stream", "--format", "{{.Name}} {{.PIDs}} {{.MemUsage}}", "box"]);
+        assert!(stats.starts_with("box 1 ") && stats.contains("/ 64MiB"), "{stats}");
+        let copy = docker.dir.join("copy");
+        docker.ok(&["cp", "box:/healthy", copy.to_str().unwrap()]);
+        assert_eq!(std::fs::read_to_string(copy).unwrap(), "/tmp c\n");
+        assert!(docker.ok(&["diff", "box"]).contains("A /healthy"));
+        docker.ok(&["commit", "box", "img2"]);
+        assert_eq!(docker.ok(&["run", "--rm", "--network", "none", "img2", "cat", "/healthy"]), "/tmp c\n");
+        docker.ok(&["exec", "--privileged", "--user", "7", "box", "id"]);
+        docker.ok(&["update", "--pids-limit", "20", "--cpus", "0.5", "box"]);
+        docker.ok(&["restart", "--time", "0", "box"]);
+        docker.ok(&["rm", "--force", "box"]);
+        docker.end();
+    });
+}

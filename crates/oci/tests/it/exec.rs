@@ -106,3 +106,40 @@ fn terminals_go_to_the_console_socket() {
         oci.end();
     });
 }
+
+/// `--preserve-fds`, for the first process and for later ones.
+#[test]
+fn descriptors_are_passed_on() {
+    run(|host| {
+        let oci = Oci::new(host, "cat <&3; sleep 1000");
+        oci.write();
+        std::fs::write(oci.dir.join("given"), "given\n").unwrap();
+        let program = env!("CARGO_BIN_EXE_coracle-oci");
+        let call = |rest: &str| {
+            let given = oci.dir.join("given");
+            let text = format!("exec {program} --root {}/state {rest} 3< {}", oci.bundle(), given.display());
+            let out = std::fs::File::options().append(true).create(true).open(oci.dir.join("out")).unwrap();
+            let mut command = std::process::Command::new("sh");
+            assert!(
+                command
+                    .args(["-c", &text])
+                    .stdin(std::process::Stdio::null())
+                    .stdout(out)
+                    .status()
+                    .unwrap()
+                    .success()
+            );
+        };
+        call(&format!("create --preserve-fds 1 --bundle {} c", oci.bundle()));
+        oci.ok(&["start", "c"]);
+        soon("it has read", || oci.out() == "given\n");
+        call("exec --preserve-fds 1 c sh -c 'cat <&3; ls /proc/self/fd | wc -l'");
+        assert_eq!(oci.out(), "given\ngiven\n5\n");
+        assert!(
+            oci.refused(&["exec", "--preserve-fds", "40", "c", "true"])
+                .contains("--preserve-fds 40: descriptor")
+        );
+        oci.ok(&["delete", "--force", "c"]);
+        oci.end();
+    });
+}

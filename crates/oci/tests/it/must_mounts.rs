@@ -327,3 +327,23 @@ fn without_a_pivot() {
         oci.end();
     });
 }
+
+/// config.md, "Root": any directory will do, a mount point or not.
+#[test]
+fn a_root_that_is_a_directory() {
+    run(|host| {
+        let mut oci = Oci::new(host, "echo $0; cat /proc/1/comm; touch /made");
+        crate::support::image(&oci.dir);
+        let before = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        for (path, readonly, status) in [("image", false, Some(0)), ("image", true, Some(1))] {
+            oci.config["root"] = json!({ "path": path, "readonly": readonly });
+            oci.write();
+            let output = oci.call(&["run", "--bundle", oci.bundle(), "c"]);
+            assert_eq!(String::from_utf8_lossy(&output.stdout), "/bin/sh\nsh\n", "{output:?}");
+            assert_eq!(output.status.code(), status, "{output:?}");
+        }
+        assert!(oci.dir.join("image/made").exists());
+        assert_eq!(std::fs::read_to_string("/proc/self/mountinfo").unwrap(), before);
+        oci.end();
+    });
+}
