@@ -5,9 +5,9 @@ use coracle_build::ImageConfig;
 /// What is asked for, as far as it is said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Platform {
-    os: Option<String>,
-    architecture: Option<String>,
-    variant: Option<String>,
+    pub(crate) os: Option<String>,
+    pub(crate) architecture: Option<String>,
+    pub(crate) variant: Option<String>,
 }
 
 impl Platform {

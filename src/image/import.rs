@@ -11,6 +11,7 @@ use oci_spec::image::{Arch, HistoryBuilder};
 use super::Image;
 use super::packed::storable;
 use crate::error::{Doing, Error, Result};
+use crate::platform::Platform;
 use crate::{Engine, Kind};
 
 /// What the image is to be that is made of a tar. A name alone will do.
@@ -119,26 +120,17 @@ impl Engine {
 }
 
 /// Architecture and variant of `linux/architecture[/variant]`.
-fn machine(platform: &str) -> Result<(Arch, Option<String>)> {
-    let invalid = || Error::new(Kind::Invalid, format!("platform {platform:?}: want linux/architecture"));
-    let mut parts = platform.split('/');
-    match parts.next() {
-        Some("linux") => {}
-        Some("") | None => return Err(invalid()),
-        Some(other) => {
-            let text = format!("platform {platform:?}: the operating system {other} is not supported");
-            return Err(Error::new(Kind::Unsupported, text));
-        }
+fn machine(text: &str) -> Result<(Arch, Option<String>)> {
+    let platform = Platform::parse(text).map_err(|problem| Error::new(Kind::Invalid, problem))?;
+    if let Some(other) = platform.os.filter(|os| os != "linux") {
+        let text = format!("platform {text:?}: the operating system {other} is not supported");
+        return Err(Error::new(Kind::Unsupported, text));
     }
-    let architecture = match parts.next().map(Arch::from) {
-        None | Some(Arch::Other(_)) => return Err(invalid()),
-        Some(known) => known,
-    };
-    let variant = parts.next().map(str::to_owned);
-    match (&variant, parts.next()) {
-        (Some(variant), _) if variant.is_empty() => Err(invalid()),
-        (_, Some(_)) => Err(invalid()),
-        (_, None) => Ok((architecture, variant)),
+    match platform.architecture.as_deref().map(Arch::from) {
+        None | Some(Arch::Other(_)) => {
+            Err(Error::new(Kind::Invalid, format!("platform {text:?}: want linux/architecture")))
+        }
+        Some(known) => Ok((known, platform.variant)),
     }
 }
 
