@@ -15,8 +15,8 @@ use super::group;
 use super::launch::set_user;
 use super::output::Output;
 use super::record::Record;
-use super::rights;
 use super::supervisor::Live;
+use super::{rights, spaces};
 use crate::engine::Inner;
 use crate::error::{Error, Result};
 use crate::{Engine, Kind};
@@ -125,7 +125,7 @@ pub(crate) fn begin(
         rights::bound(&mut process, &rights::all());
     }
     let user = spec.user.as_deref().unwrap_or(&record.config.user);
-    set_user(&mut process, user, &record.groups, root)?;
+    set_user(&mut process, user, root, |user, file| spaces::groups(user, &record.groups, file))?;
     let facts = Facts::of_this_host();
     let facts = if record.spaces.users.is_some() { facts.in_user_namespace() } else { facts };
     let mut plan = Plan::exec(&process, &facts)?;

@@ -195,7 +195,7 @@ pub(crate) fn with_user(
 ) -> Result<oci_spec::runtime::Spec> {
     let mut spec = record.spec.clone();
     let Some(process) = spec.process_mut() else { return Ok(spec) };
-    set_user(process, &record.config.user, &record.groups, root)?;
+    set_user(process, &record.config.user, root, |user, file| spaces::groups(user, &record.groups, file))?;
     if spec.root().as_ref().is_none_or(|root| root.readonly() != Some(true))
         && let Some(process) = spec.process()
     {
@@ -209,19 +209,19 @@ pub(crate) fn with_user(
     Ok(spec)
 }
 
-/// Sets ids, with `further` groups, and `HOME` of a process.
+/// Sets ids and `HOME` of a process, and the supplementary groups that `groups` makes of the user and the image's group(5).
 pub(crate) fn set_user(
     process: &mut oci_spec::runtime::Process,
     name: &str,
-    further: &[String],
     root: &OwnedFd,
+    groups: impl FnOnce(&user::Resolved, &[u8]) -> Result<Vec<u32>>,
 ) -> Result<()> {
     let root = Root::new(root.as_fd(), "container's root");
     let passwd = root.read_if_there("/etc/passwd")?.unwrap_or_default();
     let group = root.read_if_there("/etc/group")?.unwrap_or_default();
     let found = user::resolve(name, &passwd, &group);
     let found = found.map_err(|unknown| Error::new(Kind::NotFound, unknown.to_string()))?;
-    let groups = spaces::groups(&found, further, &group)?;
+    let groups = groups(&found, &group)?;
     let mut ids = process.user().clone();
     ids.set_uid(found.uid).set_gid(found.gid).set_additional_gids(Some(groups));
     process.set_user(ids);

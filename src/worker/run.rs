@@ -51,7 +51,8 @@ impl Builder<'_> {
         let mut spec = spec(command, &mode);
         spec.set_hostname(Some(hostname.clone()));
         if let Some(process) = spec.process_mut() {
-            set_user(process, &command.user, &[], &root)?;
+            // Those that list the user, as BuildKit has it.
+            set_user(process, &command.user, &root, |user, _| Ok(user.groups.clone()))?;
         }
         let mut plan = Plan::container(&spec, &Facts::of_this_host())?;
         if !command.insecure {
