@@ -19,8 +19,6 @@ use crate::resolver::{self, Resolver};
 use crate::stack::{self, Attachment, DEFAULT_NETWORK, Mode, Stack, Told, Wiring};
 
 /// Where a container has mounts of its own in any case.
-/// What steps have for a host name: BuildKit's, since what a step does may depend on it, and is cached.
-const HOSTNAME: &str = "buildkitsandbox";
 const PLACES: [&str; 6] = ["/proc", "/sys", "/dev", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf"];
 
 impl Builder<'_> {
@@ -39,7 +37,6 @@ impl Builder<'_> {
         let targets = command.mounts.iter().filter_map(|mount| mount.target());
         let stubs = Stubs::before(inside, PLACES.into_iter().chain(targets))?;
         let id = new_id()?;
-        let hostname = HOSTNAME.to_owned();
         let mode = match command.network {
             Network::Host => Mode::Host,
             Network::None => Mode::None,
@@ -49,7 +46,7 @@ impl Builder<'_> {
             }
         };
         let mut spec = spec(command, &mode);
-        spec.set_hostname(Some(hostname.clone()));
+        spec.set_hostname(Some(command.hostname.clone()));
         if let Some(process) = spec.process_mut() {
             // Those that list the user, as BuildKit has it.
             set_user(process, &command.user, &root, |user, _| Ok(user.groups.clone()))?;
@@ -59,7 +56,7 @@ impl Builder<'_> {
             plan.filter(&filter(&spec)?)?;
         }
         let resolver = Resolver::default();
-        let names = std::slice::from_ref(&hostname);
+        let names = std::slice::from_ref(&command.hostname);
         let bare =
             Wiring { id: &id, names: &[], networks: &[], publish: &[], resolver: &resolver, users: None };
         let mut stack = match &mode {
@@ -70,7 +67,7 @@ impl Builder<'_> {
         };
         stack::plan_files(&mut plan)?;
         let hosts = self.hosts(command)?;
-        let told = Told { hostname: &hostname, hosts: &hosts, resolver: &resolver };
+        let told = Told { hostname: &command.hostname, hosts: &hosts, resolver: &resolver };
         let mut given = stack::files(place.staged.dir(), &told, stack.as_ref(), &mode)?;
         let mut held = mounts::open(self, place, command)?;
         for mount in std::mem::take(&mut held.mounts) {

@@ -120,6 +120,7 @@ impl StepTrace {
                 };
                 add("user", &command.user);
                 add("directory", &command.cwd);
+                add("host name", &command.hostname);
                 let (last, shell) = command.argv.split_last().map_or(("", &[][..]), |(l, s)| (l.as_str(), s));
                 add("shell", &shell.join("\0"));
                 add("command", last);

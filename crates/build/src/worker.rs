@@ -271,6 +271,8 @@ pub struct Command {
     pub user: String,
     /// What is mounted while it runs, in the order written.
     pub mounts: Vec<RunMount>,
+    /// Its host name.
+    pub hostname: String,
     /// The network it has.
     pub network: Network,
     /// Names for its `/etc/hosts`.

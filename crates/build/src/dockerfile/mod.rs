@@ -187,7 +187,8 @@ fn directives(source: &Source, problems: &mut Problems<'_>) -> Directives {
     Directives { first: source.lines.len(), escape, wishes }
 }
 
-fn is_standard_syntax(value: &str) -> bool {
+/// Whether it names the frontend that this is one of.
+pub(crate) fn is_standard_syntax(value: &str) -> bool {
     let name = value.split(['@']).next().unwrap_or("");
     let name = name.strip_prefix("docker.io/").unwrap_or(name);
     matches!(name.split(':').next(), Some("docker/dockerfile" | "docker/dockerfile-upstream"))

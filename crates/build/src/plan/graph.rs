@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use coracle_host::Kind;
 
-use super::Origin;
 use super::vars::{Vars, platform_args};
+use super::{Origin, builtin};
 use crate::dockerfile::ast::{Verb, Word};
 use crate::dockerfile::source::Problems;
 use crate::dockerfile::{Dockerfile, StageText};
@@ -78,6 +78,7 @@ impl Graph {
         if let Some(platform) = spec.platform.as_deref().filter(|platform| !is_own(platform)) {
             return Err(Error::new(Kind::Unsupported, other_platform(platform)));
         }
+        builtin::check(&spec.args)?;
         let mut problems = Problems::new(&file.source);
         let globals = globals(file, spec, &mut problems);
         let mut nodes: Vec<Node> = Vec::new();
@@ -200,8 +201,7 @@ fn unused_args(file: &Dockerfile, spec: &BuildSpec) -> Vec<String> {
         .flat_map(|args| args.iter().map(|(name, _)| name.text.as_str()))
         .collect();
     let platform: Vec<&str> = platform_args().iter().map(|(name, _)| *name).collect();
-    let built_in = ["SOURCE_DATE_EPOCH", "BUILDKIT_CONTEXT_KEEP_GIT_DIR"];
-    let known = |name: &str| platform.contains(&name) || built_in.contains(&name);
+    let known = |name: &str| platform.contains(&name) || builtin::is_known(name);
     let used = |name: &str| asked.contains(name) || is_proxy(name) || known(name);
     spec.args.keys().filter(|name| !used(name)).cloned().collect()
 }

@@ -1,6 +1,7 @@
 //! The plan of a build as data: which stages, and in each which steps, with every variable replaced.
 
 mod affected;
+mod builtin;
 mod copy;
 mod graph;
 mod run;

@@ -4,8 +4,8 @@ use coracle_host::Kind;
 
 use super::graph::is_proxy;
 use super::stage::{Planner, TOO_MUCH};
-use super::values;
 use super::{Op, Origin};
+use super::{builtin, values};
 use crate::dockerfile::ast::{self, CommandLine, Word};
 use crate::error::Span;
 use crate::expand::Lookup;
@@ -74,8 +74,20 @@ impl Planner<'_, '_> {
         let cwd = self.cwd().to_owned();
         let hosts = self.graph.hosts.clone();
         let insecure = run.insecure.is_some();
-        let command =
-            Command { argv, env, quiet_env, cwd, user, mounts, network, hosts, insecure, uncached: false };
+        let hostname = builtin::hostname(&self.graph.given).to_owned();
+        let command = Command {
+            argv,
+            env,
+            quiet_env,
+            cwd,
+            user,
+            mounts,
+            hostname,
+            network,
+            hosts,
+            insecure,
+            uncached: false,
+        };
         Some((Op::Run(command), created_by))
     }
 
@@ -286,8 +298,9 @@ impl Planner<'_, '_> {
                     }
                 };
                 let id = options.get("id").map(|(id, _)| id.to_owned()).filter(|id| !id.is_empty());
+                let id = id.unwrap_or_else(|| target.clone());
                 RunMount::Cache {
-                    id: id.unwrap_or_else(|| target.clone()),
+                    id: builtin::cache_id(&self.graph.given, id),
                     target,
                     from,
                     seed: None,

@@ -375,7 +375,7 @@ fn run_key(on: &str, command: &Command) -> Fields {
     for (name, value) in &command.env {
         key.add(name).add(value);
     }
-    key.add(&command.cwd).add(&command.user);
+    key.add(&command.cwd).add(&command.user).add(&command.hostname);
     if command.network != Network::Default {
         key.add("network").add(command.network.to_string());
     }
