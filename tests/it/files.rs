@@ -287,8 +287,11 @@ fn what_runs_is_paused_while_it_is_committed() {
         running.pause().unwrap();
         running.commit("paused").unwrap();
         assert!(running.is_paused().unwrap());
-        running.unpause().unwrap();
-        running.commit(CommitSpec::new().without_pause()).unwrap();
+        running.kill().unwrap();
+        // Not stopped, it must not write to what is read.
+        let still = engine.start(&script("echo up; exec sleep 1000")).unwrap();
+        wrote(&still, "up");
+        still.commit(CommitSpec::new().without_pause()).unwrap();
     })
 }
 
