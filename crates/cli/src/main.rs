@@ -22,6 +22,7 @@ mod create;
 mod dialect;
 mod diff;
 mod each;
+mod ended;
 mod env;
 mod events;
 mod exec;

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use coracle::{Container, ContainerSpec, Engine};
 
 use crate::dialect::switch;
+use crate::ended;
 use crate::env::{self, Lookup};
 use crate::fail::{Done, Fail};
 use crate::signals::Forwarding;
@@ -86,9 +87,10 @@ fn direct(spec: &ContainerSpec, sig_proxy: bool, named: impl FnOnce(&Container) 
     if let Some(forwarding) = &forwarding {
         forwarding.end();
     }
+    let status = ended::status(&container, exit);
     // This removes it.
     drop(container);
-    Ok(exit.code())
+    Ok(status)
 }
 
 impl Args {

@@ -8,6 +8,7 @@ use std::thread;
 
 use coracle::{Container, Exec, Streams};
 
+use crate::ended;
 use crate::fail::{Done, Fail};
 use crate::signals::{Forwarding, Told};
 use crate::terminal::{Raw, resize};
@@ -100,7 +101,7 @@ impl Session {
         if let Some(forwarding) = &self.forwarding {
             forwarding.end();
         }
-        Ok(exit.code())
+        Ok(ended::status(&container, exit))
     }
 
     /// The same for a further process in a container that has a terminal of its own.
