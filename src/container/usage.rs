@@ -144,10 +144,7 @@ impl Container {
     /// # Errors
     /// As of read(2).
     pub fn is_paused(&self) -> Result<bool> {
-        match group::find(&self.engine.0, &self.record)? {
-            Some(group) => Ok(group.is_frozen()?),
-            None => Ok(false),
-        }
+        Ok(self.frozen()?.is_some())
     }
 
     /// Changes its limits (those that `limits` has) and, where given, its policy; at once where it runs, and for all
@@ -177,15 +174,27 @@ impl Container {
 
     /// Lets it go on where it is paused: nothing ends while it is.
     pub(super) fn thaw(&self) -> Result<()> {
-        match group::find(&self.engine.0, &self.record)? {
-            Some(group) if group.is_frozen()? => Ok(group.thaw()?),
-            _ => Ok(()),
+        self.frozen()?.map_or(Ok(()), |group| Ok(group.thaw()?))
+    }
+
+    /// Its control group, where that is frozen.
+    fn frozen(&self) -> Result<Option<Cgroup>> {
+        let Some(group) = group::find(&self.engine.0, &self.record)? else { return Ok(None) };
+        match group.is_frozen() {
+            Ok(frozen) => Ok(frozen.then_some(group)),
+            // It has ended meanwhile, and its supervisor takes the group down.
+            Err(_) if self.has_ended()? => Ok(None),
+            Err(error) => Err(error.into()),
         }
     }
 
-    fn group(&self) -> Result<Cgroup> {
+    fn has_ended(&self) -> Result<bool> {
         let over = |live: &Live| live.pidfd.ended_within(Some(Duration::ZERO));
-        if self.live()?.map(|live| over(&live)).transpose()?.unwrap_or(true) {
+        Ok(self.live()?.map(|live| over(&live)).transpose()?.unwrap_or(true))
+    }
+
+    fn group(&self) -> Result<Cgroup> {
+        if self.has_ended()? {
             return Err(Error::new(Kind::InUse, "it is not running"));
         }
         let missing = "this host has no control groups that it could be in (`/sys/fs/cgroup` has none, or is read-only)";
