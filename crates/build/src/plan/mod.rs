@@ -136,6 +136,22 @@ pub struct CopyOp {
     pub exclude: Vec<String>,
 }
 
+impl CopyOp {
+    /// What is at `path` of `from`, at the root of a tree, as it is.
+    pub(crate) fn whole(from: Origin, path: String) -> CopyOp {
+        CopyOp {
+            from,
+            sources: vec![CopyFrom::Path(path)],
+            dest: "/".to_owned(),
+            chown: None,
+            chmod: None,
+            unpack: false,
+            parents: false,
+            exclude: Vec::new(),
+        }
+    }
+}
+
 /// One source of COPY.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -6,7 +6,7 @@ use coracle_host::Kind;
 
 use super::graph::{Graph, expanded};
 use super::vars::Vars;
-use super::{CopyFrom, CopyOp, Op, Origin, Plan, Stage, Step};
+use super::{CopyOp, Op, Origin, Plan, Stage, Step};
 use crate::dockerfile;
 use crate::dockerfile::ast::{CommandLine, CopySource, Instruction, Verb, Word};
 use crate::dockerfile::source::Problems;
@@ -81,16 +81,7 @@ pub(super) fn plan(graph: &Graph, bases: &BTreeMap<String, ImageConfig>) -> Resu
 /// The step that makes the files of a directory those of a stage that starts from it.
 fn laid_out(from: &Origin, text: &str, span: Span) -> Option<Step> {
     let Origin::Directory(name) = from else { return None };
-    let copy = CopyOp {
-        from: from.clone(),
-        sources: vec![CopyFrom::Path(String::new())],
-        dest: "/".to_owned(),
-        chown: None,
-        chmod: None,
-        unpack: false,
-        parents: false,
-        exclude: Vec::new(),
-    };
+    let copy = CopyOp::whole(from.clone(), String::new());
     Some(Step {
         line: span.line,
         text: text.to_owned(),

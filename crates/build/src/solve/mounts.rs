@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::files::digest::Fields;
 use crate::files::put::Put;
 use crate::mount::{Lent, MountFrom, RunMount, Secret};
-use crate::plan::{CopyFrom, CopyOp, Origin, Step};
+use crate::plan::{CopyOp, Origin, Step};
 use crate::spec::SecretFrom;
 use crate::trace::Files;
 use crate::worker::{Command, Worker};
@@ -180,14 +180,5 @@ fn at(step: &Step) -> Step {
 }
 
 fn as_copy(from: &MountFrom) -> CopyOp {
-    CopyOp {
-        from: from.origin.clone(),
-        sources: vec![CopyFrom::Path(from.path.clone())],
-        dest: "/".to_owned(),
-        chown: None,
-        chmod: None,
-        unpack: false,
-        parents: false,
-        exclude: Vec::new(),
-    }
+    CopyOp::whole(from.origin.clone(), from.path.clone())
 }
