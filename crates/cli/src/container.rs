@@ -3,10 +3,10 @@
 use coracle::Engine;
 
 use crate::fail::Done;
-use crate::prune::{Wanted, agreed};
+use crate::prune::{Flags, Wanted, agreed};
 use crate::{
-    attach, commit, cp, create, diff, each, exec, export, filter, inspect, kill, logs, pause, port, ps,
-    rename, rm, run, start, stats, time, top, units, update,
+    attach, commit, cp, create, diff, each, exec, export, inspect, kill, logs, pause, port, ps, rename, rm,
+    run, start, stats, time, top, units, update,
 };
 
 /// The verbs that are words of the whole program, too.
@@ -62,12 +62,8 @@ pub(crate) struct InspectArgs {
 /// Remove all stopped containers
 #[derive(clap::Args)]
 pub(crate) struct PruneArgs {
-    /// Provide filter values (e.g. "until=<timestamp>")
-    #[arg(long, value_name = "KEY=VALUE", value_parser = filter::pair)]
-    filter: Vec<(String, String)>,
-    /// Do not prompt for confirmation
-    #[arg(short, long)]
-    force: bool,
+    #[command(flatten)]
+    flags: Flags,
 }
 
 impl Verb {
@@ -115,8 +111,8 @@ pub(crate) fn run(command: &Command) -> Done {
 
 /// Removes the containers that don't run.
 fn prune(args: &PruneArgs) -> Done {
-    let wanted = Wanted::read(&args.filter)?;
-    if !args.force && !agreed("all stopped containers")? {
+    let wanted = Wanted::read(&args.flags.filter)?;
+    if !args.flags.force && !agreed("all stopped containers")? {
         return Ok(0);
     }
     let engine = Engine::open_default()?;

@@ -3,24 +3,19 @@
 use coracle::Engine;
 
 use crate::fail::Done;
-use crate::filter;
-use crate::prune::{Wanted, agreed};
+use crate::prune::{Flags, Wanted, agreed};
 
 /// Remove all unused networks
 #[derive(clap::Args)]
 pub(crate) struct PruneArgs {
-    /// Provide filter values (e.g. "until=<timestamp>")
-    #[arg(long, value_name = "KEY=VALUE", value_parser = filter::pair)]
-    filter: Vec<(String, String)>,
-    /// Do not prompt for confirmation
-    #[arg(short, long)]
-    force: bool,
+    #[command(flatten)]
+    flags: Flags,
 }
 
 /// Removes the networks that nobody is on, but the default one.
 pub(crate) fn prune(args: &PruneArgs) -> Done {
-    let wanted = Wanted::read(&args.filter)?;
-    if !args.force && !agreed("all custom networks not used by at least one container")? {
+    let wanted = Wanted::read(&args.flags.filter)?;
+    if !args.flags.force && !agreed("all custom networks not used by at least one container")? {
         return Ok(0);
     }
     let removed = Engine::open_default()?

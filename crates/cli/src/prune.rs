@@ -4,7 +4,19 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use crate::fail::Fail;
-use crate::time;
+use crate::{filter, time};
+
+/// Their flags.
+#[derive(clap::Args)]
+#[group(skip)]
+pub(crate) struct Flags {
+    /// Provide filter values (e.g. "until=<timestamp>")
+    #[arg(long, value_name = "KEY=VALUE", value_parser = filter::pair)]
+    pub(crate) filter: Vec<(String, String)>,
+    /// Do not prompt for confirmation
+    #[arg(short, long)]
+    pub(crate) force: bool,
+}
 
 /// Asks first, as docker does; no answer is a no.
 pub(crate) fn agreed(what: &str) -> std::io::Result<bool> {
@@ -67,7 +79,6 @@ impl Wanted {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::filter;
 
     #[test]
     fn filters_of_prune() {
