@@ -6,8 +6,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags, openat2, statx};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
-    fsconfig_set_string, fsmount, fsopen, open_tree,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, UnmountFlags, fsconfig_create,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, open_tree, unmount,
 };
 
 use crate::{Call, Error, Kind, Result};
@@ -175,6 +175,38 @@ impl Mount {
         self.set(0, flag, recursive)
     }
 
+    /// The kernel's number of it, which it keeps when it is attached. No other mount of this boot has or gets it; before
+    /// Linux 6.8 another one may get it when this one is gone.
+    ///
+    /// # Errors
+    /// As of statx(2).
+    pub fn id(&self) -> Result<u64> {
+        mount_id(&self.fd, &self.what)
+    }
+
+    /// Unmounts what is mounted at `path`, which is a directory that no link leads to, in the mount namespace that the fd
+    /// refers to: with all that is mounted below, and only where it is the mount with this [id](Mount::id). `Ok(false)`:
+    /// that one is not there, or something else was mounted over it.
+    ///
+    /// # Errors
+    /// As of setns(2) and umount2(2).
+    pub fn detach(namespace: impl AsFd, path: impl AsRef<std::path::Path>, id: u64) -> Result<bool> {
+        let (namespace, path) = (namespace.as_fd(), path.as_ref());
+        crate::namespace::in_mounts_of(namespace, || {
+            let flags = OFlags::PATH | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+            let top = match rustix::fs::openat(CWD, path, flags, Mode::empty()) {
+                Err(Errno::NOENT | Errno::NOTDIR) => return Ok(false),
+                top => top.call(|| format!("open({path:?})"))?,
+            };
+            if mount_id(&top, path.display())? != id {
+                return Ok(false);
+            }
+            let flags = UnmountFlags::DETACH | UnmountFlags::NOFOLLOW;
+            unmount(path, flags).call(|| format!("umount({path:?}, MNT_DETACH)"))?;
+            Ok(true)
+        })?
+    }
+
     /// What it is, in words: `tmpfs`, `overlay(3 layers, rw)`.
     pub fn what(&self) -> &str {
         &self.what
@@ -210,6 +242,19 @@ impl Mount {
             }
         }
     }
+}
+
+/// Of the mount that the fd is open in.
+fn mount_id(fd: impl AsFd, what: impl std::fmt::Display) -> Result<u64> {
+    /// `STATX_MNT_ID_UNIQUE`; older kernels give the other one.
+    const UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
+    for wanted in [UNIQUE, StatxFlags::MNT_ID] {
+        let told = statx(&fd, "", AtFlags::EMPTY_PATH, wanted).call(|| format!("statx({what})"))?;
+        if told.stx_mask & wanted.bits() != 0 {
+            return Ok(told.stx_mnt_id);
+        }
+    }
+    Err(Error::new(Kind::Unsupported, format!("statx({what}): numbers of mounts need Linux 5.8")))
 }
 
 impl AsFd for Mount {

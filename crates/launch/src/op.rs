@@ -141,6 +141,8 @@ pub enum Op<'a> {
     /// Make the current directory, the root of the mount that is on top of the old root, the root (chroot(2)); one that is
     /// mounted elsewhere is moved there first.
     ChangeRoot,
+    /// Make the current directory the root (chroot(2)), and leave all mounts as they are.
+    Chroot,
     /// sethostname(2).
     HostName(&'a [u8]),
     /// setdomainname(2).

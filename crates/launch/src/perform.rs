@@ -167,9 +167,9 @@ impl<'a> Performer<'a> {
                     Ok(()) | Err(Errno::LOOP) => {}
                     Err(errno) => return Err(errno),
                 }
-                chroot(c".")?;
-                rustix::process::chdir(c"/")?;
+                root_here()?;
             }
+            Op::Chroot => root_here()?,
             Op::HostName(name) => rustix::system::sethostname(name)?,
             Op::DomainName(name) => rustix::system::setdomainname(name)?,
             Op::Umask(mask) => drop(umask(Mode::from_raw_mode(mask))),
@@ -261,6 +261,11 @@ fn await_turn(fd: BorrowedFd<'_>) -> Result<bool, Errno> {
 /// Files of the kernel's take what they are given as a whole.
 fn written(result: Result<usize, Errno>, all: usize) -> Result<(), Errno> {
     if result? == all { Ok(()) } else { Err(Errno::IO) }
+}
+
+fn root_here() -> Result<(), Errno> {
+    chroot(c".")?;
+    rustix::process::chdir(c"/")
 }
 
 fn unshare(namespaces: Namespaces) -> Result<(), Errno> {

@@ -71,6 +71,7 @@ fn highest(op: &Op<'_>) -> i32 {
         | Op::Ids(_)
         | Op::Capabilities { .. }
         | Op::NoNewPrivs
+        | Op::Chroot
         | Op::ChangeDir(_) => -1,
     }
 }

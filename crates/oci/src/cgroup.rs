@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use coracle_host::Kind;
 use coracle_runtime::cgroup::{Cgroup, Extent, Hierarchies, Place, Plan};
-use oci_spec::runtime::LinuxResources;
+use oci_spec::runtime::{LinuxResources, Spec};
 
 use crate::error::{Error, Result};
 use crate::record::{Home, Record, Status};
@@ -35,6 +35,12 @@ pub(crate) fn make(path: &Path, asked: bool, resources: Option<&LinuxResources>)
 pub(crate) fn find(record: &Record) -> Result<Option<Cgroup>> {
     let Some(path) = &record.cgroup else { return Ok(None) };
     Ok(Cgroup::find(&place(path)?, &Hierarchies::of_this_host()?))
+}
+
+/// The group that a creation left which came to no record.
+pub(crate) fn left(config: &Spec, id: &str) -> Result<Option<Cgroup>> {
+    let given = config.linux().as_ref().and_then(|linux| linux.cgroups_path().as_deref());
+    Ok(Cgroup::find(&place(&path(given, id))?, &Hierarchies::of_this_host()?))
 }
 
 /// The group of a container that has one.

@@ -12,6 +12,7 @@ use coracle_runtime::{Bundle, Running, Stdio, Step};
 use crate::cli::Create;
 use crate::error::{During, Error, Result};
 use crate::journal::Log;
+use crate::mounted::{Among, Mounted};
 use crate::prepare::{self, Prepared};
 use crate::record::{self, Home, Record, Status};
 use crate::{cgroup, hooks, list, listener, process};
@@ -24,14 +25,20 @@ pub(crate) fn create(home: &Home, options: &Create, log: &Log) -> Result<PidFd> 
     let mut prepared = prepare::read(&options.bundle, log)?;
     prepared.no_pivot = options.no_pivot;
     let console = console(&prepared, options.console_socket.as_deref())?;
+    prepared.among.have_no_other(home, &prepared.rootfs)?;
     let (dir, _lock) = home.claim(&options.id)?;
     let made = make(&dir, prepared, options, console, extra, log);
     if made.is_err()
-        && let Err(error) = home.open()?.remove_tree(&options.id).map_err(Error::from)
+        && let Err(error) = remove(home, &dir, &options.id)
     {
         log.warn(&format!("remove what was made of container `{}`: {error}", options.id));
     }
     made
+}
+
+fn remove(home: &Home, dir: &Dir, id: &str) -> Result<()> {
+    Mounted::of(dir)?.map_or(Ok(()), |mounted| mounted.take_away())?;
+    Ok(home.open()?.remove_tree(id)?)
 }
 
 fn make(
@@ -44,8 +51,8 @@ fn make(
 ) -> Result<PidFd> {
     let place = cgroup::path(prepared.cgroups_path(), &options.id);
     let asked = prepared.cgroups_path().is_some() || prepared.resources().is_some();
-    let group = cgroup::make(&place, asked, prepared.resources())?;
     record::keep_config(dir, &prepared.text)?;
+    let group = cgroup::make(&place, asked, prepared.resources())?;
     let record = Record {
         oci_version: prepared.spec.version().clone(),
         id: options.id.clone(),
@@ -104,7 +111,7 @@ fn start(
 ) -> Result<(Running, Commands)> {
     let mut plan = prepared.plan(group.is_some())?;
     let listener = listener::connect(prepared.filter(), list::described(record, Status::Creating))?;
-    let Prepared { rootfs, net, hooks, view, .. } = prepared;
+    let Prepared { rootfs, net, hooks, view, among, .. } = prepared;
     let mut mounts = Vec::new();
     if let (Some((at, read_only)), Some(group)) = (view, group) {
         for (below, mount) in group.view(read_only)? {
@@ -125,11 +132,14 @@ fn start(
         None => [Stdio::Inherit, Stdio::Inherit, Stdio::Inherit],
     };
     let root = Mount::bind_path(&rootfs, true)?;
+    if let Among::Others(namespace) = &among {
+        Mounted::note(dir, &root, &rootfs, namespace)?;
+    }
     let group = group.map(Cgroup::entrance).transpose()?;
     let mut bundle = Bundle { mounts, net, stdio, extra, group, listener, go: Some(go), ..Bundle::new(root) };
     let failed = Arc::new(Mutex::new(None));
-    if hooks::inside_before_pivot(&hooks) {
-        // Where those hooks look for it.
+    if hooks::inside_before_pivot(&hooks) || among != Among::Own {
+        // Where those hooks look for it, or the others have no root of theirs.
         bundle.root_at = Some(rootfs);
     }
     if hooks::before_pivot(&hooks) {

@@ -6,6 +6,7 @@ use coracle_host::Kind;
 
 use crate::error::{Error, Result};
 use crate::journal::Log;
+use crate::mounted::Mounted;
 use crate::record::{Found, Home, Status};
 use crate::{cgroup, hooks, list};
 
@@ -35,7 +36,14 @@ pub(crate) fn delete(home: &Home, id: &str, force: bool, log: &Log) -> Result<()
             group.remove()?;
         }
         hooks = found.config()?.hooks().clone().unwrap_or_default();
+    } else if let Ok(config) = found.config()
+        && let Some(group) = cgroup::left(&config, id)?
+        && let Err(error) = group.remove()
+    {
+        // It may be one that others have, too.
+        log.warn(&format!("remove the control group of container `{id}`: {error}"));
     }
+    Mounted::of(&found.dir)?.map_or(Ok(()), |mounted| mounted.take_away())?;
     match home.open()?.remove_tree(id) {
         Err(error) if error.kind() == Kind::NotFound => {}
         other => other?,

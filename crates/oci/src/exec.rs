@@ -10,6 +10,7 @@ use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Process, Spec, User}
 
 use crate::cli::Exec;
 use crate::error::{During, Error, Result};
+use crate::mounted::Among;
 use crate::record::{Found, Home, Status};
 use crate::{cgroup, create, list, listener, prepare, record};
 
@@ -37,6 +38,7 @@ pub(crate) fn exec(home: &Home, options: &Exec) -> Result<u8> {
     };
     let config = found.config()?;
     let mut plan = Plan::exec(&process, &facts(&config))?;
+    enter(&mut plan, &config);
     // The thread that starts it ends at once.
     plan.outlive();
     let stdio = match terminal {
@@ -65,6 +67,13 @@ pub(crate) fn exec(home: &Home, options: &Exec) -> Result<u8> {
         return Ok(0);
     }
     Ok(running.pidfd.reap()?.code())
+}
+
+/// Has a further process be where the container is, in mounts that are others', too.
+pub(crate) fn enter(plan: &mut Plan, config: &Spec) {
+    if Among::of(config) != Among::Own {
+        plan.enter_root();
+    }
 }
 
 /// What a further process of this container can have.

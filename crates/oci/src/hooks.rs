@@ -82,6 +82,7 @@ fn one_inside(
         .set_args(Some(args.unwrap_or_else(|| vec![text.to_owned()])))
         .set_env(Some(hook.env().clone().unwrap_or_default()));
     let mut plan = Plan::exec(&process, &crate::exec::facts(config))?;
+    crate::exec::enter(&mut plan, config);
     plan.program(text);
     let group = cgroup::find(found.record()?)?;
     if group.is_some() {

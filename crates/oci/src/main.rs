@@ -21,6 +21,7 @@ mod hooks;
 mod journal;
 mod list;
 mod listener;
+mod mounted;
 mod prepare;
 mod process;
 mod record;

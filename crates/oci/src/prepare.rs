@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::error::{During, Error, Result};
 use crate::journal::Log;
+use crate::mounted::Among;
 
 /// A container that is about to be made.
 pub(crate) struct Prepared {
@@ -29,6 +30,7 @@ pub(crate) struct Prepared {
     pub(crate) view: Option<(PathBuf, bool)>,
     /// The root is entered by chroot(2).
     pub(crate) no_pivot: bool,
+    pub(crate) among: Among,
 }
 
 /// Reads the bundle's configuration, and plans its container.
@@ -72,8 +74,9 @@ pub(crate) fn read(bundle: &Path, log: &Log) -> Result<Prepared> {
     }
     let view = take_view(&mut ours);
     let terminal = ours.process().as_ref().is_some_and(|process| process.terminal() == Some(true));
+    let (no_pivot, among) = (false, Among::of(&ours));
     let prepared =
-        Prepared { spec, text, bundle, rootfs, ours, filter, net, hooks, terminal, view, no_pivot: false };
+        Prepared { spec, text, bundle, rootfs, ours, filter, net, hooks, terminal, view, no_pivot, among };
     // What is wrong with it is said before anything is made.
     let plan = prepared.plan(false)?;
     for warning in prepared.spec.process().iter().flat_map(|process| plan.warnings(process)) {

@@ -39,7 +39,9 @@ pub struct Bundle {
     /// runtime-spec's moment for createContainer hooks. Not together with a stepper.
     pub before_pivot: Option<BeforePivot>,
     /// Where the root is in the container's mount namespace until it is entered: a directory of this host's by its absolute
-    /// path. `/` where nothing is said.
+    /// path. `/` where nothing is said. A container without a mount namespace of its own (`linux.namespaces`) needs it: there
+    /// it is in the namespace of others and stays when the container has ended, until it is taken away
+    /// ([`Mount::detach`]; all that the container has mounted in it goes along).
     pub root_at: Option<PathBuf>,
 }
 

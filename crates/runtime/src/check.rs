@@ -32,8 +32,6 @@ pub(crate) fn spec(spec: &Spec, facts: &Facts) -> Vec<Problem> {
         }
         for namespace in linux.namespaces().iter().flatten() {
             let kind = word(namespace.typ());
-            let path = namespace.path().is_some() && namespace.typ() == LinuxNamespaceType::Mount;
-            refuse(path, &format!("linux.namespaces[{kind}].path"));
             let relative = namespace.path().as_ref().is_some_and(|path| !path.is_absolute());
             if relative {
                 wrong.push(invalid(&format!("linux.namespaces[{kind}].path: not absolute")));
@@ -50,7 +48,12 @@ pub(crate) fn spec(spec: &Spec, facts: &Facts) -> Vec<Problem> {
                 wrong.push(invalid(&format!("linux.{name}: `{path}` is no absolute path without `..`")));
             }
         }
-        refuse(!has_namespace(spec, LinuxNamespaceType::Mount), "linux.namespaces without mount");
+        let [mounts, users] = [LinuxNamespaceType::Mount, LinuxNamespaceType::User];
+        if has_namespace(spec, users) && !has_namespace(spec, mounts) {
+            let text =
+                "linux.namespaces: in a user namespace nothing can be mounted without a mount namespace";
+            wrong.push(invalid(text));
+        }
     } else {
         problems.push(invalid("linux: missing"));
     }
@@ -168,24 +171,13 @@ pub(crate) mod tests {
                 "mountLabel": "l",
                 "intelRdt": {},
                 "netDevices": { "eth0": {} },
-                "namespaces": [
-                    { "type": "mount", "path": "/m" }, { "type": "pid" }, { "type": "uts" },
-                ],
             },
             "process": {
                 "apparmorProfile": "p", "selinuxLabel": "l",
             },
         }));
-        let names = [
-            "hooks",
-            "solaris",
-            "windows",
-            "vm",
-            "linux.mountLabel",
-            "linux.intelRdt",
-            "linux.netDevices",
-            "linux.namespaces[mount].path",
-        ];
+        let names =
+            ["hooks", "solaris", "windows", "vm", "linux.mountLabel", "linux.intelRdt", "linux.netDevices"];
         let mut expected: Vec<String> =
             names.iter().map(|name| format!("{name}: not supported yet")).collect();
         expected.push("process.selinuxLabel: this host has no SELinux".into());
@@ -241,8 +233,13 @@ pub(crate) mod tests {
         let error = Plan::container(&spec, &Facts::assumed(&[])).unwrap_err();
         assert_eq!(error.to_string(), "linux: missing; process: missing");
         assert_eq!((error.kind(), error.command_status()), (Kind::Invalid, None));
-        let error = refusal(serde_json::json!({ "linux": { "namespaces": [{ "type": "uts" }] } }));
-        assert_eq!(error, "linux.namespaces without mount: not supported yet");
+        let error = refusal(serde_json::json!({
+            "linux": { "namespaces": [{ "type": "uts" }, { "type": "user", "path": "/u" }] },
+        }));
+        assert_eq!(
+            error,
+            "linux.namespaces: in a user namespace nothing can be mounted without a mount namespace"
+        );
         let error = refusal(serde_json::json!({ "process": { "args": [] } }));
         assert_eq!(error, "process.args: no command given");
         assert_eq!(format!("{:?}", Error::invalid("x")), "x");

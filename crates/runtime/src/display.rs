@@ -51,6 +51,7 @@ impl fmt::Display for Step {
                     Joinable::Uts => "uts",
                     Joinable::Cgroup => "cgroup",
                     Joinable::Pid => "pid",
+                    Joinable::Mount => "mount",
                 };
                 write!(f, "join {kind} namespace {}", path.display())
             }
@@ -87,6 +88,7 @@ impl fmt::Display for Step {
             Step::Again => f.write_str("go on in a second process"),
             Step::MakePrivate => f.write_str("make / private"),
             Step::AttachRoot => f.write_str("attach root"),
+            Step::KeepRootApart { propagation } => write!(f, "make root {}", propagation_word(*propagation)),
             Step::Attach { source, at } => write!(f, "attach {source} at .{}", at.display()),
             Step::Mount { fstype, at, flags, data } => {
                 write!(f, "mount {fstype} at .{}", at.display())?;
@@ -117,6 +119,7 @@ impl fmt::Display for Step {
             Step::ReadOnly(path) => write!(f, "make ./{path} read-only"),
             Step::Pivot => f.write_str("pivot here, detach old root"),
             Step::ChangeRoot => f.write_str("change root here, over the old one"),
+            Step::Chroot => f.write_str("change root here"),
             Step::RootReadOnly => f.write_str("make / read-only"),
             Step::HostName(name) => write!(f, "hostname {name}"),
             Step::DomainName(name) => write!(f, "domainname {name}"),

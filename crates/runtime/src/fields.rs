@@ -120,6 +120,11 @@ fn fields() -> Vec<(Value, Fate)> {
             linux(json!({ "namespaces": [{ "type": "mount" }, { "type": "pid", "path": "/p" }] })),
             Acts("join pid namespace /p"),
         ),
+        (linux(json!({ "namespaces": [{ "type": "uts" }] })), Acts("change root here")),
+        (
+            linux(json!({ "namespaces": [{ "type": "uts" }, { "type": "mount", "path": "/m" }] })),
+            Acts("join mount namespace /m"),
+        ),
         (namespaces(json!({ "type": "user" })), Refused("linux.uidMappings: 0 ranges")),
         (namespaces(json!({ "type": "user", "path": "/u" })), Acts("join the user namespace")),
         (namespaces(json!({ "type": "time" })), Acts("new time namespace")),

@@ -68,6 +68,7 @@ pub(crate) fn parts(
     let (mut devpts, mut ours): (Option<OwnedFd>, _) = (None, None);
     let mut dev = None;
     let wall = steps.contains(&Step::NoDevices);
+    let others = steps.iter().any(|step| matches!(step, Step::JoinPath { kind: Joinable::Mount, .. }));
     let guarded = |mount: Mount| if wall { without_devices(mount) } else { Ok(mount) };
     let mut given = given.into_iter();
     let mut parts = Vec::with_capacity(steps.len());
@@ -178,6 +179,13 @@ pub(crate) fn parts(
                 None => Part::Bare,
             },
             Step::Guard { at } => targets.look(at).doing(doing)?.map_or(Part::Bare, Part::Fd),
+            Step::MaskFile(path) if others => {
+                // What is at /dev/null there is not asked.
+                let mount = attach::mask(false).doing(doing)?;
+                let root =
+                    root.ok_or_else(|| Error::invalid("a plan with masks was started without a root"))?;
+                Part::Attach { mount: mount.into(), at: copy(root).doing(doing)?, path: c(path)? }
+            }
             Step::MaskFile(path) | Step::MaskDir(path) | Step::ReadOnly(path) => Part::Text(c(path)?),
             Step::JoinPath { path, .. } => Part::Fd(open_namespace(path).doing(doing)?),
             Step::Clocks(lines) => Part::Write(c("/proc/self/timens_offsets")?, lines.clone()),
@@ -226,6 +234,7 @@ pub(crate) fn op<'a>(step: &'a Step, part: &'a Part) -> Option<Op<'a>> {
                 Joinable::Uts => LinkNameSpaceType::HostNameAndNISDomainName,
                 Joinable::Cgroup => LinkNameSpaceType::ControlGroup,
                 Joinable::Pid => LinkNameSpaceType::ProcessID,
+                Joinable::Mount => LinkNameSpaceType::Mount,
             },
         ),
         (Step::Personality(persona), _) => Op::Personality(*persona),
@@ -277,6 +286,7 @@ pub(crate) fn op<'a>(step: &'a Step, part: &'a Part) -> Option<Op<'a>> {
         (Step::ChangeDir(_), Part::Text(path)) => Op::ChangeDir(path),
         (Step::Pivot, _) => Op::Pivot,
         (Step::ChangeRoot, _) => Op::ChangeRoot,
+        (Step::Chroot, _) => Op::Chroot,
         (Step::RootReadOnly, _) => Op::Change(Change::at(c"/").set(MountAttrFlags::MOUNT_ATTR_RDONLY)),
         (Step::HostName(name), _) => Op::HostName(name.as_bytes()),
         (Step::DomainName(name), _) => Op::DomainName(name.as_bytes()),
@@ -307,7 +317,7 @@ fn change<'a>(mount: &'a Option<OwnedFd>, path: &'a CStr) -> Change<'a> {
     mount.as_ref().map_or(Change::at(path), |mount| Change::of(mount.as_fd()))
 }
 
-fn travels(propagation: Propagation) -> MountPropagationFlags {
+pub(crate) fn travels(propagation: Propagation) -> MountPropagationFlags {
     match propagation {
         Propagation::Private => MountPropagationFlags::PRIVATE,
         Propagation::Slave => MountPropagationFlags::DOWNSTREAM,

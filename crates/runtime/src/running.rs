@@ -3,7 +3,8 @@
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use coracle_host::PidFd;
+use coracle_host::{Call, Error, Kind, PidFd};
+use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use crate::error::{Doing, Result};
 use crate::{UserNamespace, realize};
@@ -12,6 +13,18 @@ use crate::{UserNamespace, realize};
 pub(crate) fn user_of(container: &PidFd) -> Result<Option<UserNamespace>> {
     let path = other(container, "user")?;
     path.map(UserNamespace::open).transpose().doing(|| "find the container's user namespace")
+}
+
+/// Its root directory.
+pub(crate) fn root_of(container: &PidFd) -> coracle_host::Result<OwnedFd> {
+    let path = format!("/proc/{}/root", container.pid()?);
+    let root = openat(CWD, &path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
+    let root = root.call(|| format!("open({path:?})"))?;
+    // Until now the number was its own, and nobody else's.
+    if !container.signal(0)? {
+        return Err(Error::new(Kind::NotFound, "the container has ended"));
+    }
+    Ok(root)
 }
 
 /// Its time namespace, where that isn't this process's.

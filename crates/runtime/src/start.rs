@@ -6,7 +6,7 @@ use std::path::Path;
 use std::ptr;
 
 use coracle_host::{Call, Kind, Mount, Namespace, PidFd, Propagation, aside};
-use coracle_launch::{Namespaces, Op, STACK_SIZE, Started, Strings};
+use coracle_launch::{Change, Namespaces, Op, STACK_SIZE, Started, Strings};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::thread::{LinkNameSpaceType, ThreadNameSpaceType};
 
@@ -41,6 +41,9 @@ impl Plan {
             root_at,
         } = bundle;
         let stop = Stop::of(stepper, before_pivot)?;
+        if self.steps.contains(&Step::Chroot) && root_at.is_none() {
+            return Err(Error::invalid("a container among the mounts of others needs a place for its root"));
+        }
         let root_at = root_at.as_deref().map_or(Ok(c"/".to_owned()), realize::path)?;
         let user = self.user_namespace(user)?;
         let net = match &user {
@@ -68,7 +71,8 @@ impl Plan {
         let beside =
             Beside::new(&self.steps, extra, go, None, self.time()?).doing(|| "prepare the launch")?;
         let here = Here {
-            root: Some((root, dir.as_fd(), &root_at)),
+            root: Some((root, &root_at)),
+            dir: Some(dir.as_fd()),
             net: net.as_ref(),
             user: user.as_ref(),
             pidfd: None,
@@ -128,8 +132,12 @@ impl Plan {
         // It enters when it has memory of its own: who lacks memory in that group may be killed with all that it shares.
         let beside =
             Beside::new(&self.steps, extra, None, group.as_ref(), time).doing(|| "prepare the launch")?;
+        let enters = self.steps.contains(&Step::EnterRoot);
+        let dir = enters.then(|| running::root_of(container)).transpose();
+        let dir = dir.doing(|| "find the container's root")?;
         let here = Here {
             root: None,
+            dir: dir.as_ref().map(AsFd::as_fd),
             net: None,
             user: user.as_ref(),
             pidfd: Some(container),
@@ -403,8 +411,10 @@ struct Called {
 
 /// What steps refer to without naming it.
 struct Here<'a> {
-    /// With its directory, and where it is put.
-    root: Option<(Mount, BorrowedFd<'a>, &'a CStr)>,
+    /// And where it is put.
+    root: Option<(Mount, &'a CStr)>,
+    /// The root directory.
+    dir: Option<BorrowedFd<'a>>,
     net: Option<&'a Namespace>,
     user: Option<&'a UserNamespace>,
     pidfd: Option<&'a PidFd>,
@@ -432,8 +442,12 @@ impl Here<'_> {
 
     fn op(&self, step: &Step) -> Option<Op<'_>> {
         match (step, &self.root) {
-            (Step::AttachRoot, Some((mount, _, at))) => Some(Op::AttachRoot { root: mount.as_fd(), at }),
-            (Step::EnterRoot, Some((_, dir, _))) => Some(Op::Enter(*dir)),
+            (Step::AttachRoot, Some((mount, at))) => Some(Op::AttachRoot { root: mount.as_fd(), at }),
+            (Step::KeepRootApart { propagation }, Some((mount, _))) => {
+                let propagation = realize::travels(*propagation);
+                Some(Op::Change(Change { propagation, recursive: true, ..Change::of(mount.as_fd()) }))
+            }
+            (Step::EnterRoot, _) => self.dir.map(Op::Enter),
             (Step::JoinNet, _) => self.net.map(|net| Op::Join(net.as_fd(), LinkNameSpaceType::Network)),
             (Step::JoinUser, _) => self.user.map(|user| Op::Join(user.as_fd(), LinkNameSpaceType::User)),
             (Step::JoinContainer, _) => self.pidfd.map(|pidfd| {

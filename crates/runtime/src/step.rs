@@ -38,7 +38,7 @@ impl Stop {
     }
 
     pub(crate) fn is_at(&self, step: &Step) -> bool {
-        matches!(self, Stop::Everywhere(_)) || matches!(step, Step::Pivot | Step::ChangeRoot)
+        matches!(self, Stop::Everywhere(_)) || matches!(step, Step::Pivot | Step::ChangeRoot | Step::Chroot)
     }
 
     pub(crate) fn stepper(self) -> Stepper {

@@ -8,6 +8,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags, Uid, fchown, fstat, fstatfs, opena
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcgetwinsize, tcsetwinsize};
 
+use crate::running;
 use crate::stdio::high;
 
 /// How large a terminal is, in characters.
@@ -114,13 +115,7 @@ pub(crate) fn open(devpts: BorrowedFd<'_>, wanted: Wanted) -> Result<Pair> {
 /// put there by the container: it is opened for use only when it is known to be a devpts's own ptmx.
 pub(crate) fn open_in(container: &PidFd, wanted: Wanted) -> Result<Pair> {
     const DEVPTS_SUPER_MAGIC: i64 = 0x1cd1;
-    let pid = container.pid()?;
-    let path = format!("/proc/{pid}/root");
-    let root = openat(CWD, &path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-        .call(|| format!("open({path:?})"))?;
-    if !container.signal(0)? {
-        return Err(Error::new(Kind::NotFound, "the container has ended"));
-    }
+    let root = running::root_of(container)?;
     let ptmx = Root::new(root.as_fd(), "container's root").open("/dev/pts/ptmx", OFlags::PATH)?;
     let stat = fstat(&ptmx).call(|| "fstat(/dev/pts/ptmx)")?;
     let device = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));

@@ -1,5 +1,6 @@
 //! `coracle-oci` as its callers use it: processes, each test in a private host.
 
+mod among;
 mod docker;
 mod exec;
 mod groups;

@@ -1,5 +1,5 @@
-//! Every MUST of config-linux.md (runtime-spec 1.2) that can be observed; of resources and their limits in `groups.rs` and
-//! in the runtime crate (`cgroup`).
+//! Every MUST of config-linux.md (runtime-spec 1.2) that can be observed; of mount namespaces in `among.rs`, of resources and
+//! their limits in `groups.rs` and in the runtime crate (`cgroup`).
 
 use coracle_testhost::run;
 use serde_json::json;

@@ -31,7 +31,7 @@ impl Entry {
         let mut entry = Entry { new: Namespaces::NONE, new_net: false, joins: Vec::new() };
         for namespace in spec.linux().iter().flat_map(|linux| linux.namespaces()).flatten() {
             let (new, kind) = match namespace.typ() {
-                LinuxNamespaceType::Mount => (Namespaces::MOUNT, None),
+                LinuxNamespaceType::Mount => (Namespaces::MOUNT, Some(Joinable::Mount)),
                 LinuxNamespaceType::Pid => (Namespaces::PID, Some(Joinable::Pid)),
                 LinuxNamespaceType::Ipc => (Namespaces::IPC, Some(Joinable::Ipc)),
                 LinuxNamespaceType::Uts => (Namespaces::UTS, Some(Joinable::Uts)),
@@ -60,16 +60,17 @@ impl Entry {
         let Way { group, tuned, raise: _, clocks, sysctls } = way;
         let mut new = self.new;
         let mut steps = Vec::new();
+        let (mounts, joins): (Vec<_>, Vec<_>) = self.joins.into_iter().partition(late);
         if group && new.has(Namespaces::CGROUP) {
             // Its root is where the process is when it gets it.
             new = new.without(Namespaces::CGROUP);
             steps.push(Step::NewGroupNamespace);
         }
-        steps.extend(clocks.into_iter().chain(tuned).chain(self.joins));
+        steps.extend(clocks.into_iter().chain(tuned).chain(joins));
         if self.new_net {
             steps.extend([Step::JoinNet, Step::LoopbackUp]);
         }
-        steps.extend(sysctls);
+        steps.extend(sysctls.into_iter().chain(mounts));
         (steps, new)
     }
 
@@ -78,8 +79,9 @@ impl Entry {
     fn through_user(self, way: Way) -> (Vec<Step>, Namespaces) {
         let Way { tuned, raise, clocks, sysctls, .. } = way;
         let pid = |step: &Step| matches!(step, Step::JoinPath { kind: Joinable::Pid, .. });
+        let (mounts, joins): (Vec<_>, Vec<_>) = self.joins.into_iter().partition(late);
         let net = |step: &Step| matches!(step, Step::Sysctl { path, .. } if Path::new(path).starts_with("/proc/sys/net"));
-        let (pids, joins): (Vec<_>, Vec<_>) = self.joins.into_iter().partition(pid);
+        let (pids, joins): (Vec<_>, Vec<_>) = joins.into_iter().partition(pid);
         let (net_values, values): (Vec<_>, Vec<_>) = sysctls.into_iter().partition(net);
         let mut steps = clocks;
         steps.extend(tuned.into_iter().chain(raise).chain(joins));
@@ -91,7 +93,12 @@ impl Entry {
         // What comes with the namespaces, and what is made in them, belongs to root inside.
         steps.extend([Step::Undumpable, Step::JoinUser, Step::BecomeRoot, Step::Clone { namespaces }]);
         steps.push(Step::DieWithParent);
-        steps.extend(pids.into_iter().chain(values));
+        steps.extend(pids.into_iter().chain(values).chain(mounts));
         (steps, Namespaces::NONE)
     }
+}
+
+/// Whether it is joined last: what is at a path is another thing from then on.
+fn late(join: &Step) -> bool {
+    matches!(join, Step::JoinPath { kind: Joinable::Mount, .. })
 }

@@ -102,12 +102,22 @@ impl Plan {
         let facts = &if user.is_some() { facts.clone().in_user_namespace() } else { facts.clone() };
         let (raise, limit) = limits::steps(process, facts);
         let entry = Entry::of(spec);
-        let new_net = entry.new_net;
+        let (new_net, own_mounts) = (entry.new_net, entry.new.has(Namespaces::MOUNT));
         let tuned = tuned.into_iter().chain(own.before).collect();
         let way = Way { group, tuned, raise: raise.clone(), clocks, sysctls };
         let (entry, namespaces) = entry.steps(way, user.is_some());
         steps.extend(entry);
-        steps.extend([Step::MakePrivate, Step::AttachRoot]);
+        let word = spec.linux().as_ref().and_then(|linux| linux.rootfs_propagation().as_deref());
+        let travels = word.and_then(mounts::propagation);
+        match own_mounts {
+            true => steps.extend([Step::MakePrivate, Step::AttachRoot]),
+            false => {
+                let slave = travels.map(|(propagation, _)| propagation);
+                let slave = slave.filter(|propagation| *propagation == Propagation::Slave);
+                let propagation = slave.unwrap_or(Propagation::Private);
+                steps.extend([Step::AttachRoot, Step::KeepRootApart { propagation }]);
+            }
+        }
         let walls = walls(spec, &mounted, facts);
         if filtered_devices(spec) {
             steps.extend(mounted);
@@ -128,10 +138,9 @@ impl Plan {
         // Here hooks may look at all of it.
         steps.extend(spec.hostname().clone().map(Step::HostName));
         steps.extend(spec.domainname().clone().map(Step::DomainName));
-        steps.push(Step::Pivot);
-        let word = spec.linux().as_ref().and_then(|linux| linux.rootfs_propagation().as_deref());
+        steps.push(if own_mounts { Step::Pivot } else { Step::Chroot });
         steps.extend(
-            word.and_then(mounts::propagation)
+            travels
                 .filter(|(propagation, _)| *propagation != Propagation::Private)
                 .map(|(propagation, below)| Step::Propagate { at: "/".into(), propagation, below }),
         );
@@ -301,6 +310,14 @@ impl Plan {
                 return;
             }
         }
+    }
+
+    /// Makes a plan of [`Plan::exec`] enter the root directory of the container's first process: for a container that has no
+    /// mount namespace of its own, where the namespace's root is others'.
+    pub fn enter_root(&mut self) {
+        let after = self.steps.iter().position(|step| *step == Step::JoinContainer);
+        let after = after.map_or(self.steps.len(), |at| at + 1);
+        self.steps.splice(after..after, [Step::EnterRoot, Step::Chroot]);
     }
 
     /// Makes a plan of [`Plan::exec`] enter the control group that [`Join::group`](crate::Join::group) brings.

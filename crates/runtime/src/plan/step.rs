@@ -138,6 +138,11 @@ pub enum Step {
     MakePrivate,
     /// Put the bundle's root in place.
     AttachRoot,
+    /// Keep what is mounted in the root from travelling to where it was put, in mounts that others have, too.
+    KeepRootApart {
+        /// Private, or a slave.
+        propagation: Propagation,
+    },
     /// Put a mount that the parent made in place.
     Attach {
         /// What it is.
@@ -226,6 +231,8 @@ pub enum Step {
     Pivot,
     /// Make the new root the root, over the host's.
     ChangeRoot,
+    /// Make the directory that was entered the root; the mounts around it stay, for others have them, too.
+    Chroot,
     /// Make the root read-only.
     RootReadOnly,
     /// Set the host name.
@@ -324,6 +331,8 @@ pub enum Joinable {
     Cgroup,
     /// Processes: those that the joining one starts are in it.
     Pid,
+    /// Mounts.
+    Mount,
 }
 
 /// A mount that the parent makes and the child only puts in place.
