@@ -136,6 +136,13 @@ pub enum Op<'a> {
     MaskDir(&'a CStr),
     /// Make what is at this path read-only, by a bind mount on itself.
     ReadOnly(&'a CStr),
+    /// Set the security context of what is at this path (lsetxattr(2), `security.selinux`).
+    Label {
+        /// Relative to the current directory.
+        path: &'a CStr,
+        /// The context.
+        label: &'a [u8],
+    },
     /// Make the current directory the root, and detach the old one (pivot_root(2)).
     Pivot,
     /// Make the current directory, the root of the mount that is on top of the old root, the root (chroot(2)); one that is

@@ -3,7 +3,7 @@
 use core::mem::{self, ManuallyDrop};
 
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
 use rustix::mount::{
     MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags, mount,
@@ -156,6 +156,9 @@ impl<'a> Performer<'a> {
                 mount_bind(path, path)?;
                 // Unlike a remount it leaves `nosuid` and its like as they are.
                 set_attributes(&Change::at(path).set(MountAttrFlags::MOUNT_ATTR_RDONLY))?;
+            }
+            Op::Label { path, label } => {
+                rustix::fs::lsetxattr(path, c"security.selinux", label, XattrFlags::empty())?;
             }
             Op::Pivot => {
                 pivot_root(c".", c".")?;

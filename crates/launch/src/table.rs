@@ -72,6 +72,7 @@ fn highest(op: &Op<'_>) -> i32 {
         | Op::Capabilities { .. }
         | Op::NoNewPrivs
         | Op::Chroot
+        | Op::Label { .. }
         | Op::ChangeDir(_) => -1,
     }
 }

@@ -22,7 +22,6 @@ pub(crate) fn spec(spec: &Spec, facts: &Facts) -> Vec<Problem> {
     refuse(spec.vm().is_some(), "vm");
     refuse(spec.zos().is_some(), "zos");
     if let Some(linux) = spec.linux() {
-        refuse(linux.mount_label().is_some(), "linux.mountLabel");
         refuse(linux.intel_rdt().is_some(), "linux.intelRdt");
         refuse(linux.net_devices().as_ref().is_some_and(|map| !map.is_empty()), "linux.netDevices");
         if let Some(word) = linux.rootfs_propagation().as_deref().filter(|word| !word.is_empty())
@@ -58,6 +57,7 @@ pub(crate) fn spec(spec: &Spec, facts: &Facts) -> Vec<Problem> {
         problems.push(invalid("linux: missing"));
     }
     problems.extend(wrong);
+    problems.extend(confine::check_mounts(spec, facts));
     for (what, name) in [("hostname", spec.hostname()), ("domainname", spec.domainname())] {
         let Some(name) = name else { continue };
         if name.is_empty() || name.len() > 64 {
@@ -168,19 +168,12 @@ pub(crate) mod tests {
             "hooks": {}, "solaris": {}, "windows": { "layerFolders": [] },
             "vm": { "kernel": { "path": "/k" } },
             "linux": {
-                "mountLabel": "l",
                 "intelRdt": {},
                 "netDevices": { "eth0": {} },
             },
-            "process": {
-                "apparmorProfile": "p", "selinuxLabel": "l",
-            },
         }));
-        let names =
-            ["hooks", "solaris", "windows", "vm", "linux.mountLabel", "linux.intelRdt", "linux.netDevices"];
-        let mut expected: Vec<String> =
-            names.iter().map(|name| format!("{name}: not supported yet")).collect();
-        expected.push("process.selinuxLabel: this host has no SELinux".into());
+        let names = ["hooks", "solaris", "windows", "vm", "linux.intelRdt", "linux.netDevices"];
+        let expected: Vec<String> = names.iter().map(|name| format!("{name}: not supported yet")).collect();
         assert_eq!(error.split("; ").collect::<Vec<_>>(), expected);
     }
 
@@ -269,10 +262,33 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn what_a_host_without_security_modules_is_asked() {
+        let facts = Facts::assumed(&[]).unconfined();
+        let of = |label: &str, profile: &str| {
+            merged(serde_json::json!({
+                "process": { "apparmorProfile": profile, "selinuxLabel": label },
+                "linux": { "mountLabel": label },
+            }))
+        };
+        let error = Plan::container(&of("l", "p"), &facts).unwrap_err();
+        let names = ["linux.mountLabel", "process.apparmorProfile", "process.selinuxLabel"];
+        let modules = ["SELinux", "AppArmor", "SELinux"];
+        let each =
+            names.iter().zip(modules).map(|(name, module)| format!("{name}: this host has no {module}"));
+        assert_eq!(error.to_string().split("; ").collect::<Vec<_>>(), each.collect::<Vec<_>>());
+        assert_eq!(error.kind(), Kind::Unsupported);
+        // What asks for nothing can be had.
+        assert_eq!(
+            Plan::container(&of("", "unconfined"), &facts).unwrap(),
+            Plan::container(&merged(serde_json::json!({})), &facts).unwrap()
+        );
+    }
+
+    #[test]
     fn a_further_process_is_checked_too() {
         let mut process = Process::default();
         process.set_selinux_label(Some("l".into())).set_cwd("x".into()).set_args(Some(vec!["true".into()]));
-        let error = Plan::exec(&process, &Facts::assumed(&[])).unwrap_err();
+        let error = Plan::exec(&process, &Facts::assumed(&[]).unconfined()).unwrap_err();
         let text = error.to_string();
         assert!(text.contains("process.selinuxLabel: this host has no SELinux"), "{text}");
         assert!(text.contains("process.cwd: \"x\" is not an absolute path"), "{text}");

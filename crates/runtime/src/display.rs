@@ -65,6 +65,9 @@ impl fmt::Display for Step {
             Step::Keyring => f.write_str("new session keyring"),
             Step::Carry { .. } => f.write_str("keep CAP_SYS_ADMIN until the filter is installed"),
             Step::Confine { profile, .. } => write!(f, "AppArmor profile {profile}"),
+            Step::LabelKeyring(label) => write!(f, "SELinux label of the keyring {label}"),
+            Step::LabelMount { at, label } => write!(f, "SELinux label of .{} {label}", at.display()),
+            Step::Label(label) => write!(f, "SELinux label {label}"),
             Step::Filter(program) => write!(f, "seccomp {program}"),
             Step::LetGo { effective, .. } => {
                 write!(f, "keep {} capabilities", effective.bits().count_ones())

@@ -64,7 +64,7 @@ impl Facts {
             limits: limits.to_vec(),
             enters_time_at_exec: since(6, 2),
             apparmor: apparmor(),
-            selinux: Path::new("/sys/fs/selinux/enforce").exists(),
+            selinux: selinux(),
         }
     }
 
@@ -92,8 +92,15 @@ impl Facts {
             limits,
             enters_time_at_exec: true,
             apparmor: Some("thread-self/attr/apparmor/exec"),
-            selinux: false,
+            selinux: true,
         }
+    }
+
+    /// The same without a security module.
+    #[cfg(test)]
+    pub(crate) fn unconfined(mut self) -> Facts {
+        (self.apparmor, self.selinux) = (None, false);
+        self
     }
 
     /// Whether there is something at `path`, and whether it is a directory.
@@ -153,6 +160,12 @@ fn apparmor() -> Option<&'static str> {
     let files = ["thread-self/attr/apparmor/exec", "thread-self/attr/exec"];
     let there = |file: &&str| Path::new("/proc").join(file).exists();
     files.into_iter().find(there).filter(|_| enabled.starts_with(b"Y"))
+}
+
+/// With a policy: without one everything is one context, which has no parts, and takes any name for another.
+fn selinux() -> bool {
+    let own = || std::fs::read("/proc/thread-self/attr/current").unwrap_or_default();
+    Path::new("/sys/fs/selinux/enforce").exists() && own().contains(&b':')
 }
 
 /// Whether this kernel is of that version, or of a later one.

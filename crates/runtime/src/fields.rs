@@ -81,7 +81,7 @@ fn fields() -> Vec<(Value, Fate)> {
         ),
         (process(json!({ "noNewPrivileges": true })), Acts("no new privileges")),
         (process(json!({ "oomScoreAdj": 5 })), Acts("out-of-memory score +5")),
-        (process(json!({ "selinuxLabel": "l" })), Refused("process.selinuxLabel")),
+        (process(json!({ "selinuxLabel": "l" })), Acts("SELinux label l")),
         (
             process(json!({ "ioPriority": { "class": "IOPRIO_CLASS_IDLE", "priority": 0 } })),
             Acts("i/o priority class 3, level 0"),
@@ -139,7 +139,7 @@ fn fields() -> Vec<(Value, Fate)> {
         (linux(json!({ "rootfsPropagation": "sideways" })), Refused("linux.rootfsPropagation")),
         (linux(json!({ "maskedPaths": ["/proc/kcore"] })), Acts("mask directory ./proc/kcore")),
         (linux(json!({ "readonlyPaths": ["/proc/fs"] })), Acts("make ./proc/fs read-only")),
-        (linux(json!({ "mountLabel": "l" })), Refused("linux.mountLabel")),
+        (linux(json!({ "mountLabel": "l" })), Acts("SELinux label of ./dev/mqueue l")),
         (linux(json!({ "intelRdt": {} })), Refused("linux.intelRdt")),
         (
             linux(json!({ "memoryPolicy": { "mode": "MPOL_LOCAL", "nodes": "" } })),

@@ -100,10 +100,13 @@ pub(crate) fn calls<'a>(
             (Step::Limit { resource, soft, hard }, _) => {
                 Call::Limit { resource: *resource, soft: *soft, hard: *hard }
             }
-            (Step::Confine { .. }, Part::Write(path, text)) => {
+            (Step::Confine { .. } | Step::Label(_), Part::Write(path, text)) => {
                 let (dir, scratch) = (numbers.proc(), numbers.scratch());
                 calls.push((index, Call::Write { dir, path, text: text.as_bytes(), scratch }));
-                Call::Close { fd: dir }
+                match steps[(index - FIRST) as usize + 1..].iter().any(Step::asks_a_module) {
+                    true => continue,
+                    false => Call::Close { fd: dir },
+                }
             }
             (Step::Filter(filter), Part::Filter(program)) => match filter.notifies() {
                 // There is but one thread, and the two flags exclude each other.

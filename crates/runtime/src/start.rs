@@ -360,7 +360,7 @@ impl Beside {
         time: Option<OwnedFd>,
     ) -> coracle_host::Result<Beside> {
         let notifies = |step: &Step| matches!(step, Step::Filter(program) if program.notifies());
-        let confines = steps.iter().any(|step| matches!(step, Step::Confine { .. }));
+        let confines = steps.iter().any(Step::asks_a_module);
         let numbers = image::Numbers {
             scratch: confines || steps.iter().any(notifies),
             proc: confines,

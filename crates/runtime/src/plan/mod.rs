@@ -73,6 +73,7 @@ impl Plan {
         }
         // Read-only when everything in them is in place.
         mounted.sort_by_key(|step| matches!(step, Step::Seal { .. }));
+        let labels = confine::label_mounts(spec, &mut mounted);
         let changes = |step: &mut Step| matches!(step, Step::Remount { .. } | Step::Propagate { .. });
         let changed: Vec<Step> = mounted.extract_if(.., changes).collect();
         let sysctls = sysctl::steps(spec).unwrap_or_else(|refused| {
@@ -103,7 +104,7 @@ impl Plan {
         let (raise, limit) = limits::steps(process, facts);
         let entry = Entry::of(spec);
         let (new_net, own_mounts) = (entry.new_net, entry.new.has(Namespaces::MOUNT));
-        let tuned = tuned.into_iter().chain(own.before).collect();
+        let tuned = tuned.into_iter().chain(own.before).chain(confine::keyring(process)).collect();
         let way = Way { group, tuned, raise: raise.clone(), clocks, sysctls };
         let (entry, namespaces) = entry.steps(way, user.is_some());
         steps.extend(entry);
@@ -134,6 +135,7 @@ impl Plan {
         }
         steps.push(Step::EnterRoot);
         steps.extend(walls);
+        steps.extend(labels);
         steps.extend(changed);
         // Here hooks may look at all of it.
         steps.extend(spec.hostname().clone().map(Step::HostName));
@@ -157,7 +159,7 @@ impl Plan {
         }
         steps.extend(terminal.then_some(Step::Control));
         steps.extend(pids.map(|_| Step::DieWithParent));
-        steps.extend(confine::step(process, facts));
+        steps.extend(confine::steps(process, facts));
         steps.extend(limit);
         steps.push(command::exec(process)?);
         let held = facts.capabilities();
@@ -218,7 +220,7 @@ impl Plan {
         let own = tuning::of_process(process, true).map_err(Error::problems)?;
         let mut steps = vec![Step::DieWithParent];
         steps.extend(process.oom_score_adj().map(Step::OomScore));
-        steps.extend(own.before);
+        steps.extend(own.before.into_iter().chain(confine::keyring(process)));
         let (raise, limit) = limits::steps(process, facts);
         steps.extend(raise);
         // There may be processes in the container that see all of the host's.
@@ -228,7 +230,7 @@ impl Plan {
         steps.extend([Step::Detach, Step::Undumpable, Step::Again, Step::Session]);
         steps.extend((process.terminal() == Some(true)).then_some(Step::Control));
         steps.push(Step::DieWithParent);
-        steps.extend(confine::step(process, facts));
+        steps.extend(confine::steps(process, facts));
         steps.extend(own.after);
         steps.extend(limit);
         steps.push(command::exec(process)?);

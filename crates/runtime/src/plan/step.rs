@@ -117,6 +117,17 @@ pub enum Step {
         /// The file that takes it, from proc.
         file: String,
     },
+    /// Give the keyring that is made next this security context of SELinux's.
+    LabelKeyring(String),
+    /// Set the security context of a mount that is there.
+    LabelMount {
+        /// Where, in the container.
+        at: PathBuf,
+        /// The context.
+        label: String,
+    },
+    /// Have the program begin in this security context of SELinux's.
+    Label(String),
     /// Install a filter of system calls.
     Filter(Program),
     /// Have the capabilities that were planned, without the one that was kept for the filter.
@@ -314,6 +325,13 @@ impl Step {
             self,
             Step::JoinNet | Step::NoDevices | Step::Node { .. } | Step::Hide { .. } | Step::Guard { .. }
         )
+    }
+}
+
+impl Step {
+    /// Whether a security module is asked, through the host's proc and from sealed memory, for what the program begins with.
+    pub(crate) fn asks_a_module(&self) -> bool {
+        matches!(self, Step::Confine { .. } | Step::Label(_))
     }
 }
 

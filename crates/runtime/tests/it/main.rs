@@ -12,6 +12,7 @@ mod history;
 mod manners;
 mod places;
 mod seccomp;
+mod selinux;
 mod service;
 mod settings;
 mod steps;
