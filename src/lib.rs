@@ -75,13 +75,19 @@ pub use container::{
     Streams, Throttle, Throttling,
 };
 pub use container::{supervise, supervise_with};
+#[cfg(feature = "http")]
+pub use coracle_build::Proxies;
 pub use coracle_build::{
-    Allow, BuildSpec, Cancel, Cause, Checked, Error as BuildError, Event, Explanation, FileChange, Git,
-    GitSource, HostAddress, ImageConfig, Lint, Network as StepNetwork, Nothing, Outcome, Place, Reason,
+    Allow, BuildSpec, Cancel, Cause, Checked, Error as BuildError, Event, Explanation, Fetch, FileChange,
+    Git, GitSource, HostAddress, ImageConfig, Lint, Network as StepNetwork, Nothing, Outcome, Place, Reason,
     Remote, RemoteContext, RemoteSource, RunConfig, StepReport, Stream as StepStream, Unpacked,
 };
 pub use coracle_host::{Exit, Kind};
-pub use coracle_layers::{Capture, Change, ChangeKind};
+#[cfg(all(feature = "registry", not(feature = "http")))]
+pub use coracle_layers::registry::Proxies;
+#[cfg(feature = "registry")]
+pub use coracle_layers::registry::{Credentials, RegistryOptions};
+pub use coracle_layers::{Capture, Change, ChangeKind, Reference};
 pub use coracle_net::{Attached, Mac, NetworkSpec, Pool, Subnet};
 pub use coracle_volume::{Filter as VolumeFilter, Usage as VolumeUsage, VolumeSpec};
 pub use engine::{Engine, EngineOptions};

@@ -10,7 +10,7 @@ pub use transfer::{CacheExport, CacheMode};
 use std::io::Read;
 
 use coracle_build::{
-    BuildSpec, Cache, CacheMounts, CachedStep, Checked, Event, Explanation, Git, Remote, RemoteContext,
+    BuildSpec, Cache, CacheMounts, CachedStep, Checked, Event, Explanation, Fetch, Remote, RemoteContext,
     StepReport, Unpacked,
 };
 
@@ -80,13 +80,13 @@ impl Engine {
 }
 
 impl Engine {
-    /// Fetches a context: of a repository what is meant of it (`git` fetches it, since no library runs programs), of a URL an
+    /// Fetches a context: of a repository what is meant of it ([`Fetch::git`], since no library runs programs), of a URL an
     /// archive unpacked, or else the text of a Dockerfile.
     ///
     /// # Errors
-    /// What fetching fails with; `Unsupported` for a URL where the feature `http` is off, and for a repository without `git`.
-    pub fn fetch_context(&self, remote: &Remote, git: Option<&dyn Git>) -> Result<RemoteContext> {
-        Ok(coracle_build::fetch_context(remote, git, &self.0.state.staging, None)?)
+    /// What fetching fails with; `Unsupported` for a URL where the feature `http` is off, and for a repository without [`Fetch::git`].
+    pub fn fetch_context(&self, remote: &Remote, how: &Fetch<'_>) -> Result<RemoteContext> {
+        Ok(coracle_build::fetch_context(remote, how, &self.0.state.staging)?)
     }
 }
 

@@ -92,3 +92,58 @@ fn what_is_damaged_on_the_way_is_not_taken() {
         assert_eq!(open(99).import_build_cache(&layout, "latest").unwrap(), 3);
     });
 }
+
+#[cfg(feature = "registry")]
+#[test]
+fn a_registry_carries_them_too() {
+    use coracle::{Credentials, RegistryOptions};
+    use coracle_testhost::{DockerRegistry, skip};
+
+    host(|host| {
+        if !DockerRegistry::is_there() {
+            return skip(host.test(), "docker-registry is not installed");
+        }
+        let registry = DockerRegistry::start(host.dir(), 5000, true);
+        let name = |tag: &str| format!("{}/team/cache:{tag}", registry.address());
+        let nobody = RegistryOptions::new();
+        let me = RegistryOptions::new().credentials(Credentials::password("me", "hunter2"));
+        let engines = ["state", "2", "3"].map(|name| engine(host.dir(), name));
+        let [one, two, three] = &engines;
+        let context = context(host.dir(), &[("a", "text")]);
+        let spec = BuildSpec::new(&context).dockerfile_text(TEXT);
+        let first = one.build(&spec, |_| {}).unwrap();
+        fails(
+            two.pull_build_cache(&name("max"), &me),
+            Kind::NotFound,
+            &["pull the build cache", "team/cache:max"],
+        );
+        fails(
+            one.push_build_cache(&first, &name("max"), CacheMode::Max, &nobody),
+            Kind::Denied,
+            &["push the build cache to 127.0.0.1:5000/team/cache:max", "401 Unauthorized"],
+        );
+        let max = one.push_build_cache(&first, &name("max"), CacheMode::Max, &me).unwrap();
+        assert_eq!(max.steps, 5);
+        assert_eq!(one.push_build_cache(&first, &name("min"), CacheMode::Min, &me).unwrap().steps, 3);
+        fails(two.pull_build_cache(&name("max"), &nobody), Kind::Denied, &["authentication required"]);
+        assert_eq!(two.pull_build_cache(&name("max"), &me).unwrap(), 5);
+        let second = two.build(&spec, |_| {}).unwrap();
+        assert_eq!(ran(&second), [0; 0], "nothing is built");
+        assert_eq!(second.image.id(), first.image.id(), "the identical image");
+        assert_eq!(three.pull_build_cache(&name("min"), &me).unwrap(), 3);
+        assert_eq!(ran(&three.build(&spec, |_| {}).unwrap()), [2, 3], "the other stage's steps");
+        // By its digest, and over what is there already.
+        let pinned = format!("{}/team/cache@{}", registry.address(), max.digest);
+        assert_eq!(three.pull_build_cache(&pinned, &me).unwrap(), 5);
+        assert_eq!(
+            two.push_build_cache(&second, &name("max"), CacheMode::Max, &me).unwrap().digest,
+            max.digest
+        );
+        fails(
+            one.pull_build_cache("Not/A name", &me),
+            Kind::Invalid,
+            &["pull the build cache", "lower case"],
+        );
+        nothing_but_engines(host.dir());
+    });
+}

@@ -81,6 +81,9 @@ mod suggest;
 mod trace;
 mod worker;
 
+#[cfg(feature = "http")]
+pub use coracle_http::Proxies;
+
 pub use advice::{Checked, check};
 pub use cache::{Cache, CachedStep};
 pub use cache_mounts::{CacheLoan, CacheMount, CacheMounts, CacheSpec};
@@ -94,7 +97,7 @@ pub use ignore::Ignore;
 pub use image::{ImageConfig, Nothing, RunConfig};
 pub use mount::{Lent, MountFrom, Network, RunMount, Secret, Sharing};
 pub use plan::{CopyFrom, CopyOp, Graph, Op, Origin, Plan, Stage, Step};
-pub use remote::fetch::{RemoteContext, fetch_context};
+pub use remote::fetch::{Fetch, RemoteContext, fetch_context};
 pub use remote::{Git, GitSource, Remote, RemoteSource};
 pub use solve::build;
 pub use spec::{Allow, BuildSpec, HostAddress};

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use crate::cancel::Cancel;
 use crate::mount::{Network, Secret};
-use crate::remote::Git;
+use crate::remote::{Git, web};
 
 /// Where a secret's value is.
 #[derive(Clone, Debug)]
@@ -72,6 +72,7 @@ pub struct BuildSpec {
     pub(crate) source_date_epoch: Option<i64>,
     pub(crate) now: Option<SystemTime>,
     pub(crate) git: Option<ByGit>,
+    pub(crate) proxies: web::Proxies,
 }
 
 /// Who fetches git repositories.
@@ -243,6 +244,14 @@ impl BuildSpec {
     /// for the embedding program to say: one that has git(1) runs it, another may have a library.
     pub fn git(mut self, git: Arc<dyn Git>) -> BuildSpec {
         self.git = Some(ByGit(git));
+        self
+    }
+
+    /// Who is asked for the URLs that ADD names, in their servers' stead. Commands of RUN have proxies by build arguments
+    /// (`HTTP_PROXY` and their like), and these here mean nothing to them.
+    #[cfg(feature = "http")]
+    pub fn proxies(mut self, proxies: coracle_http::Proxies) -> BuildSpec {
+        self.proxies = proxies;
         self
     }
 

@@ -1,5 +1,7 @@
 //! `NAME=value` pairs from flags and files.
 
+use coracle::Proxies;
+
 use crate::fail::Fail;
 
 /// Where a variable without a value is looked up: this program's environment, and a table in tests.
@@ -15,6 +17,18 @@ pub(crate) fn epoch(lookup: Lookup<'_>) -> Result<Option<i64>, Fail> {
     const NAME: &str = "SOURCE_DATE_EPOCH";
     let wrong = |text: &str| Fail::new(1, format!("{NAME}={text}: want seconds since 1970"));
     lookup(NAME).map(|text| text.parse().map_err(|_| wrong(&text))).transpose()
+}
+
+/// The proxies of this program's own requests, by the names and in the order that Go's programs have.
+pub(crate) fn proxies(lookup: Lookup<'_>) -> Proxies {
+    let either = |upper: &str, lower: &str| {
+        let set = |name: &str| lookup(name).filter(|value| !value.is_empty());
+        set(upper).or_else(|| set(lower)).unwrap_or_default()
+    };
+    Proxies::new()
+        .http(either("HTTP_PROXY", "http_proxy"))
+        .https(either("HTTPS_PROXY", "https_proxy"))
+        .except(&either("NO_PROXY", "no_proxy"))
 }
 
 /// The variables of `--env-file` files and then of `-e` flags, so that flags win.

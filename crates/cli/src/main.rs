@@ -44,6 +44,7 @@ mod prune;
 mod ps;
 mod quantity;
 mod refuse;
+mod registry;
 mod rename;
 mod rm;
 mod run;

@@ -50,7 +50,8 @@
 //! # Limits
 //!
 //! Root (or `CAP_SYS_ADMIN`, `CAP_MKNOD`, `CAP_CHOWN` and their like) is needed to unpack and mount. There is no
-//! registry client and no garbage collection yet: removing an image frees its names, not its blobs. Sparse tar members
+//! garbage collection yet: removing an image frees its names, not its blobs. The registry client (feature `registry`) moves
+//! manifests and blobs, and not yet whole images. Sparse tar members
 //! and layers packed with anything but gzip and zstd are refused.
 //!
 //! # Should I be using this crate?
@@ -82,6 +83,8 @@ mod listing;
 mod marks;
 mod names;
 mod reference;
+#[cfg(feature = "registry")]
+pub mod registry;
 mod rootfs;
 mod skip;
 mod store;

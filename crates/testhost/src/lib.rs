@@ -32,6 +32,7 @@ mod leak;
 mod nft;
 mod outside;
 mod record;
+mod registry;
 mod roles;
 mod skip;
 mod trace;
@@ -40,6 +41,7 @@ pub use disk::{Disk, power_cuts};
 pub use docker::{Docker, busybox_tree};
 pub use host::Host;
 pub use record::{Step, What};
+pub use registry::DockerRegistry;
 pub use roles::{Part, Player, Role};
 pub use skip::skip;
 

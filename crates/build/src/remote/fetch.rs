@@ -51,8 +51,10 @@ const UNNAMED: &str = "download";
 type Slot = Arc<Mutex<Option<Arc<Fetched>>>>;
 
 /// What one build has fetched so far, each thing once, however many stages ask for it.
-#[derive(Default)]
-pub(crate) struct Fetches(Mutex<BTreeMap<String, Slot>>);
+pub(crate) struct Fetches {
+    client: web::Client,
+    slots: Mutex<BTreeMap<String, Slot>>,
+}
 
 /// Whom fetching asks.
 #[derive(Clone, Copy)]
@@ -67,8 +69,12 @@ pub(crate) struct With<'a> {
 }
 
 impl Fetches {
+    pub(crate) fn new(proxies: web::Proxies) -> Fetches {
+        Fetches { client: web::Client::new(proxies), slots: Mutex::default() }
+    }
+
     fn slot(&self, source: &RemoteSource) -> Slot {
-        let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         slots.entry(format!("{source:?}")).or_default().clone()
     }
 
@@ -87,7 +93,7 @@ impl Fetches {
             _ => None,
         };
         let known = known.filter(|known| known.etag.is_some() || known.changed.is_some());
-        match (fetch(source, known.as_ref(), with)?, known) {
+        match (fetch(&self.client, source, known.as_ref(), with)?, known) {
             (None, Some(known)) => Ok(known.digest),
             (None, None) => Err(nothing(source)),
             (Some(fetched), _) => {
@@ -105,7 +111,7 @@ impl Fetches {
         if let Some(fetched) = &*slot {
             return Ok(fetched.clone());
         }
-        let fetched = Arc::new(fetch(source, None, with)?.ok_or_else(|| nothing(source))?);
+        let fetched = Arc::new(fetch(&self.client, source, None, with)?.ok_or_else(|| nothing(source))?);
         *slot = Some(fetched.clone());
         Ok(fetched)
     }
@@ -122,7 +128,12 @@ fn nothing(source: &RemoteSource) -> Error {
 }
 
 /// `None` where it is still what is `known`.
-fn fetch(source: &RemoteSource, known: Option<&WebRecord>, with: With<'_>) -> Result<Option<Fetched>> {
+fn fetch(
+    client: &web::Client,
+    source: &RemoteSource,
+    known: Option<&WebRecord>,
+    with: With<'_>,
+) -> Result<Option<Fetched>> {
     let staged = with.cache.stage()?;
     let dir = staged.dir().make_new("fetched", 0o700)?;
     let label = source.remote.to_string();
@@ -135,9 +146,9 @@ fn fetch(source: &RemoteSource, known: Option<&WebRecord>, with: With<'_>) -> Re
             let name = file_name(url).unwrap_or_else(|| UNNAMED.to_owned());
             let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
             let mut file = File::from(dir.file(&name, flags, 0o600)?);
-            let Got::New(record) =
-                web::get(url, known, (with.authorization)(host(url))?.as_deref(), &mut file, with.cancel)?
-            else {
+            let authorization = (with.authorization)(host(url))?;
+            let got = web::get(client, url, known, authorization.as_deref(), &mut file, with.cancel)?;
+            let Got::New(record) = got else {
                 return Ok(None);
             };
             if let Some(wanted) = source.checksum.as_ref().filter(|wanted| **wanted != record.digest) {
@@ -174,22 +185,61 @@ pub enum RemoteContext {
     Dockerfile(Vec<u8>),
 }
 
+/// How a context is fetched.
+#[derive(Clone, Default)]
+pub struct Fetch<'a> {
+    git: Option<&'a dyn Git>,
+    cancel: Option<&'a Cancel>,
+    proxies: web::Proxies,
+}
+
+impl<'a> Fetch<'a> {
+    /// From servers themselves, and from no repositories.
+    pub fn new() -> Fetch<'a> {
+        Fetch::default()
+    }
+
+    /// Who fetches repositories; without, they are refused.
+    #[must_use]
+    pub fn git(mut self, git: &'a dyn Git) -> Fetch<'a> {
+        self.git = Some(git);
+        self
+    }
+
+    /// A way to end it early.
+    #[must_use]
+    pub fn cancelled_by(mut self, cancel: &'a Cancel) -> Fetch<'a> {
+        self.cancel = Some(cancel);
+        self
+    }
+
+    /// Who is asked for URLs.
+    #[cfg(feature = "http")]
+    #[must_use]
+    pub fn proxies(mut self, proxies: web::Proxies) -> Fetch<'a> {
+        self.proxies = proxies;
+        self
+    }
+}
+
+impl std::fmt::Debug for Fetch<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let git = self.git.map(|_| "given");
+        f.debug_struct("Fetch").field("git", &git).field("proxies", &self.proxies).finish_non_exhaustive()
+    }
+}
+
 /// Fetches a context: of a repository what is meant of it, of a URL an archive (a tar, plain or compressed) unpacked, or
 /// else the text of a Dockerfile (docker's documentation, "Build context": "URLs").
 ///
 /// # Errors
 /// What fetching fails with; `NotFound` for a directory that the repository doesn't have; `Invalid` for a broken archive.
-pub fn fetch_context(
-    remote: &Remote,
-    git: Option<&dyn Git>,
-    staging: &Staging,
-    cancel: Option<&Cancel>,
-) -> Result<RemoteContext> {
+pub fn fetch_context(remote: &Remote, how: &Fetch<'_>, staging: &Staging) -> Result<RemoteContext> {
     let staged = staging.dir()?;
     match remote {
         Remote::Git(source) => {
             let dir = staged.dir().make_new("context", 0o700)?;
-            git::checkout(git, source, None, &dir, cancel)?;
+            git::checkout(how.git, source, None, &dir, how.cancel)?;
             let path = directory(source);
             let dir = match path.is_empty() {
                 true => dir,
@@ -201,7 +251,8 @@ pub fn fetch_context(
         Remote::Web(url) => {
             let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
             let mut file = File::from(staged.dir().file("download", flags, 0o600)?);
-            web::get(url, None, None, &mut file, cancel)?;
+            let client = web::Client::new(how.proxies.clone());
+            web::get(&client, url, None, None, &mut file, how.cancel)?;
             let read = || format!("read(what {remote} gave)");
             file.rewind().call(read)?;
             if !unpack::is_archive(&mut file).call(read)? {

@@ -2,8 +2,6 @@
 
 pub(crate) mod fetch;
 pub(crate) mod git;
-#[cfg(feature = "http")]
-pub(crate) mod tls;
 pub(crate) mod web;
 
 use std::fmt;

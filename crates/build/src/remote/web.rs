@@ -2,10 +2,28 @@
 
 use std::fs::File;
 
+#[cfg(feature = "http")]
+pub(crate) use coracle_http::{Client, Proxies};
 use serde::{Deserialize, Serialize};
 
 use crate::cancel::Cancel;
 use crate::error::Result;
+
+/// Without the feature nobody is asked, by no way.
+#[cfg(not(feature = "http"))]
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Proxies;
+
+#[cfg(not(feature = "http"))]
+#[derive(Debug)]
+pub(crate) struct Client;
+
+#[cfg(not(feature = "http"))]
+impl Client {
+    pub(crate) fn new(_: Proxies) -> Client {
+        Client
+    }
+}
 
 /// What is known of a file from the last time.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,17 +52,19 @@ pub(crate) enum Got {
 /// `NotFound` for 404 and 410, `Denied` for 401 and 403, `Failed` for other statuses and what the network comes to.
 #[cfg(feature = "http")]
 pub(crate) fn get(
+    client: &Client,
     url: &str,
     known: Option<&WebRecord>,
     authorization: Option<&str>,
     into: &mut File,
     cancel: Option<&Cancel>,
 ) -> Result<Got> {
-    client::get(url, known, authorization, into, cancel)
+    asking::get(client, url, known, authorization, into, cancel)
 }
 
 #[cfg(not(feature = "http"))]
 pub(crate) fn get(
+    _: &Client,
     url: &str,
     _: Option<&WebRecord>,
     _: Option<&str>,
@@ -59,25 +79,20 @@ pub(crate) fn get(
 }
 
 #[cfg(feature = "http")]
-mod client {
+mod asking {
     use std::io::{Read, Write};
-    use std::time::Duration;
 
     use coracle_host::{Call, Kind};
+    use coracle_http::Request;
     use rustix::fs::{Timespec, Timestamps};
     use sha2::{Digest, Sha256};
 
-    use super::{Cancel, File, Got, Result, WebRecord};
+    use super::{Cancel, Client, File, Got, Result, WebRecord};
     use crate::error::Error;
-    use crate::remote::{shown, tls};
-
-    const CONNECT: Duration = Duration::from_secs(30);
-    const ANSWER: Duration = Duration::from_secs(60);
-    /// A server that sends a byte now and then is not waited for forever.
-    const WHOLE: Duration = Duration::from_secs(3600);
-    const REDIRECTS: u32 = 10;
+    use crate::remote::shown;
 
     pub(super) fn get(
+        client: &Client,
         url: &str,
         known: Option<&WebRecord>,
         authorization: Option<&str>,
@@ -86,46 +101,31 @@ mod client {
     ) -> Result<Got> {
         Cancel::go_on(cancel)?;
         let failed =
-            |what: &dyn std::fmt::Display| Error::new(Kind::Failed, format!("get {}: {what}", shown(url)));
-        let mut config = ureq::Agent::config_builder()
-            .timeout_connect(Some(CONNECT))
-            .timeout_recv_response(Some(ANSWER))
-            .timeout_global(Some(WHOLE))
-            .max_redirects(REDIRECTS)
-            .http_status_as_error(false)
-            // Its default is the environment's, which is not ours to read.
-            .proxy(None)
-            .user_agent(concat!("coracle/", env!("CARGO_PKG_VERSION")));
-        if url.to_ascii_lowercase().starts_with("https:") {
-            config = config.tls_config(tls::config()?);
+            |error: coracle_http::Error| Error::new(error.kind(), format!("get {}: {error}", shown(url)));
+        let mut headers = Vec::new();
+        if let Some(etag) = known.and_then(|known| known.etag.as_deref()) {
+            headers.push(("If-None-Match", etag));
+        } else if let Some(changed) = known.and_then(|known| known.changed.as_deref()) {
+            headers.push(("If-Modified-Since", changed));
         }
-        let agent: ureq::Agent = config.build().into();
-        let mut request = agent.get(url);
-        if let Some(etag) = known.and_then(|known| known.etag.as_ref()) {
-            request = request.header("If-None-Match", etag);
-        } else if let Some(changed) = known.and_then(|known| known.changed.as_ref()) {
-            request = request.header("If-Modified-Since", changed);
-        }
-        if let Some(value) = authorization {
-            request = request.header("Authorization", value);
-        }
-        let response = request.call().map_err(|error| failed(&error))?;
-        let status = response.status();
-        if status == 304 && known.is_some() {
+        headers.extend(authorization.map(|value| ("Authorization", value)));
+        let response = client.send(&Request::new("GET", url).headers(&headers)).map_err(failed)?;
+        if response.status() == 304 && known.is_some() {
             return Ok(Got::Same);
         }
-        if !status.is_success() {
-            let kind = match status.as_u16() {
+        if !response.is_success() {
+            let kind = match response.status() {
                 404 | 410 => Kind::NotFound,
                 401 | 403 => Kind::Denied,
                 _ => Kind::Failed,
             };
-            return Err(Error::new(kind, format!("get {}: the server says {status}", shown(url))));
+            let what = format!("get {}: the server says {}", shown(url), response.status_line());
+            return Err(Error::new(kind, what));
         }
-        let header = |name: &str| response.headers().get(name)?.to_str().ok().map(str::to_owned);
+        let header = |name: &str| response.header(name).map(str::to_owned);
         let (etag, changed) = (header("etag"), header("last-modified"));
         let seconds = changed.as_deref().and_then(seconds).unwrap_or(0);
-        let mut body = response.into_body().into_reader();
+        let mut body = response.into_reader();
         let mut hash = Sha256::new();
         let mut buffer = vec![0; 64 << 10];
         loop {
@@ -134,7 +134,7 @@ mod client {
                 Ok(0) => break,
                 Ok(n) => n,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(failed(&error)),
+                Err(error) => return Err(failed(coracle_http::Error::reading(&error))),
             };
             hash.update(&buffer[..n]);
             into.write_all(&buffer[..n]).call(|| format!("write(what {} gave)", shown(url)))?;

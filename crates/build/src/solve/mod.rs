@@ -81,7 +81,7 @@ pub fn build<W: Worker>(
         named,
         images,
         board: Board::new(),
-        fetches: Fetches::default(),
+        fetches: Fetches::new(spec.proxies.clone()),
         epoch,
     };
     for warning in &warnings {

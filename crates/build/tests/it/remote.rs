@@ -290,13 +290,13 @@ mod web {
 
     #[test]
     fn a_context_is_an_archive_or_a_dockerfile() {
-        use coracle_build::{Remote, RemoteContext, fetch_context};
+        use coracle_build::{Fetch, Remote, RemoteContext, fetch_context};
         let (bench, server) = (Bench::new(), Server::new());
         let state = coracle_host::Dir::open(bench.path("")).unwrap();
         let staging = coracle_host::Staging::open(&state.make("tmp", 0o700).unwrap()).unwrap();
         let fetch = |path: &str| {
             let remote = Remote::parse(&format!("http://{}{path}", server.address)).unwrap();
-            fetch_context(&remote, Some(&Repository::default()), &staging, None)
+            fetch_context(&remote, &Fetch::new().git(&Repository::default()), &staging)
         };
         server.put("/Dockerfile", "FROM a");
         assert!(

@@ -1,85 +1,122 @@
-//! `--cache-to` and `--cache-from`: results of steps in a directory, for another machine or state directory.
+//! `--cache-to` and `--cache-from`: results of steps in a directory or a registry, for another machine or state directory.
 
 use coracle::{Built, CacheMode, Engine, Kind};
 
 use crate::fail::Fail;
+use crate::{env, registry};
 
-/// What one flag asks for: where, and under which tag or, to read, digest.
+/// What one flag asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Place {
-    directory: String,
-    tag: String,
+    at: At,
     mode: CacheMode,
     /// A failure is only told of.
     lenient: bool,
 }
 
+/// Where.
+#[derive(Debug, PartialEq, Eq)]
+enum At {
+    /// A directory, and the tag in it or, to read, a digest.
+    Directory(String, String),
+    /// An image name.
+    Registry(String),
+}
+
+/// The types that BuildKit has besides.
+const OTHERS: [&str; 4] = ["inline", "gha", "s3", "azblob"];
+
 impl Place {
-    /// `type=local,dest=directory[,mode=min|max][,tag=…][,ignore-error=true]`.
+    /// `type=local,dest=directory[,tag=…]` or `type=registry,ref=name`, either `[,mode=min|max][,ignore-error=true]`.
     pub(super) fn to(text: &str) -> Result<Place, Fail> {
         Place::parse(text, "cache-to", "dest")
     }
 
-    /// `type=local,src=directory[,tag=…][,digest=sha256:…]`.
+    /// `type=local,src=directory[,tag=…][,digest=sha256:…]`, `type=registry,ref=name`, or the name alone.
     pub(super) fn from(text: &str) -> Result<Place, Fail> {
         Place::parse(text, "cache-from", "src")
     }
 
     fn parse(text: &str, flag: &str, own: &str) -> Result<Place, Fail> {
         let bad = |what: &str| Fail::new(1, format!("build --{flag} {text}: {what}"));
+        let written = own == "dest";
         if !text.contains('=') {
-            return Err(bad("there is no registry to speak with yet: want type=local"));
+            let at = At::Registry(text.to_owned());
+            return Ok(Place { at, mode: CacheMode::Min, lenient: false });
         }
-        let (mut kind, mut directory) = (None, None);
-        let mut place =
-            Place { directory: String::new(), tag: "latest".into(), mode: CacheMode::Min, lenient: false };
+        let kind = match text.split(',').find_map(|part| part.strip_prefix("type=")) {
+            None => return Err(bad("a `type` is missing")),
+            Some(kind @ ("local" | "registry")) => kind,
+            Some(other) if OTHERS.contains(&other) => {
+                return Err(bad(&format!("the type `{other}` is not supported, only local and registry")));
+            }
+            Some(other) => return Err(bad(&format!("there is no type `{other}`, only local and registry"))),
+        };
+        let (mut directory, mut name, mut tag) = (None, None, "latest");
+        let (mut mode, mut lenient) = (CacheMode::Min, false);
         for part in text.split(',') {
             let (key, value) = part.split_once('=').ok_or_else(|| bad("want key=value"))?;
             match (key, value) {
-                ("type", value) => kind = Some(value),
-                (key, value) if key == own => directory = Some(value.to_owned()),
-                ("tag", value) if !value.is_empty() => value.clone_into(&mut place.tag),
-                ("digest", value) if own == "src" => value.clone_into(&mut place.tag),
-                ("mode", "min") if own == "dest" => place.mode = CacheMode::Min,
-                ("mode", "max") if own == "dest" => place.mode = CacheMode::Max,
-                ("ignore-error", value @ ("true" | "false")) if own == "dest" => {
-                    place.lenient = value == "true"
-                }
+                ("type", _) => {}
+                ("ref", value) => name = Some(value),
+                (key, value) if key == own => directory = Some(value),
+                ("tag", value) if !value.is_empty() => tag = value,
+                ("digest", value) if !written => tag = value,
+                ("mode", "min") if written => mode = CacheMode::Min,
+                ("mode", "max") if written => mode = CacheMode::Max,
+                ("ignore-error", value @ ("true" | "false")) if written => lenient = value == "true",
                 // So it is written anyway.
-                ("oci-mediatypes" | "image-manifest", "true") | ("compression", "uncompressed") => {}
+                ("oci-mediatypes" | "image-manifest", "true") | ("compression", "uncompressed")
+                    if written => {}
                 (key, value) => return Err(bad(&format!("`{key}={value}` is not supported"))),
             }
         }
-        match kind {
-            Some("local") => {}
-            Some(other) => return Err(bad(&format!("the type `{other}` is not supported yet, only local"))),
-            None => return Err(bad("a `type` is missing")),
-        }
-        place.directory =
-            directory.filter(|d| !d.is_empty()).ok_or_else(|| bad(&format!("a `{own}` is missing")))?;
-        Ok(place)
+        let wanted = |value: Option<&str>, name: &str| match value.filter(|value| !value.is_empty()) {
+            Some(value) => Ok(value.to_owned()),
+            None => Err(bad(&format!("a `{name}` is missing"))),
+        };
+        let at = match kind {
+            "local" if name.is_some() => return Err(bad("`ref` goes with type=registry")),
+            "local" => At::Directory(wanted(directory, own)?, tag.to_owned()),
+            _ if directory.is_some() => return Err(bad(&format!("`{own}` goes with type=local"))),
+            _ => At::Registry(wanted(name, "ref")?),
+        };
+        Ok(Place { at, mode, lenient })
     }
 
-    /// Before a build. That there is nothing yet is what the first build finds.
+    /// Before a build. What can't be had is told of, and built: that there is nothing yet is what the first build finds.
     pub(super) fn import(&self, engine: &Engine) -> Result<(), Fail> {
-        match engine.import_build_cache(&self.directory, &self.tag) {
-            Err(error) if error.kind() == Kind::NotFound => {
-                crate::out::say(format!("WARNING: {error}"));
-                Ok(())
+        let (done, lenient) = match &self.at {
+            At::Directory(directory, tag) => {
+                let done = engine.import_build_cache(directory, tag);
+                let missing = done.as_ref().is_err_and(|error| error.kind() == Kind::NotFound);
+                (done, missing)
             }
-            done => Ok(done.map(drop)?),
-        }
+            // As BuildKit has it, whatever the registry or the network come to.
+            At::Registry(name) => (engine.pull_build_cache(name, &registry::options(name, &env::own)?), true),
+        };
+        told(done, lenient)
     }
 
     /// After a build.
     pub(super) fn export(&self, engine: &Engine, built: &Built) -> Result<(), Fail> {
-        match engine.export_build_cache(built, &self.directory, &self.tag, self.mode) {
-            Err(error) if self.lenient => {
-                crate::out::say(format!("WARNING: {error}"));
-                Ok(())
+        let done = match &self.at {
+            At::Directory(directory, tag) => engine.export_build_cache(built, directory, tag, self.mode),
+            At::Registry(name) => {
+                engine.push_build_cache(built, name, self.mode, &registry::options(name, &env::own)?)
             }
-            done => Ok(done.map(drop)?),
+        };
+        told(done, self.lenient)
+    }
+}
+
+fn told<T>(done: coracle::Result<T>, lenient: bool) -> Result<(), Fail> {
+    match done {
+        Err(error) if lenient => {
+            crate::out::say(format!("WARNING: {error}"));
+            Ok(())
         }
+        done => Ok(done.map(drop)?),
     }
 }
 
@@ -89,18 +126,35 @@ mod tests {
 
     #[test]
     fn where_and_how_much() {
-        let place = |mode, tag: &str| Place { directory: "d".into(), tag: tag.into(), mode, lenient: false };
-        assert_eq!(Place::to("type=local,dest=d").unwrap(), place(CacheMode::Min, "latest"));
-        assert_eq!(Place::to("type=local,mode=max,dest=d,tag=t").unwrap(), place(CacheMode::Max, "t"));
-        assert_eq!(Place::from("type=local,src=d").unwrap(), place(CacheMode::Min, "latest"));
-        assert_eq!(
-            Place::from("type=local,src=d,digest=sha256:0").unwrap(),
-            place(CacheMode::Min, "sha256:0")
-        );
+        let local = |tag: &str| At::Directory("d".into(), tag.into());
+        let named = |name: &str| At::Registry(name.into());
+        let place = |at, mode| Place { at, mode, lenient: false };
+        for (text, expected) in [
+            ("type=local,dest=d", place(local("latest"), CacheMode::Min)),
+            ("type=local,mode=max,dest=d,tag=t", place(local("t"), CacheMode::Max)),
+            ("type=registry,ref=h/x:c", place(named("h/x:c"), CacheMode::Min)),
+            ("type=registry,ref=x,mode=max,image-manifest=true", place(named("x"), CacheMode::Max)),
+            ("h/x:c", place(named("h/x:c"), CacheMode::Min)),
+        ] {
+            assert_eq!(Place::to(text).unwrap(), expected, "{text}");
+        }
+        for (text, expected) in [
+            ("type=local,src=d", place(local("latest"), CacheMode::Min)),
+            ("type=local,src=d,digest=sha256:0", place(local("sha256:0"), CacheMode::Min)),
+            ("type=registry,ref=x", place(named("x"), CacheMode::Min)),
+            ("x", place(named("x"), CacheMode::Min)),
+        ] {
+            assert_eq!(Place::from(text).unwrap(), expected, "{text}");
+        }
         for (text, words) in [
-            ("registry/name:cache", "no registry"),
-            ("type=registry,ref=x", "`ref=x` is not supported"),
-            ("type=inline", "the type `inline` is not supported yet"),
+            ("type=registry", "a `ref` is missing"),
+            ("type=registry,dest=x,ref=y", "`dest` goes with type=local"),
+            ("type=local,dest=x,ref=y", "`ref` goes with type=registry"),
+            ("type=registry,ref=x,image-manifest=false", "`image-manifest=false` is not supported"),
+            ("type=inline", "the type `inline` is not supported"),
+            ("type=gha", "the type `gha` is not supported"),
+            ("type=s3,region=x,bucket=y", "the type `s3` is not supported"),
+            ("type=other", "there is no type `other`"),
             ("type=local", "a `dest` is missing"),
             ("dest=x", "a `type` is missing"),
             ("type=local,dest=x,mode=most", "`mode=most` is not supported"),

@@ -2,8 +2,7 @@
 
 use coracle::{BuildSpec, Engine, Remote, RemoteContext, Unpacked};
 
-use super::git::ByProgram;
-use super::source::remote;
+use super::source::{fetch, remote};
 use crate::fail::Fail;
 
 /// What is said to be a context, before anything is read.
@@ -69,7 +68,7 @@ pub(super) fn add(
             Meant::Layout(path, wanted) => {
                 spec.context_image(name, engine.load_one(path, wanted.as_deref())?.id())
             }
-            Meant::Remote(remote) => match engine.fetch_context(&remote, Some(&ByProgram))? {
+            Meant::Remote(remote) => match fetch(engine, &remote)? {
                 RemoteContext::Directory(context) => {
                     let spec = spec.context_directory(name, context.path());
                     kept.push(context);

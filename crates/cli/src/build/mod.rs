@@ -36,6 +36,7 @@ pub(crate) fn run(args: &Args) -> Done {
     let engine = Engine::open_default()?;
     let (context, spec) = source.open(&engine)?;
     let spec = args::spec(args, spec, &env::own)?.git(Arc::new(git::ByProgram));
+    let spec = spec.proxies(env::proxies(&env::own));
     let (contexts, spec) = contexts::add(&engine, &args.build_context, spec)?;
     if args.checks() {
         return check(&engine, &spec);

@@ -3,10 +3,11 @@
 use std::io::{Cursor, Read};
 use std::path::Path;
 
-use coracle::{BuildSpec, Engine, GitSource, Remote, RemoteContext, Unpacked};
+use coracle::{BuildSpec, Engine, Fetch, GitSource, Remote, RemoteContext, Unpacked};
 
 use super::Args;
 use super::git::ByProgram;
+use crate::env;
 use crate::fail::Fail;
 
 /// Where from, before anything is read.
@@ -52,7 +53,7 @@ impl<'a> Source<'a> {
     /// The spec, and what has to be kept while it is built.
     pub(super) fn open(self, engine: &Engine) -> Result<(Option<Unpacked>, BuildSpec), Fail> {
         match self {
-            Source::Remote(remote, file) => match engine.fetch_context(&remote, Some(&ByProgram))? {
+            Source::Remote(remote, file) => match fetch(engine, &remote)? {
                 RemoteContext::Directory(context) => {
                     let spec = below(&context, file);
                     Ok((Some(context), spec))
@@ -106,6 +107,12 @@ impl<'a> Source<'a> {
             }
         }
     }
+}
+
+/// What this program fetches itself.
+pub(super) fn fetch(engine: &Engine, remote: &Remote) -> Result<RemoteContext, Fail> {
+    let how = Fetch::new().git(&ByProgram).proxies(env::proxies(&env::own));
+    Ok(engine.fetch_context(remote, &how)?)
 }
 
 /// A context that came whole, its Dockerfile in it.

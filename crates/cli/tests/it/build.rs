@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use coracle_testhost::{Host, run};
+use coracle_testhost::{DockerRegistry, Host, run, skip};
 
 use crate::support::Cli;
 
@@ -160,5 +160,53 @@ fn a_cold_machine_builds_nothing_with_the_cache_of_another() {
         let said = String::from_utf8(second.stderr).unwrap();
         assert!(said.contains(first.out.trim()), "the same image: {said}");
         assert_eq!(said.matches(" CACHED").count(), 2, "{said}");
+    });
+}
+
+#[test]
+fn the_cache_of_another_may_be_in_a_registry() {
+    run(|host| {
+        if !DockerRegistry::is_there() {
+            return skip(host.test(), "docker-registry is not installed");
+        }
+        let registry = DockerRegistry::start(host.dir(), 5000, true);
+        let cli = Cli::new(host);
+        let context = context(host, "FROM base\nCOPY a /a\nRUN cat /a > /b\n");
+        let name = format!("{}/team/cache:main", registry.address());
+        let (to, docker) = (format!("type=registry,ref={name},mode=max"), host.dir().join("docker"));
+        let as_me = |words: &[&str]| {
+            let mut command = cli.command(words);
+            let output = command.env("DOCKER_CONFIG", &docker).output().unwrap();
+            (output.status.code(), String::from_utf8(output.stderr).unwrap())
+        };
+        let words = ["build", "-q", "--cache-from", &name, "--cache-to", &to, text(&context)];
+        let (status, said) = as_me(&words);
+        assert_eq!(status, Some(1), "nobody is logged in: {said}");
+        assert!(
+            said.contains("WARNING: pull the build cache") && said.contains("401 Unauthorized"),
+            "{said}"
+        );
+        fs::create_dir(&docker).unwrap();
+        let login = format!("{{\"auths\":{{\"{}\":{{\"auth\":\"bWU6aHVudGVyMg==\"}}}}}}", registry.address());
+        fs::write(docker.join("config.json"), login).unwrap();
+        let (status, said) = as_me(&words);
+        assert_eq!(status, Some(0), "{said}");
+        assert!(said.contains("404 Not Found"), "there is none yet: {said}");
+        let cold = host.dir().join("cold");
+        let build = |from: &str| {
+            let mut command =
+                cli.command(&["build", "--progress=plain", "--cache-from", from, text(&context)]);
+            let output = command.env("DOCKER_CONFIG", &docker).env("CORACLE_ROOT", &cold).output().unwrap();
+            (output.status.code(), String::from_utf8(output.stderr).unwrap())
+        };
+        let engine = coracle::Engine::open(&cold).unwrap();
+        let same = coracle::Capture::new().programs(Cli::PROGRAMS);
+        engine.capture(&same, "base").unwrap();
+        let (status, said) = build(&format!("type=registry,ref={name}"));
+        assert_eq!((status, said.matches("CACHED").count()), (Some(0), 2), "{said}");
+        // An image that is no cache is told of, and no failure.
+        let (status, said) = build("127.0.0.1:5000/none");
+        assert_eq!(status, Some(0), "{said}");
+        assert!(said.contains("WARNING: pull the build cache 127.0.0.1:5000/none"), "{said}");
     });
 }

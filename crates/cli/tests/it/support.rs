@@ -20,30 +20,32 @@ pub(crate) struct Ended {
 }
 
 impl Cli {
+    /// What `base` has.
+    pub(crate) const PROGRAMS: [&str; 17] = [
+        "/bin/sh",
+        "/bin/cat",
+        "/bin/ls",
+        "/bin/sleep",
+        "/usr/bin/id",
+        "/usr/bin/env",
+        "/bin/hostname",
+        "/usr/bin/getent",
+        "/bin/mkdir",
+        "/bin/rm",
+        "/bin/touch",
+        "/bin/chmod",
+        "/bin/mv",
+        "/bin/ln",
+        "/bin/chown",
+        "/bin/stat",
+        "/bin/readlink",
+    ];
+
     /// With the image `base`, which has a shell and a few tools.
     pub(crate) fn new(host: &Host) -> Cli {
         let root = host.dir().join("state");
         let engine = Engine::open(&root).unwrap();
-        let programs = [
-            "/bin/sh",
-            "/bin/cat",
-            "/bin/ls",
-            "/bin/sleep",
-            "/usr/bin/id",
-            "/usr/bin/env",
-            "/bin/hostname",
-            "/usr/bin/getent",
-            "/bin/mkdir",
-            "/bin/rm",
-            "/bin/touch",
-            "/bin/chmod",
-            "/bin/mv",
-            "/bin/ln",
-            "/bin/chown",
-            "/bin/stat",
-            "/bin/readlink",
-        ];
-        engine.capture(&Capture::new().programs(programs), "base").unwrap();
+        engine.capture(&Capture::new().programs(Cli::PROGRAMS), "base").unwrap();
         Cli { root }
     }
 

@@ -12,6 +12,10 @@ mod oracle;
 mod overlay;
 mod pack;
 mod races;
+#[cfg(feature = "registry")]
+mod registry;
+#[cfg(feature = "registry")]
+mod registry_hostile;
 mod tree;
 mod unpack;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use coracle_host::Kind;
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 
-use crate::error::{Error, Result};
+use crate::{Error, Result};
 
 /// Where distributions keep them in one file: Debian and Alpine, Fedora and RHEL, openSUSE, others.
 const BUNDLES: [&str; 5] = [
@@ -18,7 +18,7 @@ const BUNDLES: [&str; 5] = [
 
 /// # Errors
 /// `NotFound` where the system has none.
-pub(super) fn config() -> Result<TlsConfig> {
+pub(crate) fn config() -> Result<TlsConfig> {
     let found = BUNDLES.iter().find_map(|path| std::fs::read(path).ok());
     let bundle = found.ok_or_else(|| {
         let what = format!(

@@ -1,5 +1,5 @@
-//! Results of builds, carried to another state directory: an OCI image layout whose manifest lists layers, and whose config
-//! says which steps led to them.
+//! Results of builds, carried to another state directory: an image manifest that lists layers, and whose config says which
+//! steps led to them. It is in an OCI image layout, or in a registry.
 //!
 //! The config is of the media type `application/vnd.coracle.buildcache.v1+json`:
 //!
@@ -11,15 +11,17 @@
 //!
 //! Everything that can copy images between layouts and registries can copy it, too.
 
+mod layout;
+#[cfg(feature = "registry")]
+mod registry;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::Path;
 
 use coracle_build::{Cache, CachedStep};
-use coracle_host::{Call, Dir, Staging};
-use coracle_layers::{ChainId, DiffId, Digest};
-use rustix::fs::OFlags;
+use coracle_host::Call;
+use coracle_layers::{Blob, ChainId, DiffId, Digest};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -29,8 +31,6 @@ use crate::{Engine, Kind};
 
 const CONFIG: &str = "application/vnd.coracle.buildcache.v1+json";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// A document that is longer than this is none of ours.
 const LONGEST: u64 = 64 << 20;
 
@@ -69,6 +69,28 @@ struct LayerOf {
     blob: String,
 }
 
+/// Where a cache goes.
+trait Target {
+    /// Stores a blob that `write` writes, unless it is there.
+    fn put(
+        &mut self,
+        blob: Blob,
+        write: &mut dyn FnMut(&mut dyn Write) -> coracle_layers::Result<()>,
+    ) -> Result<()>;
+
+    /// Stores the manifest, which is what the place's name means from now on.
+    fn name(&mut self, manifest: &[u8]) -> Result<()>;
+}
+
+/// Where a cache comes from.
+trait Origin {
+    /// What the place's name means.
+    fn manifest(&self) -> Result<Vec<u8>>;
+
+    /// Writes a blob's bytes, no more than its size; whether they are the right ones is the caller's to check.
+    fn copy(&self, blob: Blob, into: &mut dyn Write) -> Result<()>;
+}
+
 impl Engine {
     /// Writes the results of a build's steps to an image layout in `directory`, which is made if it is missing, under `tag`:
     /// what `docker build --cache-to type=local` does. Blobs that are there stay. No secret is in it, as none is in the
@@ -84,15 +106,16 @@ impl Engine {
         mode: CacheMode,
     ) -> Result<CacheExport> {
         let path = directory.as_ref();
-        self.exported(built, path, tag, mode).doing(|| format!("export the build cache to {path:?}"))
+        layout::Layout::create(path, tag)
+            .and_then(|mut layout| self.exported(built, &mut layout, mode))
+            .doing(|| format!("export the build cache to {path:?}"))
     }
 
-    fn exported(&self, built: &Built, path: &Path, tag: &str, mode: CacheMode) -> Result<CacheExport> {
+    fn exported(&self, built: &Built, target: &mut dyn Target, mode: CacheMode) -> Result<CacheExport> {
         let store = &self.0.store;
         let own: BTreeSet<String> = built.image.stored().layers().iter().map(ToString::to_string).collect();
         let mut document =
             Document { version: Cache::version().to_owned(), layers: Vec::new(), steps: Vec::new() };
-        let mut layout = Layout::create(path)?;
         let mut listed: BTreeMap<ChainId, Value> = BTreeMap::new();
         let mut order = Vec::new();
         for step in built.cache.iter().filter(|step| mode == CacheMode::Max || own.contains(&step.snapshot)) {
@@ -104,7 +127,7 @@ impl Engine {
                 let gone = || Error::new(Kind::NotFound, format!("layer {id} was removed"));
                 let layer = store.layer(&id)?.ok_or_else(gone)?;
                 let blob = layer.blob();
-                layout.put_written(&blob.digest, |out| Ok(store.write_layer(&id, out)?))?;
+                target.put(blob, &mut |out| store.write_layer(&id, out))?;
                 document.layers.push(LayerOf {
                     id: id.to_string(),
                     parent: layer.parent().map(|id| id.to_string()),
@@ -122,15 +145,18 @@ impl Engine {
                 document.steps.push(step.clone());
             }
         }
-        let config = layout.document(&document)?;
+        let config = bytes_of(&document)?;
+        let blob = Blob { digest: Digest::of(&config), size: config.len() as u64 };
+        let written =
+            |out: &mut dyn Write| Ok(out.write_all(&config).call(|| "write(the cache's config)")?);
+        target.put(blob, &mut { written })?;
         let layers: Vec<&Value> = order.iter().map(|id| &listed[id]).collect();
-        let manifest = json!({
+        let manifest = bytes_of(&json!({
             "schemaVersion": 2, "mediaType": MANIFEST, "layers": layers,
-            "config": { "mediaType": CONFIG, "digest": config.0.to_string(), "size": config.1 },
-        });
-        let manifest = layout.document(&manifest)?;
-        layout.index(&manifest, tag)?;
-        Ok(CacheExport { steps: document.steps.len(), digest: manifest.0.to_string() })
+            "config": { "mediaType": CONFIG, "digest": blob.digest.to_string(), "size": blob.size },
+        }))?;
+        target.name(&manifest)?;
+        Ok(CacheExport { steps: document.steps.len(), digest: Digest::of(&manifest).to_string() })
     }
 
     /// Takes the results of steps from what [`Engine::export_build_cache`] wrote, by the manifest's digest or else by `tag`:
@@ -142,27 +168,35 @@ impl Engine {
     /// program's or version's.
     pub fn import_build_cache(&self, directory: impl AsRef<Path>, tag: &str) -> Result<usize> {
         let path = directory.as_ref();
-        self.imported_cache(path, tag).doing(|| format!("import the build cache of {path:?}"))
+        layout::Layout::open(path, tag)
+            .and_then(|layout| self.imported_cache(&layout))
+            .doing(|| format!("import the build cache of {path:?}"))
     }
 
-    fn imported_cache(&self, path: &Path, tag: &str) -> Result<usize> {
-        let layout = Layout::open(path)?;
-        let manifest = layout.find(tag)?;
-        let kind = manifest["config"]["mediaType"].as_str().unwrap_or("");
+    fn imported_cache(&self, origin: &dyn Origin) -> Result<usize> {
+        let manifest: Manifest = parsed(&origin.manifest()?, "manifest")?;
+        let kind = manifest.config.media_type;
         if kind != CONFIG {
-            let what = format!("`{tag}` is of {kind:?}, and only {CONFIG} is known");
+            let what = format!("it is a cache of {kind:?}, and only {CONFIG} is known");
             return Err(Error::new(Kind::Unsupported, what));
         }
-        let config = layout.read(manifest["config"]["digest"].as_str().unwrap_or("").parse()?)?;
-        let corrupt = |error: serde_json::Error| Error::new(Kind::Corrupt, format!("its config: {error}"));
-        let document: Document = serde_json::from_slice(&config).map_err(corrupt)?;
+        let mut config = Vec::new();
+        let blob = Blob { digest: manifest.config.digest, size: manifest.config.size };
+        if blob.size > LONGEST {
+            return Err(Error::new(Kind::Invalid, format!("its config has {} bytes", blob.size)));
+        }
+        origin.copy(blob, &mut config)?;
+        checked(&blob.digest, Digest::of(&config))?;
+        let document: Document = parsed(&config, "config")?;
         if document.version != Cache::version() {
             let what = format!("it is of {}, and this is {}", document.version, Cache::version());
             return Err(Error::new(Kind::Unsupported, what));
         }
+        let sizes: BTreeMap<Digest, u64> =
+            manifest.layers.iter().map(|listed| (listed.digest, listed.size)).collect();
         let mut known = BTreeSet::new();
         for layer in &document.layers {
-            self.import_cached_layer(&layout, layer).doing(|| format!("layer {}", layer.id))?;
+            self.import_cached_layer(origin, &sizes, layer).doing(|| format!("layer {}", layer.id))?;
             known.insert(layer.id.as_str());
         }
         let cache = self.0.build_steps();
@@ -176,7 +210,12 @@ impl Engine {
         Ok(document.steps.len())
     }
 
-    fn import_cached_layer(&self, layout: &Layout, layer: &LayerOf) -> Result<()> {
+    fn import_cached_layer(
+        &self,
+        origin: &dyn Origin,
+        sizes: &BTreeMap<Digest, u64>,
+        layer: &LayerOf,
+    ) -> Result<()> {
         let store = &self.0.store;
         let (id, diff, blob): (ChainId, DiffId, Digest) =
             (layer.id.parse()?, layer.diff.parse()?, layer.blob.parse()?);
@@ -188,10 +227,11 @@ impl Engine {
             return Ok(());
         }
         if !store.blobs().has(&blob)? {
-            let written = store.blobs().write(&mut layout.open_blob(&blob)?)?;
-            if written.digest != blob {
-                return Err(Error::new(Kind::Corrupt, format!("blob {blob} is {}", written.digest)));
-            }
+            let unlisted = || Error::new(Kind::Corrupt, format!("its manifest doesn't list {blob}"));
+            let size = *sizes.get(&blob).ok_or_else(unlisted)?;
+            let mut writer = store.blobs().writer()?;
+            origin.copy(Blob { digest: blob, size }, &mut writer)?;
+            checked(&blob, writer.finish()?.digest)?;
         }
         let stored = store.add_layer_from_blob(parent.as_ref(), &blob)?;
         if stored.chain_id() != id {
@@ -201,99 +241,32 @@ impl Engine {
     }
 }
 
-/// An OCI image layout in a directory (image-layout.md).
-struct Layout {
-    dir: Dir,
-    blobs: Dir,
-    staging: Option<Staging>,
+/// As much of a manifest as matters here (image-spec, manifest.md).
+#[derive(Deserialize)]
+struct Manifest {
+    config: Listed,
+    #[serde(default)]
+    layers: Vec<Listed>,
 }
 
-impl Layout {
-    fn create(path: &Path) -> Result<Layout> {
-        std::fs::create_dir_all(path).call(|| format!("mkdir({path:?})"))?;
-        let dir = Dir::open(path)?;
-        let blobs = dir.make("blobs", 0o755)?.make("sha256", 0o755)?;
-        let staging = Some(Staging::open(&dir)?);
-        Ok(Layout { dir, blobs, staging })
-    }
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Listed {
+    media_type: String,
+    digest: Digest,
+    size: u64,
+}
 
-    fn open(path: &Path) -> Result<Layout> {
-        let dir = Dir::open(path)?;
-        let blobs = dir.dir("blobs")?.dir("sha256")?;
-        Ok(Layout { dir, blobs, staging: None })
-    }
+fn parsed<T: serde::de::DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T> {
+    serde_json::from_slice(bytes).map_err(|error| Error::new(Kind::Corrupt, format!("its {what}: {error}")))
+}
 
-    fn staging(&self) -> Result<&Staging> {
-        self.staging.as_ref().ok_or_else(|| Error::new(Kind::Invalid, "this layout is only read"))
-    }
+fn checked(expected: &Digest, came: Digest) -> Result<()> {
+    let wrong = || Error::new(Kind::Corrupt, format!("blob {expected} is {came}"));
+    if *expected == came { Ok(()) } else { Err(wrong()) }
+}
 
-    fn put(&mut self, digest: &Digest, bytes: &[u8]) -> Result<()> {
-        self.put_written(digest, |out| Ok(out.write_all(bytes).call(|| format!("write(blob {digest})"))?))
-    }
-
-    fn put_written(
-        &mut self,
-        digest: &Digest,
-        write: impl FnOnce(&mut dyn Write) -> Result<()>,
-    ) -> Result<()> {
-        if self.blobs.has(digest.hex())? {
-            return Ok(());
-        }
-        let mut file = self.staging()?.file()?;
-        write(&mut file)?;
-        Ok(file.publish(&self.blobs, digest.hex())?)
-    }
-
-    fn document(&mut self, document: &impl Serialize) -> Result<(Digest, u64)> {
-        let wrong = |error| Error::new(Kind::Invalid, format!("a document can't be written: {error}"));
-        let bytes = serde_json::to_vec(document).map_err(wrong)?;
-        let digest = Digest::of(&bytes);
-        self.put(&digest, &bytes)?;
-        Ok((digest, bytes.len() as u64))
-    }
-
-    /// Puts the manifest under the tag, in the place of what had it.
-    fn index(&mut self, (digest, size): &(Digest, u64), tag: &str) -> Result<()> {
-        let others = match self.dir.read_if_there("index.json")? {
-            Some(bytes) => serde_json::from_slice::<Value>(&bytes).ok(),
-            None => None,
-        };
-        let others = others.and_then(|mut index| index["manifests"].as_array_mut().map(std::mem::take));
-        let mut all: Vec<Value> = others.unwrap_or_default();
-        all.retain(|one| one["annotations"][REF_NAME] != tag);
-        all.push(json!({
-            "mediaType": MANIFEST, "digest": digest.to_string(), "size": size, "annotations": { REF_NAME: tag },
-        }));
-        let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": all });
-        let staging = self.staging()?;
-        staging.write(&self.dir, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
-        Ok(staging.write(&self.dir, "index.json", index.to_string().as_bytes())?)
-    }
-
-    fn find(&self, tag: &str) -> Result<Value> {
-        let index = self.dir.read("index.json")?;
-        let corrupt = |error: serde_json::Error| Error::new(Kind::Corrupt, format!("index.json: {error}"));
-        let index: Value = serde_json::from_slice(&index).map_err(corrupt)?;
-        let mut all = index["manifests"].as_array().into_iter().flatten();
-        let found = all.find(|one| one["digest"] == tag || one["annotations"][REF_NAME] == tag);
-        let found = found.ok_or_else(|| Error::new(Kind::NotFound, format!("it has no `{tag}`")))?;
-        let bytes = self.read(found["digest"].as_str().unwrap_or("").parse()?)?;
-        serde_json::from_slice(&bytes)
-            .map_err(|error| Error::new(Kind::Corrupt, format!("its manifest: {error}")))
-    }
-
-    fn open_blob(&self, digest: &Digest) -> Result<File> {
-        Ok(File::from(self.blobs.file(digest.hex(), OFlags::RDONLY | OFlags::NOFOLLOW, 0)?))
-    }
-
-    /// A small blob, checked.
-    fn read(&self, digest: Digest) -> Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        let read = || format!("read(blob {digest})");
-        self.open_blob(&digest)?.take(LONGEST).read_to_end(&mut bytes).call(read)?;
-        if Digest::of(&bytes) != digest {
-            return Err(Error::new(Kind::Corrupt, format!("blob {digest} is {}", Digest::of(&bytes))));
-        }
-        Ok(bytes)
-    }
+fn bytes_of(document: &impl Serialize) -> Result<Vec<u8>> {
+    let wrong = |error| Error::new(Kind::Invalid, format!("a document can't be written: {error}"));
+    serde_json::to_vec(document).map_err(wrong)
 }
