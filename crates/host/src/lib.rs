@@ -59,7 +59,7 @@ pub use mount::{Mount, Propagation};
 pub use namespace::Namespace;
 pub use overlay::Overlay;
 pub use owner::as_owner;
-pub use process::{Exit, PidFd};
+pub use process::{Exit, PidFd, peer};
 pub use random::random_hex;
 pub use root::Root;
 pub use staging::{StagedDir, StagedFile, Staging};

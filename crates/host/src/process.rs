@@ -209,6 +209,18 @@ impl AsFd for PidFd {
     }
 }
 
+/// The process that connected, or listened, at the other end of a unix socket, as this pid namespace counts (unix(7),
+/// `SO_PEERCRED`). `None` for one from outside of it.
+///
+/// # Errors
+/// As of getsockopt(2).
+pub fn peer(socket: impl AsFd) -> Result<Option<u32>> {
+    let found = nix::sys::socket::getsockopt(&socket.as_fd(), nix::sys::socket::sockopt::PeerCredentials);
+    let found =
+        found.map_err(|errno| Errno::from_raw_os_error(errno as i32)).call(|| "getsockopt(SO_PEERCRED)")?;
+    Ok(u32::try_from(found.pid()).ok().filter(|pid| *pid != 0))
+}
+
 fn last_errno() -> Errno {
     Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)
 }
@@ -233,6 +245,13 @@ mod tests {
         assert_eq!(pidfd.reap().unwrap(), Exit::Signal(9));
         assert!(!pidfd.signal(9).unwrap());
         assert_eq!(PidFd::open(u32::MAX).unwrap_err().kind(), crate::Kind::NotFound);
+    }
+
+    #[test]
+    fn the_other_end_is_known() {
+        let (one, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+        assert_eq!(peer(&one).unwrap(), Some(std::process::id()));
+        assert!(peer(std::fs::File::open("/").unwrap()).is_err());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The control group of a container: made, found, stopped, let go on.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use coracle_host::Kind;
@@ -9,9 +10,35 @@ use oci_spec::runtime::{LinuxResources, Spec};
 use crate::error::{Error, Result};
 use crate::record::{Home, Record, Status};
 
-/// Where a container's group is: where the configuration says, or below `/coracle`.
-pub(crate) fn path(given: Option<&Path>, id: &str) -> PathBuf {
-    given.map_or_else(|| Path::new("/coracle").join(id), Path::to_owned)
+/// What annotations begin with that are properties of a container's unit, as runc has them.
+const PROPERTY: &str = "org.systemd.property.";
+
+/// Where a container's group is: where the configuration says, or below `/coracle`; with `systemd` in a scope that
+/// `slice:prefix:name` says, or `coracle-<id>.scope`.
+pub(crate) fn path(given: Option<&Path>, id: &str, systemd: bool) -> Result<PathBuf> {
+    let path = match (given, systemd) {
+        (Some(given), _) => given.to_owned(),
+        (None, false) => own(id),
+        (None, true) => format!(":coracle:{id}").into(),
+    };
+    match (place(&path)?.is_scope(), systemd) {
+        (true, false) => Err(Error::new(format!(
+            "linux.cgroupsPath {path:?}: a scope, which systemd makes with --systemd-cgroup; a path is needed without it"
+        ))),
+        (false, true) => Err(Error::new(format!(
+            "linux.cgroupsPath {path:?}: a path; --systemd-cgroup needs `slice:prefix:name`"
+        ))),
+        _ => Ok(path),
+    }
+}
+
+fn own(id: &str) -> PathBuf {
+    Path::new("/coracle").join(id)
+}
+
+/// Whether systemd makes it.
+pub(crate) fn is_scope(path: &Path) -> bool {
+    place(path).is_ok_and(|place| place.is_scope())
 }
 
 fn place(path: &Path) -> Result<Place> {
@@ -22,9 +49,24 @@ fn place(path: &Path) -> Result<Place> {
 }
 
 /// Makes the group. `None`: this host has none that could be written to, and none was asked for.
-pub(crate) fn make(path: &Path, asked: bool, resources: Option<&LinuxResources>) -> Result<Option<Cgroup>> {
+pub(crate) fn make(
+    path: &Path,
+    asked: bool,
+    resources: Option<&LinuxResources>,
+    annotations: Option<&HashMap<String, String>>,
+) -> Result<Option<Cgroup>> {
     let resources = resources.cloned().unwrap_or_default();
-    let plan = Plan::new(&place(path)?, &resources, &Hierarchies::of_this_host()?, Extent::Standard);
+    let mut place = place(path)?;
+    if place.is_scope() {
+        let mut all: Vec<_> = annotations.into_iter().flatten().collect();
+        all.sort();
+        for (name, value) in all {
+            if let Some(name) = name.strip_prefix(PROPERTY) {
+                place = place.property(name, value)?;
+            }
+        }
+    }
+    let plan = Plan::new(&place, &resources, &Hierarchies::of_this_host()?, Extent::Standard);
     match plan.and_then(|plan| plan.make()) {
         Ok(group) => Ok(Some(group)),
         Err(error) if !asked && matches!(error.kind(), Kind::Unsupported | Kind::Denied) => Ok(None),
@@ -37,10 +79,11 @@ pub(crate) fn find(record: &Record) -> Result<Option<Cgroup>> {
     Ok(Cgroup::find(&place(path)?, &Hierarchies::of_this_host()?))
 }
 
-/// The group that a creation left which came to no record.
+/// The group that a creation left which came to no record. A scope is left by none.
 pub(crate) fn left(config: &Spec, id: &str) -> Result<Option<Cgroup>> {
     let given = config.linux().as_ref().and_then(|linux| linux.cgroups_path().as_deref());
-    Ok(Cgroup::find(&place(&path(given, id))?, &Hierarchies::of_this_host()?))
+    let path = given.map_or_else(|| own(id), Path::to_owned);
+    Ok(Cgroup::find(&place(&path)?, &Hierarchies::of_this_host()?))
 }
 
 /// The group of a container that has one.

@@ -25,9 +25,9 @@ pub(crate) struct Cli {
     /// Accepted for callers that give it; there is no more to say.
     #[arg(long, global = true)]
     debug: bool,
-    /// Have systemd make control groups. Not supported.
+    /// Have systemd make the control group, a scope: `linux.cgroupsPath` is `slice:prefix:name` then.
     #[arg(long, global = true)]
-    systemd_cgroup: bool,
+    pub(crate) systemd_cgroup: bool,
     /// Whether the caller is not root: `auto` or `false`.
     #[arg(long, global = true, value_name = "WHETHER")]
     rootless: Option<String>,
@@ -244,11 +244,6 @@ pub(crate) struct Update {
 impl Cli {
     /// What is asked for and not done.
     pub(crate) fn refuse(&self) -> Result<()> {
-        if self.systemd_cgroup {
-            return Err(Error::new(
-                "--systemd-cgroup: not supported; have the caller use its cgroupfs driver instead",
-            ));
-        }
         match self.rootless.as_deref() {
             None | Some("auto" | "false") => Ok(()),
             Some(other) => Err(Error::new(format!("--rootless {other}: not supported"))),

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use coracle_host::{Dir, Mount, PidFd};
@@ -19,7 +19,8 @@ use crate::{cgroup, hooks, list, listener, process};
 
 /// Makes the container; its first process waits for the word to go. That process is a child of this program until the
 /// program ends, and then of whoever takes orphans.
-pub(crate) fn create(home: &Home, options: &Create, log: &Log) -> Result<PidFd> {
+/// With `systemd` its control group is a scope that systemd makes.
+pub(crate) fn create(home: &Home, options: &Create, systemd: bool, log: &Log) -> Result<PidFd> {
     // First, while everything that is open is the caller's.
     let extra = preserved(options.preserve_fds)?;
     let mut prepared = prepare::read(&options.bundle, log)?;
@@ -27,7 +28,8 @@ pub(crate) fn create(home: &Home, options: &Create, log: &Log) -> Result<PidFd> 
     let console = console(&prepared, options.console_socket.as_deref())?;
     prepared.among.have_no_other(home, &prepared.rootfs)?;
     let (dir, _lock) = home.claim(&options.id)?;
-    let made = make(&dir, prepared, options, console, extra, log);
+    let place = cgroup::path(prepared.cgroups_path(), &options.id, systemd);
+    let made = place.and_then(|place| make(&dir, prepared, options, place, console, extra, log));
     if made.is_err()
         && let Err(error) = remove(home, &dir, &options.id)
     {
@@ -45,14 +47,16 @@ fn make(
     dir: &Dir,
     prepared: Prepared,
     options: &Create,
+    place: PathBuf,
     console: Option<UnixStream>,
     extra: Vec<OwnedFd>,
     log: &Log,
 ) -> Result<PidFd> {
-    let place = cgroup::path(prepared.cgroups_path(), &options.id);
-    let asked = prepared.cgroups_path().is_some() || prepared.resources().is_some();
+    let asked =
+        cgroup::is_scope(&place) || prepared.cgroups_path().is_some() || prepared.resources().is_some();
+    let annotations = prepared.spec.annotations().as_ref();
     record::keep_config(dir, &prepared.text)?;
-    let group = cgroup::make(&place, asked, prepared.resources())?;
+    let group = cgroup::make(&place, asked, prepared.resources(), annotations)?;
     let record = Record {
         oci_version: prepared.spec.version().clone(),
         id: options.id.clone(),

@@ -50,12 +50,13 @@ fn main() -> ExitCode {
 /// What the program is to exit with.
 fn run(cli: Cli) -> Result<u8> {
     cli.refuse()?;
+    let systemd = cli.systemd_cgroup;
     let home = Home::new(&cli.root()?);
     let log = journal::Log::new(cli.log.clone(), cli.log_format);
     match cli.verb {
-        Verb::Create(options) => create::create(&home, &options, &log).map(|_| 0),
+        Verb::Create(options) => create::create(&home, &options, systemd, &log).map(|_| 0),
         Verb::Start { id } => start::start(&home, &id, &log).map(|()| 0),
-        Verb::Run(options) => start::run(&home, &options, &log),
+        Verb::Run(options) => start::run(&home, &options, systemd, &log),
         Verb::State { id } => list::state(&home, &id).map(|()| 0),
         Verb::List { format, quiet } => list::list(&home, format, quiet).map(|()| 0),
         Verb::Kill { id, signal, all } => signal::kill(&home, &id, &signal, all).map(|()| 0),

@@ -51,9 +51,9 @@ fn started(found: &Found, log: &Log) -> Result<()> {
 }
 
 /// What the program is to exit with: what the container ended with, where it is waited for.
-pub(crate) fn run(home: &Home, options: &Run, log: &Log) -> Result<u8> {
+pub(crate) fn run(home: &Home, options: &Run, systemd: bool, log: &Log) -> Result<u8> {
     let attached = options.create.console_socket.is_none() && !options.detach;
-    let pidfd = create::create(home, &options.create, log)?;
+    let pidfd = create::create(home, &options.create, systemd, log)?;
     let id = &options.create.id;
     start(home, id, log)?;
     if !attached {

@@ -50,7 +50,7 @@ impl Numbers {
     }
 
     /// What [`Step::Await`] reads from.
-    fn go(self) -> u32 {
+    pub(crate) fn go(self) -> u32 {
         self.proc() + u32::from(self.proc)
     }
 

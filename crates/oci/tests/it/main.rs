@@ -13,3 +13,4 @@ mod must_mounts;
 mod must_users;
 mod podman;
 mod support;
+mod systemd;

@@ -22,7 +22,11 @@ pub struct Oci {
 impl Oci {
     /// A bundle whose program is this shell script.
     pub fn new(host: &Host, script: &str) -> Oci {
-        let dir = host.dir().join("bundle");
+        Oci::at(host.dir().join("bundle"), script)
+    }
+
+    /// The same, where there is no private host.
+    pub fn at(dir: PathBuf, script: &str) -> Oci {
         for name in ["", "rootfs", "upper", "work"] {
             std::fs::create_dir(dir.join(name)).unwrap();
         }
@@ -97,8 +101,15 @@ impl Oci {
 
     #[track_caller]
     pub fn create_with(&self, options: &[&str]) {
+        self.create_with_all(&[], options);
+    }
+
+    /// With options before the verb, and behind it.
+    #[track_caller]
+    pub fn create_with_all(&self, global: &[&str], options: &[&str]) {
         let out = std::fs::File::options().append(true).create(true).open(self.dir.join("out")).unwrap();
-        let mut args = vec!["create", "--bundle", self.bundle()];
+        let mut args = global.to_vec();
+        args.extend(["create", "--bundle", self.bundle()]);
         args.extend(options);
         args.push("c");
         let mut command = self.command(&args);

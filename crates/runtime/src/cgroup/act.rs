@@ -8,6 +8,7 @@ use coracle_host::{Call, DeviceFilter, Kind};
 use rustix::io::Errno;
 
 use super::op::{Manner, Op, Write};
+use super::systemd::{self, Holder};
 use super::{Cgroup, Plan, read};
 use crate::error::{Doing, Error, Problem, Result};
 
@@ -36,8 +37,8 @@ impl Plan {
     fn perform(&self, existing: bool) -> Result<Cgroup> {
         let mut made = Made::default();
         self.act(existing, &mut made)?;
-        let ours = made.stay() == self.groups.len();
-        Ok(Cgroup::made(self, ours))
+        let (new, holder) = made.stay();
+        Ok(Cgroup::made(self, new == self.groups.len(), holder))
     }
 
     /// Performs the list. `made` gets the groups that were not there before.
@@ -59,6 +60,16 @@ impl Plan {
                     above.clear();
                 }
                 Op::Inherit { dir } => inherit(dir).doing(|| self.doing())?,
+                Op::Start { unit, dir } => {
+                    made.holder = match systemd::start(unit, dir) {
+                        Err(error) if existing && error.kind() == Kind::AlreadyExists => {
+                            systemd::set(unit).doing(|| self.doing())?;
+                            None
+                        }
+                        other => Some(other.doing(|| self.doing())?),
+                    };
+                }
+                Op::Set { unit } => systemd::set(unit).doing(|| self.doing())?,
                 Op::Below { file, limit, setting } => below(file, *limit, setting)?,
                 Op::Filter { dir, program, .. } => {
                     let bytes: Vec<[u8; 8]> = program.iter().map(|insn| insn.bytes()).collect();
@@ -115,12 +126,15 @@ fn prepare(above: &[&Op]) -> coracle_host::Result<()> {
 #[derive(Default)]
 pub(super) struct Made {
     dirs: Vec<PathBuf>,
+    /// That of systemd's is one, and goes with it.
+    holder: Option<Holder>,
 }
 
 impl Made {
-    /// They stay. How many there are.
-    pub(super) fn stay(mut self) -> usize {
-        std::mem::take(&mut self.dirs).len()
+    /// They stay. How many there are, and what keeps the one of systemd's until a process is in it.
+    pub(super) fn stay(mut self) -> (usize, Option<Holder>) {
+        let holder = self.holder.take();
+        (std::mem::take(&mut self.dirs).len() + usize::from(holder.is_some()), holder)
     }
 }
 

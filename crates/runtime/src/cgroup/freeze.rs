@@ -72,6 +72,8 @@ impl Cgroup {
     fn kill_all(&self) -> coracle_host::Result<()> {
         if let Some(group) = self.main().filter(|group| group.hierarchy.version == Version::V2) {
             match write(&group.dir.join("cgroup.kill"), "1") {
+                // systemd removes a scope that nobody is in any more.
+                Err(error) if error.errno() == Some(Errno::NOENT) && !group.dir.exists() => return Ok(()),
                 Err(error) if error.errno() == Some(Errno::NOENT) => {} // before Linux 5.14
                 Err(error) if error.errno() == Some(Errno::NODEV) => return Ok(()),
                 other => return other,

@@ -2,12 +2,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use coracle_host::{Call, Kind};
 use rustix::io::Errno;
 
 use super::plan::{Group, Plan};
+use super::systemd::{self, Holder};
 use super::{Hierarchies, Hierarchy, Place, Version, read};
 use crate::error::{Doing, Error, Result};
 
@@ -16,17 +18,25 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A group of this name in one or several hierarchies. It keeps no descriptor open.
 ///
-/// One that was made is removed when dropped, if no process is in it; one that was found is not.
+/// One that was made is removed when dropped, if no process is in it; one that was found is not. A scope that systemd
+/// makes lasts only while a process is in it: one that was made has a process of its own until what was given the first
+/// [`entrance`](Self::entrance) is started, or the thread that made it ends.
 #[derive(Debug)]
 pub struct Cgroup {
     pub(super) place: Place,
     pub(super) groups: Vec<Group>,
     ours: bool,
+    /// Keeps a scope that was made until the first [`Entrance`](super::Entrance), which takes it over.
+    holder: Mutex<Option<Holder>>,
 }
 
 impl Cgroup {
-    pub(super) fn made(plan: &Plan, ours: bool) -> Cgroup {
-        Cgroup { place: plan.place.clone(), groups: plan.groups.clone(), ours }
+    pub(super) fn made(plan: &Plan, ours: bool, holder: Option<Holder>) -> Cgroup {
+        Cgroup { place: plan.place.clone(), groups: plan.groups.clone(), ours, holder: Mutex::new(holder) }
+    }
+
+    pub(super) fn take_holder(&self) -> Option<Holder> {
+        self.holder.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// The group of this name, in all hierarchies that have it; `None` where none has. It may have been made by another
@@ -40,7 +50,8 @@ impl Cgroup {
         let of_use =
             |hierarchy: &&Hierarchy| hierarchy.version == Version::V2 || !hierarchy.controllers.is_empty();
         let groups: Vec<Group> = host.iter().filter(of_use).filter_map(group).collect();
-        (!groups.is_empty()).then(|| Cgroup { place: place.clone(), groups, ours: false })
+        let holder = Mutex::new(None);
+        (!groups.is_empty()).then(|| Cgroup { place: place.clone(), groups, ours: false, holder })
     }
 
     /// Its name.
@@ -125,12 +136,19 @@ impl Cgroup {
     /// `InUse` where processes stay in it, which are named; else as of rmdir(2). The rest is removed all the same.
     pub fn remove_within(mut self, patience: Duration) -> Result<()> {
         self.ours = false;
+        drop(self.take_holder());
         let deadline = Instant::now() + patience;
         let mut failures = Vec::new();
         for group in &self.groups {
             if let Err(error) = self.remove_in(group, deadline) {
                 failures.push(error.to_string());
             }
+        }
+        // Nothing is in it any more, and systemd may not have noticed yet.
+        if let Some(scope) = self.place.unit().filter(|_| failures.is_empty())
+            && let Err(error) = systemd::stop(scope)
+        {
+            failures.push(error.to_string());
         }
         match failures.is_empty() {
             true => Ok(()),
@@ -178,7 +196,8 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        if self.ours {
+        // An empty scope is removed by systemd.
+        if self.ours && !self.place.is_scope() {
             for group in &self.groups {
                 let _ = self.remove_once(group);
             }

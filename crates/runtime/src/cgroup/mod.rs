@@ -29,7 +29,7 @@
 //! Directories outlive the program that made them. So they have names ([`Place`]), and whoever may (which the caller
 //! knows: a lock) finds one again with [`Cgroup::find`], and removes it.
 //!
-//! Scopes of systemd (`slice:prefix:name`) are refused: they would be made through D-Bus.
+//! Where systemd keeps the hierarchy, [`Place::scope`] has it make the group.
 
 mod act;
 mod cpu;
@@ -52,6 +52,7 @@ mod settings;
 #[cfg(test)]
 mod snapshots;
 mod stats;
+mod systemd;
 mod update;
 mod view;
 

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::filter::Insn;
+use super::systemd::Unit;
 
 /// One operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +15,10 @@ pub(super) enum Op {
     Make { dir: PathBuf, parent: bool },
     /// Take over the processors and memory nodes of the group above: a new cpuset of version 1 has none.
     Inherit { dir: PathBuf },
+    /// Have systemd start a scope, whose group this directory is.
+    Start { unit: Unit, dir: PathBuf },
+    /// Have systemd change what a scope is limited to.
+    Set { unit: Unit },
     /// Refuse unless the number in `file` is below `limit`.
     Below { file: PathBuf, limit: u64, setting: String },
     /// Write a value.
@@ -55,6 +60,8 @@ impl fmt::Display for Op {
             }
             Op::Make { dir, .. } => write!(f, "mkdir {}", path(dir)),
             Op::Inherit { dir } => write!(f, "take over cpuset of the parent in {}", path(dir)),
+            Op::Start { unit, .. } => write!(f, "have systemd start {unit}"),
+            Op::Set { unit } => write!(f, "have systemd change {unit}"),
             Op::Below { file, limit, .. } => write!(f, "check that {} is below {limit}", path(file)),
             Op::Write(Write { dir, choices, setting, manner, .. }) => {
                 for (index, (file, value)) in choices.iter().enumerate() {

@@ -3,10 +3,9 @@
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
 
-use coracle_host::Kind;
-
 use super::Hierarchy;
-use crate::error::{Error, Problem, Result};
+use super::systemd::Scope;
+use crate::error::{Error, Result};
 
 /// What groups begin with for which the caller names no parent.
 const OURS: &str = "coracle-";
@@ -16,6 +15,8 @@ const OURS: &str = "coracle-";
 pub struct Place {
     parent: PathBuf,
     name: String,
+    /// systemd makes it.
+    scope: Option<Scope>,
 }
 
 impl Place {
@@ -39,27 +40,64 @@ impl Place {
         if name.is_empty() || name == "." || name.contains(['/', '\n']) || !path.components().all(plain) {
             return Err(Error::invalid(format!("cgroup {path:?}: not a path of plain names")));
         }
-        Ok(Place { parent: parent.to_owned(), name: name.to_owned() })
+        Ok(Place { parent: parent.to_owned(), name: name.to_owned(), scope: None })
     }
 
-    /// The `cgroupsPath` of a spec (config-linux.md, "Cgroups Path").
+    /// `coracle-<name>.scope` in a slice such as `system.slice`: a group that systemd makes, and counts as its own unit
+    /// (systemd.scope(5)). That needs a host that is run by systemd, cgroup v2, and root.
     ///
     /// # Errors
-    /// Kind `Unsupported` for systemd's `slice:prefix:name`, `Invalid` for what is no path of plain names.
-    pub fn from_oci(path: &Path) -> Result<Place> {
-        let text = path.to_string_lossy();
-        if !text.starts_with('/') && text.split(':').count() == 3 {
-            let text = format!(
-                "linux.cgroupsPath {text:?}: scopes of systemd are not supported; give a path, as `--cgroup-manager \
-                 cgroupfs` or `native.cgroupdriver=cgroupfs` of the caller do"
-            );
-            return Err(Error::problems(vec![Problem { kind: Kind::Unsupported, text }]));
+    /// Kind `Invalid` for what can be no name of a slice or a scope.
+    pub fn scope(slice: &str, name: &str) -> Result<Place> {
+        Ok(Place::of(Scope::new(slice, OURS.trim_end_matches('-'), name)?))
+    }
+
+    fn of(scope: Scope) -> Place {
+        let (parent, name) = scope.path();
+        Place { parent, name, scope: Some(scope) }
+    }
+
+    /// With a further property for the unit that systemd makes: its name there, and a value in GVariant's text format, as
+    /// `uint64 10000000`. Those that the resources become are overridden.
+    ///
+    /// # Errors
+    /// Kind `Invalid` for a name that is none and where systemd makes no unit, `Unsupported` for types of values that no such property has.
+    pub fn property(mut self, name: &str, text: &str) -> Result<Place> {
+        match &mut self.scope {
+            Some(scope) => scope.set(name, text)?,
+            None => {
+                return Err(Error::invalid(format!(
+                    "cgroup {self}: no unit of systemd's, which has properties"
+                )));
+            }
         }
+        Ok(self)
+    }
+
+    /// Whether systemd makes it.
+    pub fn is_scope(&self) -> bool {
+        self.scope.is_some()
+    }
+
+    /// The `cgroupsPath` of a spec (config-linux.md, "Cgroups Path"): a path, or `slice:prefix:name` for a scope that
+    /// systemd makes, as the runtimes agree.
+    ///
+    /// # Errors
+    /// Kind `Invalid` for what is no path of plain names, and no name of a slice or a scope.
+    pub fn from_oci(path: &Path) -> Result<Place> {
+        if let Some(scope) = Scope::parse(path) {
+            return Ok(Place::of(scope?));
+        }
+        let text = path.to_string_lossy();
         let (parent, name) = (path.parent(), path.file_name().and_then(|name| name.to_str()));
         match (parent, name) {
             (Some(parent), Some(name)) => Place::below(parent, name),
             _ => Err(Error::invalid(format!("linux.cgroupsPath {text:?}: not a path of plain names"))),
         }
+    }
+
+    pub(super) fn unit(&self) -> Option<&Scope> {
+        self.scope.as_ref()
     }
 
     /// The last component.
@@ -103,6 +141,8 @@ impl fmt::Display for Place {
 
 #[cfg(test)]
 mod tests {
+    use coracle_host::Kind;
+
     use super::*;
 
     #[test]
@@ -121,8 +161,11 @@ mod tests {
         assert_eq!(Place::new("db").unwrap().to_string(), "/coracle-db");
         assert_eq!(Place::from_oci(Path::new("pods/7")).unwrap(), Place::below("pods", "7").unwrap());
         assert_eq!(Place::from_oci(Path::new("/7")).unwrap(), Place::below("/", "7").unwrap());
-        let scope = Place::from_oci(Path::new("system.slice:docker:7")).unwrap_err();
-        assert_eq!(scope.kind(), Kind::Unsupported);
+        let scope = Place::from_oci(Path::new("system.slice:docker:7")).unwrap();
+        assert_eq!((scope.to_string().as_str(), scope.is_scope()), ("/system.slice/docker-7.scope", true));
+        assert_eq!(Place::scope("", "db").unwrap().to_string(), "/system.slice/coracle-db.scope");
+        let plain = Place::new("db").unwrap().property("After", "'x.service'");
+        assert_eq!(plain.unwrap_err().kind(), Kind::Invalid);
         assert!(Place::from_oci(Path::new("/")).is_err());
     }
 }

@@ -9,6 +9,7 @@ use oci_spec::runtime::LinuxResources;
 
 use super::op::{Op, Write};
 use super::settings::{Live, Settings, Want};
+use super::systemd::{self, Unit};
 use super::{Hierarchies, Hierarchy, Place, Version, filter};
 use crate::error::{Error, Problem, Result};
 
@@ -60,6 +61,9 @@ impl Plan {
         extent: Extent,
     ) -> Result<Plan> {
         let mut settings = Settings::of(resources, host, None);
+        if place.is_scope() {
+            settings.only_v2(place);
+        }
         for (index, hierarchy) in host.0.iter().enumerate().filter(|(_, hierarchy)| hierarchy.writable) {
             let more: BTreeSet<String> = match extent {
                 Extent::Asked => continue,
@@ -111,7 +115,10 @@ impl Plan {
             let group = Group { hierarchy: hierarchy.clone(), dir: dir.clone() };
             dirs.insert(*index, group.dir.clone());
             let new = !there.iter().any(|old| old.dir == group.dir);
-            plan.directories(&group, top, &levels, controllers, new);
+            match place.unit() {
+                Some(scope) => plan.scope(Unit::of(scope, &wants), &group, top, &levels, controllers, new),
+                None => plan.directories(&group, top, &levels, controllers, new),
+            }
             if new {
                 plan.groups.push(group);
             }
@@ -149,6 +156,29 @@ impl Plan {
                 }
             }
         }
+    }
+
+    /// systemd makes the directory, and gives on to it what it knows.
+    fn scope(
+        &mut self,
+        unit: Unit,
+        group: &Group,
+        top: PathBuf,
+        levels: &[PathBuf],
+        controllers: &BTreeSet<String>,
+        new: bool,
+    ) {
+        if new {
+            self.ops.push(Op::Start { unit, dir: group.dir.clone() });
+        } else if !unit.is_bare() {
+            self.ops.push(Op::Set { unit });
+        }
+        let its = |name: &&String| systemd::ITS_CONTROLLERS.contains(&name.as_str());
+        let rest = controllers.iter().filter(|name| group.hierarchy.has(name) && !its(name));
+        let rest: Vec<String> = rest.cloned().collect();
+        let above = [top].into_iter().chain(levels.iter().cloned()).take(levels.len());
+        let enable = above.map(|dir| Op::Enable { dir, controllers: rest.clone() });
+        self.ops.extend(enable.filter(|_| !rest.is_empty()));
     }
 }
 

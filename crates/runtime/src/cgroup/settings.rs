@@ -6,7 +6,7 @@ use coracle_host::Kind;
 use oci_spec::runtime::LinuxResources;
 
 use super::op::Manner;
-use super::{Hierarchies, Version, cpu, devices, io, memory, rest};
+use super::{Hierarchies, Place, Version, cpu, devices, io, memory, rest};
 use crate::error::Problem;
 
 /// Everything that resources ask of a host.
@@ -148,6 +148,24 @@ impl Settings<'_> {
     pub(super) fn invalid(&mut self, setting: &str, why: &str) {
         let text = format!("linux.resources.{setting}: {why}");
         self.problems.push(Problem { kind: Kind::Invalid, text });
+    }
+
+    /// The group is a scope of systemd's: in version 2, which has every controller then.
+    pub(super) fn only_v2(&mut self, place: &Place) {
+        let v1 = self.host.iter().find_map(|hierarchy| match hierarchy.version {
+            Version::V1 => hierarchy.controllers.first(),
+            Version::V2 => None,
+        });
+        let why = match (v1, self.host.unified()) {
+            (None, Some(index)) => {
+                self.used.entry(index).or_default();
+                return;
+            }
+            (Some(controller), _) => format!("this host has `{controller}` in cgroup v1"),
+            (None, None) => "this host has none".to_owned(),
+        };
+        let text = format!("cgroup {place}: scopes of systemd need cgroup v2 alone, and {why}");
+        self.problems.push(Problem { kind: Kind::Unsupported, text });
     }
 
     /// A setting that version 2 has no counterpart of.

@@ -357,3 +357,61 @@ fn dockers_devices_in_both_versions() {
     let v2 = planned(&asked, &v2(), Extent::Asked);
     assert!(v2.ends_with("filter devices of /cg/coracle-db by 12 rules in 87 instructions"), "{v2}");
 }
+
+#[test]
+fn a_scope_of_systemds() {
+    let place = Place::from_oci(std::path::Path::new("a-b.slice:docker:7")).unwrap();
+    let place = place.property("TimeoutStopUSec", "uint64 7").unwrap();
+    let plan = Plan::new(&place, &common(), &v2(), Extent::Standard).unwrap().to_string();
+    let group = "/cg/a.slice/a-b.slice/docker-7.scope";
+    let (writes, rest): (Vec<_>, Vec<_>) = plan.lines().partition(|line| line.starts_with("write"));
+    is(
+        &rest.join("\n"),
+        &format!(
+            "have systemd start docker-7.scope in a-b.slice (CPUWeight=59, CPUQuotaPerSecUSec=500000, \
+             CPUQuotaPeriodUSec=100000, AllowedCPUs=0x03, AllowedMemoryNodes=0x01, MemoryMax=67108864, MemorySwapMax=33554432, \
+             MemoryLow=33554432, IOWeight=4950, TasksMax=64, TimeoutStopUSec=7)
+            give on hugetlb rdma below /cg
+            give on hugetlb rdma below /cg/a.slice
+            give on hugetlb rdma below /cg/a.slice/a-b.slice
+            filter devices of {group} by 12 rules in 87 instructions"
+        ),
+    );
+    // What systemd was told is rounded, or not all there is.
+    assert!(writes.contains(&&*format!("write \"50000 100000\" to {group}/cpu.max (cpu.quota)")), "{plan}");
+    let bare = Plan::new(&place, &resources("{}"), &v2(), Extent::Asked).unwrap().to_string();
+    assert_eq!(bare, "have systemd start docker-7.scope in a-b.slice (TimeoutStopUSec=7)");
+}
+
+#[test]
+fn scopes_need_version_2_alone() {
+    let place = Place::scope("", "db").unwrap();
+    for (host, why) in [
+        (hybrid(), "this host has `memory` in cgroup v1"),
+        (parse(b"", "", |_, _| true, |_| String::new()), "this host has none"),
+    ] {
+        let error = Plan::new(&place, &resources("{}"), &host, Extent::Standard).unwrap_err();
+        assert_eq!(error.kind(), Kind::Unsupported);
+        let text = format!(
+            "cgroup /system.slice/coracle-db.scope: scopes of systemd need cgroup v2 alone, and {why}"
+        );
+        assert!(error.to_string().starts_with(&text), "{error}");
+    }
+}
+
+#[test]
+fn an_update_tells_systemd_what_it_knows() {
+    let place = Place::scope("", "db").unwrap();
+    let there = Plan::new(&place, &resources("{}"), &v2(), Extent::Standard).unwrap();
+    let update = |json: &str| {
+        let plan = Plan::update(&place, &resources(json), &v2(), &there.groups, &Live::default());
+        plan.unwrap().to_string()
+    };
+    is(
+        &update(r#"{"pids": {"limit": 9}}"#),
+        r#"have systemd change coracle-db.scope in system.slice (TasksMax=9)
+        write "9" to /cg/system.slice/coracle-db.scope/pids.max (pids.limit)"#,
+    );
+    let devices = update(r#"{"devices": [{"allow": false, "access": "rwm"}]}"#);
+    assert!(devices.starts_with("filter devices") && devices.lines().count() == 1, "{devices}");
+}
