@@ -57,6 +57,30 @@ fn trees_are_mounted_and_writes_to_them_are_dropped() {
 }
 
 #[test]
+fn triggers_take_files_from_stages_and_images() {
+    host(|host| {
+        let engine = engine(host.dir());
+        tools(&engine);
+        let other = BuildSpec::without_context("FROM tools\nRUN echo other > /o\n").tag("other");
+        engine.build(&other, |_| {}).unwrap();
+        // What the first one's trigger asks for has a trigger of its own, which asks for another image.
+        let first = "FROM tools\nONBUILD COPY --from=build /x /x\nONBUILD RUN --mount=from=build,target=/m cat /x /m/y\n";
+        engine.build(&BuildSpec::without_context(first).tag("first"), |_| {}).unwrap();
+        let second = "FROM tools\nONBUILD COPY --from=other /o /y\n";
+        engine.build(&BuildSpec::without_context(second).tag("second"), |_| {}).unwrap();
+        let app = BuildSpec::without_context("FROM second AS build\nRUN echo x > /x\nFROM first\n");
+        assert_eq!(output(&engine, &app), "x\nother\n");
+        let again = engine.build(&app, |_| {}).unwrap();
+        assert!(again.steps.iter().all(|step| !step.built()), "{:?}", again.steps);
+        let error =
+            engine.build(&BuildSpec::without_context("FROM scratch\nFROM first\n"), |_| {}).unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains("Dockerfile:2:6: ") && text.contains("image `build`"), "{text}");
+        nothing_but_engines(host.dir());
+    });
+}
+
+#[test]
 fn the_places_of_mounts_are_not_in_the_layer() {
     host(|host| {
         let engine = engine(host.dir());

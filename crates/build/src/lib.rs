@@ -42,9 +42,8 @@
 //!
 //! # What it does not know yet
 //!
-//! `RUN --device`; `ONBUILD` triggers that copy or mount from a stage or image; other platforms than this machine's: each
-//! is refused at its line, none is ignored. `COPY --link` gives the same tree as without it, and is not yet kept apart from
-//! the layers below.
+//! `RUN --device`; other platforms than this machine's: each is refused at its line, none is ignored. `COPY --link` gives
+//! the same tree as without it, and is not yet kept apart from the layers below.
 //!
 //! # Should I be using this crate?
 //!

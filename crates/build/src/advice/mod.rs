@@ -4,8 +4,6 @@
 mod bytes;
 mod unused;
 
-use std::collections::BTreeMap;
-
 use coracle_host::Kind;
 
 use crate::cache::Cache;
@@ -44,18 +42,13 @@ pub struct Checked {
 pub fn check<W: Worker>(spec: &BuildSpec, worker: &W, cache: &Cache) -> Result<Checked> {
     let file = load::dockerfile(spec)?;
     let graph = Graph::new(&file, spec)?;
-    let mut configs = BTreeMap::new();
-    let mut facts = CheckFacts::new();
-    for name in graph.images() {
-        match worker.base(name) {
-            Ok(base) => {
-                facts = facts.image(name, base.config.clone());
-                configs.insert(name.clone(), base.config);
-            }
-            Err(error) if error.kind() == Kind::NotFound => {}
-            Err(error) => return Err(error),
-        }
-    }
+    let (graph, configs) = graph.settled(|_, name| match worker.base(name) {
+        Ok(base) => Ok(Some(base.config)),
+        Err(error) if error.kind() == Kind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    })?;
+    let mut facts =
+        configs.iter().fold(CheckFacts::new(), |facts, (name, config)| facts.image(name, config.clone()));
     let ignore = load::ignore_of(spec)?;
     if let Some(ignore) = &ignore {
         facts = facts.ignore(ignore.clone());
@@ -126,7 +119,7 @@ mod tests {
         let text = "FROM scratch\nCOPY . .\nRUN quick\nRUN slow\n";
         let spec = BuildSpec::new(place.path()).dockerfile_text(text);
         let file = load::dockerfile(&spec).unwrap();
-        let plan = Graph::new(&file, &spec).unwrap().plan(&BTreeMap::new()).unwrap();
+        let plan = Graph::new(&file, &spec).unwrap().plan(&Default::default()).unwrap();
         let step = |text: &str, misses, milliseconds, runs| {
             let mut step = StepTrace::default();
             (step.text, step.misses, step.milliseconds, step.runs) =

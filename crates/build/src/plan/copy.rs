@@ -2,6 +2,7 @@
 
 use coracle_host::Kind;
 
+use super::graph::Nth;
 use super::stage::Planner;
 use super::{CopyFrom, CopyOp, Op, Origin};
 use crate::chmod::Chmod;
@@ -39,15 +40,9 @@ impl Planner<'_, '_> {
         Some(CopyFrom::Remote(source))
     }
 
-    pub(super) fn copy(&mut self, number: Option<usize>, copy: &ast::Copy) -> Option<(Op, String)> {
+    pub(super) fn copy(&mut self, number: Nth, copy: &ast::Copy) -> Option<(Op, String)> {
         let verb = if copy.add { "ADD" } else { "COPY" };
-        if let (Some(word), None) = (&copy.from, number) {
-            let what = "a trigger that copies from a stage or image is not supported yet";
-            self.problems.unsupported(word.span, what);
-            return None;
-        }
-        let from = number.and_then(|i| self.graph.nodes[self.index].copies.get(&(i, 0)).cloned());
-        let from = from.unwrap_or(Origin::Context);
+        let from = self.graph.nodes[self.index].copies.get(&(number, 0)).cloned().unwrap_or(Origin::Context);
         let mut created_by = verb.to_owned();
         if let Some(word) = &copy.from {
             created_by.push_str(&format!(" --from={}", word.text));

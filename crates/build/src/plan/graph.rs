@@ -1,9 +1,11 @@
 //! The stages of a Dockerfile, what each starts from and copies from, and which of them the target needs.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use coracle_host::Kind;
 
+use super::triggers::Trigger;
 use super::vars::{Vars, platform_args};
 use super::{Origin, builtin};
 use crate::dockerfile::ast::{Verb, Word};
@@ -56,6 +58,7 @@ pub struct Graph {
     pub(super) allowed: BTreeSet<Allow>,
     pub(super) network: Network,
     pub(super) hosts: Vec<(String, HostAddress)>,
+    pub(super) contexts: BTreeMap<String, Named>,
     images: Vec<String>,
     unused_args: Vec<String>,
 }
@@ -64,8 +67,19 @@ pub struct Graph {
 #[derive(Clone, Debug)]
 pub(super) struct Node {
     pub(super) from: Origin,
-    /// By index of the instruction, and of the mount where it is a RUN.
-    pub(super) copies: BTreeMap<(usize, usize), Origin>,
+    /// By the instruction, and the index of the mount where it is a RUN.
+    pub(super) copies: BTreeMap<(Nth, usize), Origin>,
+    /// What it starts from has these for it to do first; `None` as long as that is not known.
+    pub(super) triggers: Option<Arc<[Trigger]>>,
+}
+
+/// An instruction of a stage, by its index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Nth {
+    /// Among those that the stage's origin has for it.
+    Trigger(usize),
+    /// Among its own.
+    Own(usize),
 }
 
 impl Graph {
@@ -82,13 +96,7 @@ impl Graph {
         let mut problems = Problems::new(&file.source);
         let globals = globals(file, spec, &mut problems);
         let mut nodes: Vec<Node> = Vec::new();
-        let name_of = |stage: &'_ StageText| stage.from.name.as_ref().map(|name| name.text.clone());
-        let mut first = HashMap::new();
-        for (index, stage) in file.stages.iter().enumerate() {
-            if let Some(name) = name_of(stage) {
-                first.entry(name).or_insert(index);
-            }
-        }
+        let first = first(file);
         let mut earlier = HashMap::new();
         for (index, stage) in file.stages.iter().enumerate() {
             let node = Resolver {
@@ -106,36 +114,26 @@ impl Graph {
         }
         problems.into_result()?;
         let target = target(file, spec.target.as_deref())?;
-        let mut needed = BTreeSet::new();
-        need(&nodes, target, &mut needed);
-        let needed: Vec<usize> = needed.into_iter().collect();
-        let mut images: Vec<String> = Vec::new();
-        let mut met = HashSet::new();
-        for origin in
-            needed.iter().flat_map(|s| std::iter::once(&nodes[*s].from).chain(nodes[*s].copies.values()))
-        {
-            if let Origin::Image(name) = origin
-                && met.insert(name)
-            {
-                images.push(name.clone());
-            }
-        }
-        Ok(Graph {
+        let mut graph = Graph {
             file: file.clone(),
             nodes,
-            needed,
+            needed: Vec::new(),
             globals,
             given: spec.args.clone(),
             labels: spec.labels.clone(),
             allowed: spec.allowed.clone(),
             network: spec.network,
             hosts: spec.hosts.iter().map(|(name, address)| (name.clone(), *address)).collect(),
-            images,
+            contexts: spec.contexts.clone(),
+            images: Vec::new(),
             unused_args: unused_args(file, spec),
-        })
+        };
+        graph.need(target);
+        Ok(graph)
     }
 
-    /// The images that the build starts or copies from, in the order they are met.
+    /// The images that the build starts or copies from, in the order they are met; without those that only triggers
+    /// (ONBUILD) of these ask for: see [`Graph::settled`].
     pub fn images(&self) -> &[String] {
         &self.images
     }
@@ -145,16 +143,34 @@ impl Graph {
         &self.unused_args
     }
 
-    /// The steps of each needed stage. `bases` has the configuration of each of [`Graph::images`].
+    /// The steps of each needed stage. `bases` has the configuration of each of [`Graph::images`], and of those that their
+    /// triggers copy from.
     ///
     /// # Errors
     /// All at once, at their lines: variables and values that are wrong. `Invalid` where `bases` lacks an image.
     pub fn plan(&self, bases: &BTreeMap<String, ImageConfig>) -> Result<Plan> {
-        super::stage::plan(self, bases)
+        super::stage::plan(&self.triggered(bases)?, bases)
     }
 }
 
 impl Graph {
+    /// Has `target` built, and all that it needs.
+    pub(super) fn need(&mut self, target: usize) {
+        let mut needed = BTreeSet::new();
+        need(&self.nodes, target, &mut needed);
+        self.needed = needed.into_iter().collect();
+        let nodes = self.needed.iter().map(|stage| &self.nodes[*stage]);
+        let mut met = HashSet::new();
+        self.images.clear();
+        for origin in nodes.flat_map(|node| std::iter::once(&node.from).chain(node.copies.values())) {
+            if let Origin::Image(name) = origin
+                && met.insert(name)
+            {
+                self.images.push(name.clone());
+            }
+        }
+    }
+
     /// Where the image is first named in the needed stages, and the stage whose name is nearly the same.
     pub(crate) fn asks_for(&self, image: &str) -> (Span, Option<String>) {
         let is_it = |origin: &Origin| matches!(origin, Origin::Image(name) if name == image);
@@ -162,6 +178,10 @@ impl Graph {
         for &index in self.needed.iter().rev() {
             let (stage, node) = (&self.file.stages[index], &self.nodes[index]);
             for ((i, nth), _) in node.copies.iter().rev().filter(|(_, origin)| is_it(origin)) {
+                let Nth::Own(i) = i else {
+                    found = stage.from.image.span;
+                    continue;
+                };
                 let froms = froms(&stage.instructions[*i].verb);
                 if let Some((_, word)) = froms.into_iter().find(|(own, _)| own == nth) {
                     found = word.span;
@@ -272,6 +292,21 @@ fn target(file: &Dockerfile, wanted: Option<&str>) -> Result<usize> {
     })
 }
 
+pub(super) fn name_of(stage: &StageText) -> Option<String> {
+    stage.from.name.as_ref().map(|name| name.text.clone())
+}
+
+/// The first stage of each name.
+pub(super) fn first(file: &Dockerfile) -> HashMap<String, usize> {
+    let mut first = HashMap::new();
+    for (index, stage) in file.stages.iter().enumerate() {
+        if let Some(name) = name_of(stage) {
+            first.entry(name).or_insert(index);
+        }
+    }
+    first
+}
+
 fn need(nodes: &[Node], stage: usize, needed: &mut BTreeSet<usize>) {
     // Arrows point only to earlier stages, so this ends; a stack, because a file may have many stages.
     let mut open = vec![stage];
@@ -287,7 +322,7 @@ fn need(nodes: &[Node], stage: usize, needed: &mut BTreeSet<usize>) {
 }
 
 /// The places that an instruction takes files from.
-fn froms(verb: &Verb) -> Vec<(usize, &Word)> {
+pub(super) fn froms(verb: &Verb) -> Vec<(usize, &Word)> {
     match verb {
         Verb::Copy(copy) => copy.from.iter().map(|word| (0, word)).collect(),
         Verb::Run(run) => {
@@ -297,16 +332,17 @@ fn froms(verb: &Verb) -> Vec<(usize, &Word)> {
     }
 }
 
-struct Resolver<'a, 'p> {
-    file: &'a Dockerfile,
-    globals: &'a Vars,
-    contexts: &'a BTreeMap<String, Named>,
-    index: usize,
+/// What names mean in one stage.
+pub(super) struct Resolver<'a, 'p> {
+    pub(super) file: &'a Dockerfile,
+    pub(super) globals: &'a Vars,
+    pub(super) contexts: &'a BTreeMap<String, Named>,
+    pub(super) index: usize,
     /// The latest stage of each name among those before.
-    earlier: &'a HashMap<String, usize>,
+    pub(super) earlier: &'a HashMap<String, usize>,
     /// The first stage of each name in the file.
-    first: &'a HashMap<String, usize>,
-    problems: &'a mut Problems<'p>,
+    pub(super) first: &'a HashMap<String, usize>,
+    pub(super) problems: &'a mut Problems<'p>,
 }
 
 impl Resolver<'_, '_> {
@@ -319,10 +355,10 @@ impl Resolver<'_, '_> {
         let mut copies = BTreeMap::new();
         for (i, instruction) in stage.instructions.iter().enumerate() {
             for (nth, word) in froms(&instruction.verb) {
-                copies.insert((i, nth), self.copy_from(word));
+                copies.insert((Nth::Own(i), nth), self.copy_from(word));
             }
         }
-        Node { from, copies }
+        Node { from, copies, triggers: None }
     }
 
     fn platform(&mut self, word: &Word) {
@@ -356,7 +392,7 @@ impl Resolver<'_, '_> {
         self.earlier(&name).or(number).map_or(Origin::Image(name), Origin::Stage)
     }
 
-    fn copy_from(&mut self, word: &Word) -> Origin {
+    pub(super) fn copy_from(&mut self, word: &Word) -> Origin {
         let name = word.text.trim_matches(['"', '\'']);
         if name.contains('$') {
             let what =

@@ -9,6 +9,7 @@ mod set;
 mod stage;
 #[cfg(test)]
 mod tests;
+mod triggers;
 pub(crate) mod values;
 mod vars;
 

@@ -2,7 +2,7 @@
 
 use coracle_host::Kind;
 
-use super::graph::is_proxy;
+use super::graph::{Nth, is_proxy};
 use super::stage::{Planner, TOO_MUCH};
 use super::{Op, Origin};
 use super::{builtin, values};
@@ -19,7 +19,7 @@ use crate::worker::Command;
 const KINDS: [&str; 5] = ["bind", "cache", "tmpfs", "secret", "ssh"];
 
 impl Planner<'_, '_> {
-    pub(super) fn run(&mut self, number: Option<usize>, run: &ast::Run, span: Span) -> Option<(Op, String)> {
+    pub(super) fn run(&mut self, number: Nth, run: &ast::Run, span: Span) -> Option<(Op, String)> {
         let mut mounts = self.mounts(number, run)?;
         let network = self.network(run.network.as_ref())?;
         if let Some(at) = run.insecure
@@ -115,17 +115,13 @@ impl Planner<'_, '_> {
     }
 
     /// All of them, so that all that is wrong is said.
-    fn mounts(&mut self, number: Option<usize>, run: &ast::Run) -> Option<Vec<RunMount>> {
-        let mounts: Vec<_> = run
-            .mounts
-            .iter()
-            .enumerate()
-            .map(|(nth, mount)| self.mount(number.map(|i| (i, nth)), mount))
-            .collect();
+    fn mounts(&mut self, number: Nth, run: &ast::Run) -> Option<Vec<RunMount>> {
+        let mounts: Vec<_> =
+            run.mounts.iter().enumerate().map(|(nth, mount)| self.mount((number, nth), mount)).collect();
         mounts.into_iter().collect()
     }
 
-    fn mount(&mut self, number: Option<(usize, usize)>, mount: &ast::Mount) -> Option<RunMount> {
+    fn mount(&mut self, number: (Nth, usize), mount: &ast::Mount) -> Option<RunMount> {
         let kind_of = mount.options.iter().find(|(key, _)| key.text == "type").and_then(|(_, v)| v.as_ref());
         let kind = kind_of.map_or("bind", |word| word.text.as_str());
         let span = kind_of.map_or(mount.span, |word| word.span);
@@ -144,7 +140,7 @@ impl Planner<'_, '_> {
         };
         let options = self.options(mount, kind, known)?;
         let from = self.mount_from(number, mount, &options)?;
-        self.made(number, kind, options, from, mount.span)
+        self.made(number.1, kind, options, from, mount.span)
     }
 
     fn options(&mut self, mount: &ast::Mount, kind: &str, known: &[&str]) -> Option<Options> {
@@ -192,29 +188,19 @@ impl Planner<'_, '_> {
     /// Where a mount comes from: `None` in the inner option where it says nothing of it.
     fn mount_from(
         &mut self,
-        number: Option<(usize, usize)>,
+        number: (Nth, usize),
         mount: &ast::Mount,
         options: &Options,
     ) -> Option<Option<MountFrom>> {
         let path = options.get("source").map_or("", |(path, _)| path);
         let path = paths::clean(path)[1..].to_owned();
-        let origin = match (mount.from(), number) {
-            (None, _) => None,
-            (Some(_), Some(number)) => self.graph.nodes[self.index].copies.get(&number).cloned(),
-            (Some(_), None) => {
-                self.problems.unsupported(
-                    mount.span,
-                    "a trigger that mounts from a stage or image is not supported yet",
-                );
-                return None;
-            }
-        };
+        let origin = mount.from().and_then(|_| self.graph.nodes[self.index].copies.get(&number).cloned());
         Some(origin.map(|origin| MountFrom { origin, path, tree: None }))
     }
 
     fn made(
         &mut self,
-        number: Option<(usize, usize)>,
+        nth: usize,
         kind: &str,
         options: Options,
         from: Option<MountFrom>,
@@ -269,10 +255,7 @@ impl Planner<'_, '_> {
         }
         if kind == "ssh" {
             let id = options.get("id").map_or("default", |(id, _)| id).to_owned();
-            let target = target.unwrap_or_else(|| {
-                let earlier = number.map_or(0, |(_, nth)| nth);
-                format!("/run/buildkit/ssh_agent.{earlier}")
-            });
+            let target = target.unwrap_or_else(|| format!("/run/buildkit/ssh_agent.{nth}"));
             let mode = mode.unwrap_or(0o600);
             return Some(RunMount::Ssh { id, target, required, mode, uid, gid, agent: None });
         }

@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 
 use coracle_host::Kind;
 
-use super::graph::{Graph, expanded};
+use super::graph::{Graph, Nth, expanded};
 use super::vars::Vars;
 use super::{CopyOp, Op, Origin, Plan, Stage, Step};
-use crate::dockerfile;
 use crate::dockerfile::ast::{CommandLine, CopySource, Instruction, Verb, Word};
 use crate::dockerfile::source::Problems;
 use crate::error::{Error, Result, Span};
@@ -47,10 +46,10 @@ pub(super) fn plan(graph: &Graph, bases: &BTreeMap<String, ImageConfig>) -> Resu
         };
         let escape = graph.file.escape;
         let mut planner = Planner { graph, index, escape, state, cmd_set: false, problems: &mut problems };
-        let mut steps = planner.triggers(&from, text.from.image.span);
+        let mut steps = planner.triggers(text.from.image.span);
         steps.extend(laid_out(&from, &text.text, text.from.image.span));
         let own = text.instructions.iter().enumerate();
-        steps.extend(own.filter_map(|(i, one)| planner.step(Some(i), one)));
+        steps.extend(own.filter_map(|(i, one)| planner.step(Nth::Own(i), one)));
         let mut state = planner.state;
         if let Some(env) = state.env.take() {
             state.config.config.env = env.to_env();
@@ -98,10 +97,6 @@ pub(super) const TOO_MUCH: &str = "the steps of this file have too much environm
 /// limits.h: no path is longer, its end included.
 const PATH_MAX: usize = 4096;
 
-fn squeeze(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
 /// As BuildKit has it: an image that has no `PATH` gets one where it is built upon.
 fn start(mut config: ImageConfig) -> State {
     if !config.config.env.iter().any(|pair| pair.starts_with("PATH=")) {
@@ -121,17 +116,15 @@ pub(super) struct Planner<'a, 'p> {
 }
 
 impl Planner<'_, '_> {
-    /// The steps that the image or stage at `from` has for builds from it. They stand where FROM does.
-    fn triggers(&mut self, from: &Origin, span: Span) -> Vec<Step> {
+    /// The steps that the stage's origin has for it. They stand where FROM does.
+    fn triggers(&mut self, span: Span) -> Vec<Step> {
         let mut steps = Vec::new();
-        let texts = std::mem::take(&mut self.state.config.config.on_build);
+        self.state.config.config.on_build.clear();
         let own = std::mem::replace(&mut self.escape, '\\');
-        for text in texts {
-            self.problems.pin(Some((span, format!("`ONBUILD {}` of {from}", squeeze(&text)))));
-            match dockerfile::trigger(&text) {
-                Ok(instruction) => steps.extend(self.step(None, &instruction)),
-                Err((kind, what)) => self.problems.add(kind, span, what, None),
-            }
+        let triggers = self.graph.nodes[self.index].triggers.clone();
+        for (nth, trigger) in triggers.iter().flat_map(|all| all.iter()).enumerate() {
+            self.problems.pin(Some((span, trigger.named.clone())));
+            steps.extend(self.step(Nth::Trigger(nth), &trigger.instruction));
         }
         self.escape = own;
         self.problems.pin(None);
@@ -143,8 +136,7 @@ impl Planner<'_, '_> {
         steps
     }
 
-    /// `number` is the instruction's in the stage; a trigger has none.
-    fn step(&mut self, number: Option<usize>, instruction: &Instruction) -> Option<Step> {
+    fn step(&mut self, number: Nth, instruction: &Instruction) -> Option<Step> {
         let span = instruction.span;
         let (op, created_by) = match &instruction.verb {
             Verb::Run(run) => self.run(number, run, span)?,

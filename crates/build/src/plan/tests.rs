@@ -12,7 +12,8 @@ fn bases() -> BTreeMap<String, ImageConfig> {
     base.config.cmd = Some(vec!["sh".to_owned()]);
     base.config.user = "app".to_owned();
     let mut trigger = ImageConfig::scratch();
-    trigger.config.on_build = vec!["COPY --from=a b c".to_owned()];
+    trigger.config.on_build =
+        vec!["COPY --from=tools b c".to_owned(), "RUN --mount=from=1,target=/m x".to_owned()];
     let mut parent = ImageConfig::scratch();
     parent.config.on_build =
         vec!["ARG V".to_owned(), "COPY src$V /src/".to_owned(), "RUN <<E\nmake $V\nE".to_owned()];
@@ -240,7 +241,7 @@ fn what_cannot_be_planned_is_said_at_its_place() {
         ("FROM base\nSTOPSIGNAL SIGNONE\n", "2:12: `SIGNONE` is no signal"),
         (
             "FROM scratch\nFROM trigger\n",
-            "2:6: `ONBUILD COPY --from=a b c` of trigger: a trigger that copies from a stage or image is not supported yet",
+            "2:6: `ONBUILD RUN --mount=from=1,target=/m x` of trigger: a stage can't copy from itself",
         ),
         ("FROM base\nADD https://x z/\n", "2:5: `https://x` names no file, so the destination has to"),
         (
@@ -319,6 +320,45 @@ stage 1 from stage 0
     assert_eq!(made.stages[0].config.config.on_build, ["ENV X=1"], "a trigger runs once");
     assert!(made.stages[1].config.config.on_build.is_empty());
     assert!(last(&made).config.config.env.contains(&"X=1".to_owned()));
+}
+
+#[test]
+fn triggers_copy_from_stages_and_images() {
+    let text = "FROM parent AS x\nFROM base AS one\nFROM scratch AS tools\nFROM trigger\n";
+    let file = Dockerfile::parse("Dockerfile", text.as_bytes()).unwrap();
+    let graph = || Graph::new(&file, &BuildSpec::new(".")).unwrap();
+    assert_eq!(graph().images(), ["trigger"]);
+    let mut asked = Vec::new();
+    let (settled, found) = graph()
+        .settled(|_, name| {
+            asked.push(name.to_owned());
+            Ok(bases().get(name).cloned())
+        })
+        .unwrap();
+    assert_eq!(
+        (asked, settled.images()),
+        (vec!["trigger".to_owned(), "base".to_owned()], &["base".to_owned(), "trigger".to_owned()][..])
+    );
+    let expected = "\
+stage 1 `one` from base
+stage 2 `tools` from scratch
+stage 3 from trigger
+   4  COPY --from=tools b c
+   4  RUN /bin/sh -c x
+      as root in /
+      with bind / of stage 1 at /m
+";
+    assert_eq!(settled.plan(&found).unwrap().to_string(), expected);
+    assert_eq!(graph().plan(&bases()).unwrap().to_string(), expected, "where all is known anyway");
+    // What is no stage is an image; and it is only asked for when the trigger is known.
+    let text = "FROM scratch AS zero\nFROM scratch AS one\nFROM trigger\n";
+    let file = Dockerfile::parse("Dockerfile", text.as_bytes()).unwrap();
+    let (settled, _) = Graph::new(&file, &BuildSpec::new("."))
+        .unwrap()
+        .settled(|_, name| Ok(bases().get(name).cloned()))
+        .unwrap();
+    assert_eq!(settled.images(), ["trigger", "tools"]);
+    assert_eq!(settled.asks_for("tools").0.line, 3, "by the FROM that has the trigger");
 }
 
 #[test]

@@ -53,10 +53,12 @@ pub fn build<W: Worker>(
         }
     }
     let mut images = BTreeMap::new();
-    for name in graph.images() {
-        images.insert(name.clone(), base(&graph, worker, name)?);
-    }
-    let configs = images.iter().map(|(name, base)| (name.clone(), base.config.clone())).collect();
+    let (graph, configs) = graph.settled(|graph, name| {
+        let base = base(graph, worker, name)?;
+        let config = base.config.clone();
+        images.insert(name.to_owned(), base);
+        Ok(Some(config))
+    })?;
     let plan = graph.plan(&configs)?;
     let warnings: Vec<String> =
         graph.unused_args().iter().map(|n| format!("no `ARG` asks for the build argument `{n}`")).collect();
