@@ -17,6 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Where the group of this container is.
 pub(crate) fn place(record: &Record) -> Result<Place> {
     Ok(match &record.cgroup_parent {
+        // As docker has it where systemd keeps the groups.
+        Some(slice) if slice.ends_with(".slice") && !slice.contains('/') => Place::scope(slice, &record.id)?,
         Some(parent) => Place::below(parent, &record.id)?,
         None => Place::new(&record.id)?,
     })

@@ -13,6 +13,7 @@ use super::group::{self, Made};
 use super::mount::Source;
 use super::record::{Record, UPPER, WORK};
 use super::shared::Shared;
+use super::shortage::Shortage;
 use super::spaces::{self, Lent};
 use super::supervisor::Live;
 use super::{lend, places};
@@ -33,6 +34,7 @@ pub(crate) struct Launched {
     pub(crate) live: Arc<Live>,
     pub(crate) stack: Option<Stack>,
     pub(crate) group: Option<Cgroup>,
+    pub(crate) shortage: Option<Shortage>,
     held: Held,
 }
 
@@ -56,7 +58,9 @@ impl Drop for Borrowed {
 impl Launched {
     /// Whether a process of it was killed for want of memory.
     pub(crate) fn oom_killed(&self) -> bool {
-        self.group.as_ref().is_some_and(|group| group.oom_kills().is_ok_and(|kills| kills > 0))
+        let noticed = self.shortage.as_ref().is_some_and(Shortage::has_killed);
+        let counted = |group: &Cgroup| group.oom_kills().is_ok_and(|kills| kills > 0);
+        noticed || self.group.as_ref().is_some_and(counted)
     }
 
     /// Ends what outlived the first process, where that had no pid namespace of its own.
@@ -176,6 +180,7 @@ pub(crate) fn launch(
         _ => Stdio::Null,
     };
     let stdio = if record.terminal() { Default::default() } else { [stdin, Stdio::Pipe, Stdio::Pipe] };
+    let shortage = group.as_ref().map(Shortage::of).transpose()?.flatten();
     let entrance = group.as_ref().map(Cgroup::entrance).transpose()?;
     let user = users.map(UserNamespace::try_clone).transpose()?;
     let bundle =
@@ -183,7 +188,7 @@ pub(crate) fn launch(
     let running = plan.start(bundle)?;
     let held = Held { _layers: rootfs.locks, _volumes: borrowed };
     let live = Arc::new(Live { pidfd: running.pidfd.try_clone()?, root: aside(root) });
-    Ok(Launched { running, live, stack, group, held })
+    Ok(Launched { running, live, stack, group, shortage, held })
 }
 
 /// The spec with the user's ids and home, as the root file system has them, and with its working directory there.

@@ -36,6 +36,7 @@ mod rights;
 mod room;
 mod settings;
 mod shared;
+mod shortage;
 mod spaces;
 mod spec;
 mod start;

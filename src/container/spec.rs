@@ -266,7 +266,8 @@ impl ContainerSpec {
     }
 
     /// The control group that its own is made in: an absolute path from the mount points of the hierarchies, or a relative
-    /// one from this program's own groups; `/coracle` unless it is said.
+    /// one from this program's own groups; `/coracle-<id>` is made unless it is said. The name of a slice, `batch.slice`, means a
+    /// scope that systemd makes there (systemd.scope(5)), where the host is run by it and has cgroup v2.
     #[must_use]
     pub fn cgroup_parent(mut self, path: impl Into<String>) -> ContainerSpec {
         self.cgroup_parent = Some(path.into());

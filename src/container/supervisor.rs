@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use coracle_host::{Call, Dir, Exit, PidFd};
-use coracle_runtime::{Log, Pump, Stream, idle, supervise};
+use coracle_runtime::{Log, Pump, Service, Stream, idle, supervise};
 use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::attach::{self, Streams};
@@ -217,7 +217,9 @@ impl Supervisor<'_> {
                 record.tell(&state, &format!("health_status: {status}"), &[]);
             });
         }
-        let exit = { supervise(&launched.running.pidfd, &mut [&mut self.desk]) };
+        let mut services: Vec<&mut dyn Service> = vec![&mut self.desk];
+        services.extend(launched.shortage.as_mut().map(|shortage| shortage as &mut dyn Service));
+        let exit = supervise(&launched.running.pidfd, &mut services);
         let exit = exit.unwrap_or_else(|_| {
             // Without poll there is no serving; then the container must not outlive its supervisor.
             let _ = launched.running.pidfd.signal(9);

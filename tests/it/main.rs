@@ -23,6 +23,7 @@ mod owner;
 mod ports;
 mod process;
 mod ready;
+mod scopes;
 mod spaces;
 mod state;
 mod steps;
