@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use coracle_host::{Dir, Lock, Namespace, Root, aside};
+use coracle_layers::Shown;
 use coracle_runtime::cgroup::Cgroup;
 use coracle_runtime::{Bundle, Facts, Plan, Running, Stdio, UserNamespace, user};
 use rustix::fs::OFlags;
@@ -16,7 +17,7 @@ use super::shared::Shared;
 use super::shortage::Shortage;
 use super::spaces::{self, Lent};
 use super::supervisor::Live;
-use super::{lend, places};
+use super::{label, lend, places};
 use crate::engine::Inner;
 use crate::error::{Doing, Error, Result};
 use crate::stack::{self, Mode, Stack, Told, Wiring};
@@ -93,11 +94,11 @@ pub(crate) fn launch(
     let volatile = !record.retain && !record.restart.is_any();
     let users = record.spaces.users.as_ref().map(UserNamespace::new).transpose()?;
     let users = users.as_ref();
+    let shown = Shown { users: users.map(AsFd::as_fd), context: record.mount_label() };
+    let mount = || engine.store.rootfs_shown(&record.layers, (&upper, &work), volatile, shown);
     let rootfs = match users {
-        Some(users) => users.as_root(|| {
-            engine.store.mapped_rootfs(&record.layers, (&upper, &work), volatile, users.as_fd())
-        })??,
-        None => engine.store.rootfs(&record.layers, Some((&upper, &work)), volatile)?,
+        Some(users) => users.as_root(mount)??,
+        None => mount()?,
     };
     let flags = OFlags::RDONLY | OFlags::DIRECTORY;
     let root = Root::new(rootfs.mount.as_fd(), "container's root").open("/", flags)?;
@@ -143,6 +144,9 @@ pub(crate) fn launch(
             stack::files(room, &told, stack.as_ref(), &record.network)?
         }
     };
+    if let Some(context) = record.mount_label().filter(|_| shared.is_none()) {
+        mounts.iter().try_for_each(|file| label::set(file, context))?;
+    }
     if let Some(users) = users {
         mounts =
             mounts.into_iter().map(|file| file.mapped(users, false)).collect::<coracle_host::Result<_>>()?;

@@ -28,7 +28,9 @@ pub(crate) fn make(
         Source::Bind(path) => bind(mount, path).map(|made| (made, Vec::new())).doing(doing),
         Source::Tmpfs => {
             let covered = mode_at(root, &mount.at).doing(doing)?;
-            tmpfs::mount(&mount.words, covered, mount.read_only).map(|made| (made, Vec::new())).doing(doing)
+            tmpfs::mount(&mount.words, covered, mount.read_only, record.mount_label())
+                .map(|made| (made, Vec::new()))
+                .doing(doing)
         }
         Source::Image(_) => image(engine, mount).doing(doing),
         Source::Anonymous | Source::Clone(_) => {

@@ -17,6 +17,7 @@ mod handle;
 mod health;
 mod healthcheck;
 mod keep;
+mod label;
 mod launch;
 mod lend;
 mod life;

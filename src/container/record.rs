@@ -120,6 +120,10 @@ pub(crate) struct Asked {
     pub(crate) devices: Vec<Device>,
     #[serde(default)]
     pub(crate) device_rules: Vec<String>,
+    #[serde(default)]
+    pub(crate) apparmor: Option<String>,
+    #[serde(default)]
+    pub(crate) label_options: Vec<String>,
 }
 
 impl Record {
@@ -135,6 +139,11 @@ impl Record {
         attributes.insert("image".into(), self.image.clone());
         attributes.extend(more.iter().map(|(key, value)| (String::from(*key), String::from(*value))));
         events::tell(state, "container", action, &self.id, attributes);
+    }
+
+    /// The context of SELinux's that its files have.
+    pub(crate) fn mount_label(&self) -> Option<&str> {
+        self.spec.linux().as_ref()?.mount_label().as_deref()
     }
 
     /// Whether its streams are a terminal.

@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 
 use coracle_build::{ImageConfig, RunConfig};
-use coracle_runtime::{LogLimits, docker_spec};
+use coracle_runtime::{Facts, LogLimits, docker_spec};
 use oci_spec::runtime::Root;
 
 use super::record::{Asked, Record};
 use super::spaces::{Ipc, Pids};
 use super::spec::{ContainerSpec, Stdin};
-use super::{check, config, device, places, rights, room, settings, shared};
+use super::{check, config, device, label, places, rights, room, settings, shared};
 use crate::engine::Inner;
 use crate::error::{Error, Result};
 use crate::platform::Platform;
@@ -111,6 +111,7 @@ pub(crate) fn record(engine: &Inner, spec: &ContainerSpec) -> Result<Record> {
     let annotations = spec.annotations.iter().cloned().collect::<HashMap<_, _>>();
     oci.set_annotations(Some(annotations).filter(|all| !all.is_empty()));
     settings::apply(spec, devices, &mut oci);
+    label::apply(spec, &id, &Facts::of_this_host(), &mut oci)?;
     spaces.apply(&mut oci);
     if let Some(process) = oci.process_mut() {
         process
@@ -150,6 +151,8 @@ pub(crate) fn record(engine: &Inner, spec: &ContainerSpec) -> Result<Record> {
             cap_drop: spec.cap_drop.clone(),
             devices: spec.devices.clone(),
             device_rules: spec.device_rules.clone(),
+            apparmor: spec.apparmor.clone(),
+            label_options: spec.label_options.clone(),
         },
         cgroup_parent: spec.cgroup_parent.clone(),
         privileged: spec.privileged,

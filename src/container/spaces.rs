@@ -67,6 +67,9 @@ pub(crate) struct Spaces {
     /// Its own, mapped so.
     #[serde(default)]
     pub(crate) users: Option<IdMap>,
+    /// The host's, because somebody said so.
+    #[serde(default)]
+    pub(crate) host_users: bool,
 }
 
 impl ContainerSpec {
@@ -105,6 +108,15 @@ impl ContainerSpec {
     #[must_use]
     pub fn users(mut self, map: IdMap) -> ContainerSpec {
         self.spaces.users = Some(map);
+        self.spaces.host_users = false;
+        self
+    }
+
+    /// Its users are the host's (docker's `--userns host`): what it has without [`ContainerSpec::users`], and instead of it.
+    #[must_use]
+    pub fn host_users(mut self) -> ContainerSpec {
+        self.spaces.users = None;
+        self.spaces.host_users = true;
         self
     }
 

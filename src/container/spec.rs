@@ -33,6 +33,8 @@ pub struct ContainerSpec {
     pub(crate) net: NetWish,
     pub(crate) read_only: bool,
     pub(crate) no_new_privileges: bool,
+    pub(crate) apparmor: Option<String>,
+    pub(crate) label_options: Vec<String>,
     pub(crate) cap_add: Vec<String>,
     pub(crate) cap_drop: Vec<String>,
     pub(crate) interactive: bool,

@@ -18,8 +18,13 @@ pub(crate) fn problem(word: &str) -> Option<String> {
 }
 
 /// A new tmpfs with these options, the last word counting; `nosuid,nodev,noexec` unless they say otherwise, and the mode of
-/// what it covers.
-pub(crate) fn mount(words: &[String], covered: Option<u32>, read_only: bool) -> Result<Mount> {
+/// what it covers. All in it has this context of SELinux's.
+pub(crate) fn mount(
+    words: &[String],
+    covered: Option<u32>,
+    read_only: bool,
+    context: Option<&str>,
+) -> Result<Mount> {
     let (mut options, attributes) = sort(words);
     let covered = covered.map(|mode| format!("{mode:o}"));
     if let Some(mode) = &covered
@@ -27,6 +32,7 @@ pub(crate) fn mount(words: &[String], covered: Option<u32>, read_only: bool) -> 
     {
         options.push(("mode", mode));
     }
+    options.extend(context.map(|context| ("context", context)));
     let mut flags = attributes.at_once();
     flags.set(
         MountAttrFlags::MOUNT_ATTR_RDONLY,

@@ -85,6 +85,11 @@ impl Container {
         self.record.spaces.host_names
     }
 
+    /// Whether it was asked for the host's users ([`ContainerSpec::host_users`](crate::ContainerSpec::host_users)).
+    pub fn asked_for_host_users(&self) -> bool {
+        self.record.spaces.host_users
+    }
+
     /// Whether it sees control groups as the host does.
     pub fn has_host_cgroups(&self) -> bool {
         self.record.spaces.host_groups
@@ -113,6 +118,31 @@ impl Container {
     /// Whether no program in it gains rights by being executed.
     pub fn has_no_new_privileges(&self) -> bool {
         self.process().is_some_and(|process| process.no_new_privileges() == Some(true))
+    }
+
+    /// What was asked for of AppArmor.
+    pub fn apparmor(&self) -> Option<&str> {
+        self.record.asked.apparmor.as_deref()
+    }
+
+    /// What was asked for of SELinux, as [`ContainerSpec::label`](crate::ContainerSpec::security_label) has it.
+    pub fn security_labels(&self) -> &[String] {
+        &self.record.asked.label_options
+    }
+
+    /// The profile of AppArmor's that it is confined to; none on a host without AppArmor.
+    pub fn apparmor_profile(&self) -> Option<&str> {
+        self.process()?.apparmor_profile().as_deref()
+    }
+
+    /// The context of SELinux's that its processes have.
+    pub fn process_label(&self) -> Option<&str> {
+        self.process()?.selinux_label().as_deref()
+    }
+
+    /// The context of SELinux's that its files have.
+    pub fn mount_label(&self) -> Option<&str> {
+        self.record.mount_label()
     }
 
     /// Which system calls it may make.

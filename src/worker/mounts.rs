@@ -170,7 +170,12 @@ fn bind(place: &Change, nth: usize, from: &MountFrom, writable: bool, what: &str
             rustix::fs::fchmod(&upper, Mode::from_raw_mode(stat.st_mode & 0o7777))
                 .call(|| format!("chmod({what})"))?;
             let lower = [Dir::from_fd(readable(&source, what)?, what)];
-            Ok(Mount::overlay(&Overlay { lower: &lower, upper: Some((&upper, &work)), volatile: true })?)
+            Ok(Mount::overlay(&Overlay {
+                lower: &lower,
+                upper: Some((&upper, &work)),
+                volatile: true,
+                context: None,
+            })?)
         }
         FileType::RegularFile => {
             let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;

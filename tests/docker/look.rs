@@ -54,7 +54,9 @@ pub(crate) fn docker(inspected: &Value) -> Tree {
     let dirs: Vec<Dir> = dirs.map(|path| Dir::open(Path::new(path)).unwrap()).collect();
     match dirs.as_slice() {
         [only] => mounted(&Mount::bind(only, false, "layer").unwrap()),
-        all => mounted(&Mount::overlay(&Overlay { lower: all, upper: None, volatile: false }).unwrap()),
+        all => mounted(
+            &Mount::overlay(&Overlay { lower: all, upper: None, volatile: false, context: None }).unwrap(),
+        ),
     }
 }
 

@@ -13,6 +13,7 @@ mod events;
 mod files;
 mod full;
 mod kills;
+mod labels;
 mod life;
 mod links;
 mod manners;

@@ -279,7 +279,7 @@ mod tests {
                 ),
             ),
             ("--rm --pull never -q --isolation default --log-driver json-file --sig-proxy=false", new()),
-            ("--rm --ipc private --cgroupns private --uts= --userns host", new()),
+            ("--rm --ipc private --cgroupns private --uts= --userns=", new()),
             (
                 "--rm --ipc shareable --cgroupns host --uts host --pid container:c --group-add 7 --group-add wheel",
                 new()
@@ -306,6 +306,10 @@ mod tests {
             ),
             ("--rm --privileged --sysctl net.a=1", new().privileged().sysctl("net.a", "1")),
             ("--rm --security-opt seccomp=unconfined", new().seccomp(Seccomp::Unconfined)),
+            (
+                "--rm --security-opt apparmor=p --security-opt label=type:t --security-opt label:disable --userns host",
+                new().apparmor("p").security_label("type:t").security_label("disable").host_users(),
+            ),
             (
                 "--rm --log-opt max-size=1m --log-opt max-file=2",
                 new().log(LogLimits { max_size: Some(1 << 20), max_files: 2 }),
@@ -403,7 +407,6 @@ mod tests {
                 "run --link a i",
                 "run --link: not supported; on one network containers find each other by name",
             ),
-            ("run --security-opt apparmor=x i", "--security-opt apparmor=x: not supported"),
             ("run --kernel-memory 1g i", "run --kernel-memory: kernels have no such limit any more"),
             ("run --log-driver syslog i", "run --log-driver syslog: not supported yet"),
             ("run --pull always i", "run --pull always: not supported yet"),

@@ -17,6 +17,8 @@ pub struct Overlay<'a> {
     pub upper: Option<(&'a Dir, &'a Dir)>,
     /// Changes need not survive a power cut: no syncs. Right for all that is thrown away or synced later as a whole.
     pub volatile: bool,
+    /// The context of SELinux's that everything in it has, whatever the layers say.
+    pub context: Option<&'a str>,
 }
 
 /// The same, as paths.
@@ -24,6 +26,7 @@ struct Paths {
     lower: Vec<String>,
     upper: Option<(String, String)>,
     volatile: bool,
+    context: Option<String>,
 }
 
 fn through(fd: impl AsFd) -> String {
@@ -41,6 +44,7 @@ impl Mount {
             lower: parts.lower.iter().map(through).collect(),
             upper: parts.upper.map(|(upper, work)| (through(upper), through(work))),
             volatile: parts.volatile,
+            context: parts.context.map(str::to_owned),
         })
     }
 
@@ -66,6 +70,7 @@ impl Mount {
             upper: upper.transpose()?,
             lower: layers.iter().take(parts.lower.len()).map(through).collect(),
             volatile: parts.volatile,
+            context: parts.context.map(str::to_owned),
         };
         // An overlay itself can't be mapped, and takes no layers from mounts that are in no namespace: so they are, in one that
         // ends with the thread. The overlay keeps what it needs of them.
@@ -136,6 +141,9 @@ fn overlay_of(paths: &Paths, single: bool) -> Result<Mount> {
     };
     for (key, value) in [("redirect_dir", "off"), ("metacopy", "off"), ("index", "off")] {
         context.set(key, value)?;
+    }
+    if let Some(label) = &paths.context {
+        context.set("context", label)?;
     }
     context.mount(MountAttrFlags::empty(), format!("overlay({} layers, {access})", paths.lower.len()))
 }

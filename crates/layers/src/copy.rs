@@ -58,7 +58,7 @@ impl Store {
             true => Mount::bind(upper, false, "upper directory")?.read_only()?,
             false => {
                 let lower: Vec<Dir> = std::iter::once(upper.clone()).chain(held.trees).collect();
-                Mount::overlay(&Overlay { lower: &lower, upper: None, volatile: false })?
+                Mount::overlay(&Overlay { lower: &lower, upper: None, volatile: false, context: None })?
             }
         };
         Ok(Rootfs { mount, locks: held.locks })

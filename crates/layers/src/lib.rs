@@ -108,6 +108,6 @@ pub use image::{Image, Removed};
 pub use import::{ImportOptions, host_config};
 pub use layer::{Layer, UpperOptions};
 pub use reference::Reference;
-pub use rootfs::Rootfs;
+pub use rootfs::{Rootfs, Shown};
 pub use store::Store;
 pub use tarball::LayerTree;

@@ -18,6 +18,16 @@ pub struct Rootfs {
     pub locks: Vec<Lock>,
 }
 
+/// How a root file system is shown to its container.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Shown<'a> {
+    /// With a user namespace's mapping of owners: what is root's in the layers belongs to the namespace's root, and what that
+    /// makes is root's where changes go. Then it is to be mounted as [`Mount::overlay_mapped`] is.
+    pub users: Option<BorrowedFd<'a>>,
+    /// All of it in this context of SELinux's.
+    pub context: Option<&'a str>,
+}
+
 impl Store {
     /// Mounts `layers` (the lowest first; each the parent of the next) over each other. Changes go to `upper`, a
     /// directory and overlay's own working directory beside it (both on one file system); without one the mount is
@@ -33,22 +43,21 @@ impl Store {
     /// `NotFound`, naming the layer; `Invalid` for layers that are not each other's parents; else as of
     /// [`Mount::overlay`].
     pub fn rootfs(&self, layers: &[ChainId], upper: Option<(&Dir, &Dir)>, volatile: bool) -> Result<Rootfs> {
-        self.mount(layers, upper, volatile, None)
+        self.mount(layers, upper, volatile, Shown::default())
     }
 
-    /// [`Store::rootfs`] with a user namespace's mapping of owners: what is root's in the layers belongs to the namespace's
-    /// root, and what that makes is root's in `upper`, beside which its working directory must lie. To be called as [`Mount::overlay_mapped`].
+    /// [`Store::rootfs`], shown otherwise than the layers are. `upper` and its working directory lie beside each other.
     ///
     /// # Errors
     /// As of [`Store::rootfs`] and [`Mount::overlay_mapped`].
-    pub fn mapped_rootfs(
+    pub fn rootfs_shown(
         &self,
         layers: &[ChainId],
         upper: (&Dir, &Dir),
         volatile: bool,
-        users: BorrowedFd<'_>,
+        shown: Shown<'_>,
     ) -> Result<Rootfs> {
-        self.mount(layers, Some(upper), volatile, Some(users))
+        self.mount(layers, Some(upper), volatile, shown)
     }
 
     fn mount(
@@ -56,7 +65,7 @@ impl Store {
         layers: &[ChainId],
         upper: Option<(&Dir, &Dir)>,
         volatile: bool,
-        users: Option<BorrowedFd<'_>>,
+        Shown { users, context }: Shown<'_>,
     ) -> Result<Rootfs> {
         self.check_stack(layers)?;
         let held = self.hold(layers.last())?;
@@ -80,7 +89,7 @@ impl Store {
             (upper, trees) => {
                 let empty = [empty];
                 let lower = if trees.is_empty() { &empty } else { trees };
-                let overlay = Overlay { lower, upper, volatile };
+                let overlay = Overlay { lower, upper, volatile, context };
                 match users {
                     Some(users) => Mount::overlay_mapped(&overlay, users)?,
                     None => Mount::overlay(&overlay)?,

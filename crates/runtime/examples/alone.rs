@@ -25,7 +25,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     let scratch = Dir::open(place.path())?;
     let (upper, work) = (scratch.make("upper", 0o755)?, scratch.make("work", 0o755)?);
     let lower = [Dir::open(root)?];
-    let root = Mount::overlay(&Overlay { lower: &lower, upper: Some((&upper, &work)), volatile: true })?;
+    let root = Mount::overlay(&Overlay {
+        lower: &lower,
+        upper: Some((&upper, &work)),
+        volatile: true,
+        context: None,
+    })?;
 
     let stdio = [Stdio::Inherit, Stdio::Inherit, Stdio::Inherit];
     let running = plan.start(Bundle { stdio, ..Bundle::new(root) })?;

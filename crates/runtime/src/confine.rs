@@ -66,7 +66,7 @@ pub(crate) fn check(process: &Process, facts: &Facts) -> Vec<Problem> {
         Some(profile) if profile.contains('\0') => {
             problems.push(Problem::invalid("process.apparmorProfile: there is a NUL byte in it"));
         }
-        Some(_) if facts.apparmor().is_some() => {}
+        Some(_) if facts.has_apparmor() => {}
         Some(_) => problems.push(Problem::unsupported("process.apparmorProfile: this host has no AppArmor")),
     }
     problems.extend(label(process).and_then(|label| check_label("process.selinuxLabel", &label, facts)));
@@ -76,7 +76,7 @@ pub(crate) fn check(process: &Process, facts: &Facts) -> Vec<Problem> {
 fn check_label(name: &str, label: &str, facts: &Facts) -> Option<Problem> {
     match () {
         () if label.contains('\0') => Some(Problem::invalid(format!("{name}: there is a NUL byte in it"))),
-        () if !facts.selinux() => Some(Problem::unsupported(format!("{name}: this host has no SELinux"))),
+        () if !facts.has_selinux() => Some(Problem::unsupported(format!("{name}: this host has no SELinux"))),
         () => None,
     }
 }

@@ -122,8 +122,13 @@ impl Facts {
         self.apparmor
     }
 
-    /// Whether there is SELinux.
-    pub(crate) fn selinux(&self) -> bool {
+    /// Whether there is AppArmor to confine processes.
+    pub fn has_apparmor(&self) -> bool {
+        self.apparmor.is_some()
+    }
+
+    /// Whether there is SELinux, with a policy.
+    pub fn has_selinux(&self) -> bool {
         self.selinux
     }
 

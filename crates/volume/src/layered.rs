@@ -48,7 +48,7 @@ pub(crate) fn mount(volumes: &Dir, volume: &Volume) -> Result<Mount> {
     let frozen = volume.dir().has(crate::volume::FROZEN)?;
     if frozen {
         // Its own files are the top layer, and nobody writes.
-        return Mount::overlay(&Overlay { lower: &lower, upper: None, volatile: false });
+        return Mount::overlay(&Overlay { lower: &lower, upper: None, volatile: false, context: None });
     }
     let upper = lower.remove(0);
     let work = volume.dir().dir(WORK)?;
@@ -60,5 +60,5 @@ pub(crate) fn mount(volumes: &Dir, volume: &Volume) -> Result<Mount> {
     {
         made.remove_tree(UNSYNCED)?;
     }
-    Mount::overlay(&Overlay { lower: &lower, upper: Some((&upper, &work)), volatile })
+    Mount::overlay(&Overlay { lower: &lower, upper: Some((&upper, &work)), volatile, context: None })
 }

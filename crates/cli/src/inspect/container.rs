@@ -34,6 +34,9 @@ pub(crate) fn describe(engine: &Engine, container: &Container, size: bool) -> Re
         ("RestartCount", i64::from(status.restarts).into()),
         ("Driver", "overlay2".into()),
         ("Platform", "linux".into()),
+        ("MountLabel", container.mount_label().unwrap_or_default().into()),
+        ("ProcessLabel", container.process_label().unwrap_or_default().into()),
+        ("AppArmorProfile", container.apparmor_profile().unwrap_or_default().into()),
         ("HostConfig", host::config(container)),
         ("GraphDriver", image::driver(container.trees(), Some(container.directory()))),
     ];

@@ -54,7 +54,7 @@ pub(super) fn config(container: &Container) -> Value {
     fields.extend(mounts::tmpfs(container).map(|tmpfs| ("Tmpfs", tmpfs)));
     fields.extend([
         ("UTSMode", if container.has_host_uts() { "host" } else { "" }.into()),
-        ("UsernsMode", "".into()),
+        ("UsernsMode", if container.asked_for_host_users() { "host" } else { "" }.into()),
         ("ShmSize", container.shm_size().unwrap_or(64 << 20).into()),
     ]);
     let sysctls = container.sysctls();
@@ -143,6 +143,8 @@ fn pids(pids: &Pids) -> String {
 fn security(container: &Container) -> Value {
     let mut options = Vec::new();
     options.extend(container.has_no_new_privileges().then(|| "no-new-privileges".to_owned()));
+    options.extend(container.apparmor().map(|profile| format!("apparmor={profile}")));
+    options.extend(container.security_labels().iter().map(|option| format!("label={option}")));
     match container.seccomp() {
         Seccomp::Unconfined => options.push("seccomp=unconfined".into()),
         Seccomp::Profile(text) => options.push(format!("seccomp={text}")),

@@ -72,11 +72,9 @@ pub(super) fn apply(flags: &Flags, spec: ContainerSpec) -> Result<ContainerSpec,
             Security::NoNewPrivileges(true) => spec.no_new_privileges(),
             Security::NoNewPrivileges(false) => spec,
             Security::Seccomp(profile) => spec.seccomp(seccomp(profile)?),
-            // What happens anyway, where the host has neither.
-            Security::AppArmor(profile) if profile == "unconfined" => spec,
-            Security::Label(label) if label == "disable" => spec,
+            Security::AppArmor(profile) => spec.apparmor(profile),
+            Security::Label(option) => spec.security_label(option),
             Security::SystemPathsUnconfined => spec.open_system_paths(),
-            other => return Err(Fail::new(125, format!("run --security-opt {other}: not supported yet"))),
         };
     }
     if let Some(parent) = flags.cgroup_parent.as_ref().filter(|parent| !parent.is_empty()) {
@@ -93,7 +91,7 @@ pub(super) fn apply(flags: &Flags, spec: ContainerSpec) -> Result<ContainerSpec,
     Ok(if flags.read_only { spec.read_only() } else { spec })
 }
 
-/// Whose namespaces it has. That its users are the host's (`--userns=host`) is so anyway.
+/// Whose namespaces it has.
 fn spaces(flags: &Flags, spec: ContainerSpec) -> ContainerSpec {
     let spec = match flags.pid.clone().unwrap_or(Space::Own) {
         Space::Host => spec.pids(Pids::Host),
@@ -108,6 +106,7 @@ fn spaces(flags: &Flags, spec: ContainerSpec) -> ContainerSpec {
         Space::Container(name) => spec.ipc(Ipc::Container(name)),
     };
     let spec = if flags.has_host_uts() { spec.host_uts() } else { spec };
+    let spec = if flags.userns == Some(Space::Host) { spec.host_users() } else { spec };
     if flags.cgroupns == Some(Space::Host) { spec.host_cgroups() } else { spec }
 }
 
@@ -270,18 +269,6 @@ impl Security {
             ("label", value) => Ok(Security::Label(value.into())),
             ("systempaths", "unconfined") => Ok(Security::SystemPathsUnconfined),
             _ => Err(invalid()),
-        }
-    }
-}
-
-impl std::fmt::Display for Security {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Security::NoNewPrivileges(yes) => write!(f, "no-new-privileges={yes}"),
-            Security::Seccomp(profile) => write!(f, "seccomp={profile}"),
-            Security::AppArmor(profile) => write!(f, "apparmor={profile}"),
-            Security::Label(label) => write!(f, "label={label}"),
-            Security::SystemPathsUnconfined => f.write_str("systempaths=unconfined"),
         }
     }
 }

@@ -41,7 +41,8 @@ fn what_it_was_given_is_told_as_docker_tells_it() {
         let words = "create --name c -m 32m --cpus 0.5 --pids-limit 20 --cap-add SYS_TIME --cap-drop all --read-only \
                      --security-opt no-new-privileges --security-opt seccomp=unconfined --device /dev/null:/dev/x:r \
                      --ulimit nofile=1:2 --shm-size 1m --sysctl net.ipv4.ip_forward=1 --init --oom-score-adj 7 \
-                     --add-host far:10.9.8.7 --log-opt max-size=1m base true";
+                     --add-host far:10.9.8.7 --log-opt max-size=1m --userns host --cgroup-parent /p \
+                     --security-opt apparmor=unconfined --security-opt label=disable base true";
         cli.ok(&words.split_whitespace().collect::<Vec<_>>());
         let table = [
             ("Memory", "33554432"),
@@ -53,7 +54,10 @@ fn what_it_was_given_is_told_as_docker_tells_it() {
             ("CapDrop", "[\"ALL\"]"),
             ("ReadonlyRootfs", "true"),
             ("Privileged", "false"),
-            ("SecurityOpt", "[\"no-new-privileges\",\"seccomp=unconfined\"]"),
+            (
+                "SecurityOpt",
+                "[\"no-new-privileges\",\"apparmor=unconfined\",\"label=disable\",\"seccomp=unconfined\"]",
+            ),
             (
                 "Devices",
                 "[{\"PathOnHost\":\"/dev/null\",\"PathInContainer\":\"/dev/x\",\"CgroupPermissions\":\"r\"}]",
@@ -66,6 +70,8 @@ fn what_it_was_given_is_told_as_docker_tells_it() {
             ("IpcMode", "\"private\""),
             ("PidMode", "\"\""),
             ("UTSMode", "\"\""),
+            ("UsernsMode", "\"host\""),
+            ("CgroupParent", "\"/p\""),
             ("GroupAdd", "null"),
             ("ExtraHosts", "[\"far:10.9.8.7\"]"),
         ];
@@ -73,7 +79,21 @@ fn what_it_was_given_is_told_as_docker_tells_it() {
             let format = format!("{{{{json .HostConfig.{name}}}}}");
             assert_eq!(cli.ok(&["inspect", "-f", &format, "c"]), format!("{value}\n"), "{name}");
         }
+        let labels = "{{json .MountLabel}} {{json .ProcessLabel}}";
+        assert_eq!(cli.ok(&["inspect", "-f", labels, "c"]), "\"\" \"\"\n");
+        let apparmor =
+            std::fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|y| y.starts_with(b"Y"));
+        let profile = if apparmor { "\"unconfined\"\n" } else { "\"\"\n" };
+        assert_eq!(cli.ok(&["inspect", "-f", "{{json .AppArmorProfile}}", "c"]), profile);
         cli.ok(&["rm", "c"]);
+        for (option, says) in [
+            ("label=x:y", "Bad label option \"x\", valid options"),
+            ("label=x", "Bad label option \"x\", valid options"),
+            ("label=type:x", "label `type:x`: this host has no SELinux"),
+        ] {
+            let said = cli.fails(125, &["run", "--rm", "--security-opt", option, "base", "true"]);
+            assert!(said.contains(says), "{said}");
+        }
         cli.ok(&["create", "--name", "c", "base", "true"]);
         let fresh = "{{json .HostConfig.PidsLimit}} {{.HostConfig.ShmSize}} {{.HostConfig.Memory}}";
         assert_eq!(cli.ok(&["inspect", "-f", fresh, "c"]), "null 67108864 0\n");

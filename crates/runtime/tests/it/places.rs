@@ -91,7 +91,7 @@ fn links_of_the_image_stay_in_it() {
         let upper = Dir::create(host.dir().join("upper"), 0o755).unwrap();
         let work = Dir::create(host.dir().join("work"), 0o755).unwrap();
         let lower = [Dir::open(&top).unwrap(), Dir::open("/").unwrap()];
-        let parts = Overlay { lower: &lower, upper: Some((&upper, &work)), volatile: true };
+        let parts = Overlay { lower: &lower, upper: Some((&upper, &work)), volatile: true, context: None };
         let mounts = vec![
             (volume(host.dir(), "a"), "/absolute"),
             (volume(host.dir(), "b"), "/up/below"),
@@ -120,7 +120,7 @@ fn a_dev_that_is_a_link() {
         let upper = Dir::create(host.dir().join("upper"), 0o755).unwrap();
         let work = Dir::create(host.dir().join("work"), 0o755).unwrap();
         let lower = [Dir::open(&top).unwrap(), Dir::open("/").unwrap()];
-        let parts = Overlay { lower: &lower, upper: Some((&upper, &work)), volatile: true };
+        let parts = Overlay { lower: &lower, upper: Some((&upper, &work)), volatile: true, context: None };
         // Docker's spec mounts mqueue by the kernel's name for it, below dev; without that it is a place like any other.
         let mut spec = script("ls /etc/devices | xargs; echo x > /dev/null; ls -d /dev/pts/ptmx /dev/shm");
         spec.mounts_mut().as_mut().unwrap().retain(|mount| mount.typ().as_deref() != Some("mqueue"));

@@ -48,7 +48,7 @@ pub fn overlay(dir: &Path) -> (Mount, std::path::PathBuf) {
     let top = Dir::create(dir.join(format!("root-{}-{number}", std::process::id())), 0o755).unwrap();
     let (upper, work) = (top.make("upper", 0o755).unwrap(), top.make("work", 0o755).unwrap());
     let lower = [Dir::open("/").unwrap()];
-    let parts = Overlay { lower: &lower, upper: Some((&upper, &work)), volatile: true };
+    let parts = Overlay { lower: &lower, upper: Some((&upper, &work)), volatile: true, context: None };
     (Mount::overlay(&parts).unwrap(), upper.path().to_owned())
 }
 
