@@ -3,7 +3,8 @@
 //! that wait. Each build of ours is a process of its own, from its start to its end, as at a terminal.
 //!
 //! `cargo bench --bench build` as root; `-- --rounds N --rest SECONDS`. Nothing is removed between the rounds, and each cold
-//! run is rested before: the disk may be slow for a while after other work. The machine may be noisy: look at the ratios.
+//! run is rested before: the disk may be slow for a while after other work. Before each run all is written out, since ours
+//! make what they did durable, and would wait for what others left in memory. The machine may be noisy: look at the ratios.
 #![allow(clippy::print_stdout)]
 
 use std::error::Error;
@@ -62,6 +63,7 @@ fn compare(rounds: u64, rest: Duration) -> Done {
     let mut ours = |state: &Path, no_cache: bool| -> Result<Duration, Box<dyn Error>> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("--build").arg(state).arg(&context).arg(if no_cache { "anew" } else { "cached" });
+        rustix::fs::sync();
         let start = Instant::now();
         let output = command.output()?;
         let time = start.elapsed();
@@ -74,6 +76,7 @@ fn compare(rounds: u64, rest: Duration) -> Done {
     let docker = Docker::start(place.path())?;
     let theirs = |times: &mut Vec<Duration>, no_cache: bool| -> Done {
         if let Some(docker) = &docker {
+            rustix::fs::sync();
             let start = Instant::now();
             docker.build(&context, no_cache)?;
             times.push(start.elapsed());
@@ -85,6 +88,7 @@ fn compare(rounds: u64, rest: Duration) -> Done {
     for round in 0..rounds {
         let state = place.path().join(format!("state{round}"));
         std::thread::sleep(rest);
+        rustix::fs::sync();
         let start = Instant::now();
         let copy = place.path().join(format!("copy{round}"));
         done(Command::new("cp").arg("-a").arg(&context).arg(copy))?;

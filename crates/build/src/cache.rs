@@ -155,7 +155,13 @@ impl Cache {
             bytes: step.bytes,
             text: step.text.clone(),
         };
+        self.note(&learned(), true);
         self.put(&step.key, record)
+    }
+
+    /// Whether it may have steps of which nothing else is known here.
+    pub(crate) fn has_learned(&self) -> bool {
+        self.get::<bool>(&learned()).is_some()
     }
 
     /// What keys and records are of. Those of another version are of no use.
@@ -207,6 +213,11 @@ impl Cache {
             let _ = file.place(&self.dir, key);
         }
     }
+}
+
+/// Under which key it is known that there was something to learn.
+fn learned() -> String {
+    key("learned", "").hex()
 }
 
 fn is_key(text: &str) -> bool {

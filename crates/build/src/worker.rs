@@ -155,8 +155,9 @@ pub struct Coming {
 
 /// Hears of the files that [`Draft::expect`] told of.
 pub trait Arrivals: Sync {
-    /// The `nth` of them is there.
-    fn arrived(&self, nth: usize);
+    /// The `nth` of them is there; `content` is all that was written to it, where that is at hand, or nothing. Returns an
+    /// empty buffer, for the next one.
+    fn arrived(&self, nth: usize, content: Vec<u8>) -> Vec<u8>;
 }
 
 /// What a draft's layer has of its own, and another layer beside it.

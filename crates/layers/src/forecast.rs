@@ -4,25 +4,24 @@
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{Builder, JoinHandle};
 
-use coracle_host::{Call, Dir, Kind};
+use coracle_host::{Call, Dir};
 
 use crate::apply;
+use crate::arrivals::Arrivals;
 use crate::diff::Packing;
 use crate::flush::Flusher;
 use crate::hasher::Hasher;
 use crate::layer::UpperOptions;
 use crate::listing::{Hashed, Listing};
 use crate::tar::{Entry, Time, What};
-use crate::{ChainId, Context, Error, Layer, LayerTree, Result, Store};
+use crate::{ChainId, Context, Layer, LayerTree, Result, Store};
 
 /// Bytes of new files after which they begin to be written to the disk.
 const FLUSH: u64 = 64 << 20;
-/// How many files further the one is that is waited for: waking up costs more than hashing a small file.
-const STRIDE: usize = 32;
 
 /// A regular file that will be put into an upper directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +51,8 @@ pub struct Forecast {
     flusher: Flusher,
     /// The sizes of those that need be written to the disk.
     sizes: Vec<u64>,
+    /// Of those that are there.
+    bytes: AtomicU64,
     /// Stays while its inodes are compared.
     _like: Option<LayerTree>,
 }
@@ -87,8 +88,10 @@ impl Store {
         let fd = upper.as_fd().try_clone_to_owned().call(|| format!("dup({:?})", upper.path()))?;
         let (upper, waiting) = (upper.clone(), arrivals.clone());
         let hash = move || {
-            let hashed = listing.hash(&upper, known.as_ref(), Hasher::new(), &mut |nth| waiting.wait(nth))?;
-            Ok((listing, hashed))
+            let hashed = listing.hash(&upper, known.as_ref(), Hasher::new().alone(), &mut &*waiting);
+            // Who brings more need not wait.
+            waiting.close();
+            Ok((listing, hashed?))
         };
         // Without a thread it is hashed when all is there.
         let thread = Builder::new().name("coracle-forecast".into()).spawn(hash).ok();
@@ -100,6 +103,7 @@ impl Store {
             thread,
             flusher: Flusher::new(fd),
             sizes,
+            bytes: AtomicU64::new(0),
             _like: like,
         })
     }
@@ -107,14 +111,16 @@ impl Store {
 
 impl Forecast {
     /// The `nth` of the files that were foretold is there, with all that was told of it. To be called once for each, from any
-    /// thread.
-    pub fn arrived(&self, nth: usize) {
-        self.arrivals.arrived(nth);
+    /// thread. `content` is all that is in it, which then need not be read, or nothing. An empty buffer is given back, for
+    /// the next one.
+    pub fn arrived(&self, nth: usize, content: Vec<u8>) -> Vec<u8> {
+        let next = self.arrivals.bring(nth, content);
         let size = self.sizes.get(nth).copied().unwrap_or(0);
-        let before = self.arrivals.bytes.fetch_add(size, Ordering::Relaxed);
+        let before = self.bytes.fetch_add(size, Ordering::Relaxed);
         if (before + size) / FLUSH != before / FLUSH {
             self.flusher.flush();
         }
+        next
     }
 
     /// All is there: [`Store::add_layer_from_upper`] with what [`Store::forecast`] was given, the upper directory being
@@ -159,80 +165,6 @@ impl Coming {
             xattrs: Vec::new(),
         };
         (entry, self.inode)
-    }
-}
-
-/// Which files are there, told by several threads to one.
-struct Arrivals {
-    there: Vec<AtomicBool>,
-    /// The one that is waited for.
-    wanted: AtomicUsize,
-    /// Nobody will tell of more.
-    over: AtomicBool,
-    waiting: Mutex<()>,
-    changed: Condvar,
-    /// Of new files that are there.
-    bytes: AtomicU64,
-}
-
-/// None is waited for.
-const NONE: usize = usize::MAX;
-
-impl Arrivals {
-    fn new(count: usize) -> Arrivals {
-        Arrivals {
-            there: std::iter::repeat_with(|| AtomicBool::new(false)).take(count).collect(),
-            wanted: AtomicUsize::new(NONE),
-            over: AtomicBool::new(false),
-            waiting: Mutex::new(()),
-            changed: Condvar::new(),
-            bytes: AtomicU64::new(0),
-        }
-    }
-
-    // Each side first writes its own and then reads the other's, in one order for both: one of them sees the other's.
-
-    fn arrived(&self, nth: usize) {
-        let Some(there) = self.there.get(nth) else { return };
-        there.store(true, Ordering::SeqCst);
-        if self.wanted.load(Ordering::SeqCst) == nth {
-            self.wake();
-        }
-    }
-
-    fn give_up(&self) {
-        self.over.store(true, Ordering::SeqCst);
-        self.wake();
-    }
-
-    fn wake(&self) {
-        let _held = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        self.changed.notify_all();
-    }
-
-    /// Returns when the `nth` is there.
-    fn wait(&self, nth: usize) -> Result<()> {
-        if !self.is_there(nth) {
-            self.wait_for((nth + STRIDE).min(self.there.len().saturating_sub(1)));
-            self.wait_for(nth);
-        }
-        match self.is_there(nth) {
-            true => Ok(()),
-            false => Err(Error::new(Kind::Interrupted, "the files of a layer did not all come")),
-        }
-    }
-
-    fn is_there(&self, nth: usize) -> bool {
-        self.there.get(nth).is_some_and(|there| there.load(Ordering::SeqCst))
-    }
-
-    fn wait_for(&self, nth: usize) {
-        let mut held = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        self.wanted.store(nth, Ordering::SeqCst);
-        while !self.is_there(nth) && !self.over.load(Ordering::SeqCst) {
-            held = self.changed.wait(held).unwrap_or_else(PoisonError::into_inner);
-        }
-        self.wanted.store(NONE, Ordering::SeqCst);
     }
 }
 
@@ -321,7 +253,7 @@ mod tests {
         let forecast = store.forecast(None, &dir.dir("upper").unwrap(), &options, files.clone()).unwrap();
         for (nth, file) in files.iter().enumerate() {
             put(&upper, file);
-            forecast.arrived(nth);
+            let _ = forecast.arrived(nth, Vec::new());
         }
         end(&upper);
         while !forecast.thread.as_ref().unwrap().is_finished() {
@@ -367,7 +299,7 @@ mod tests {
             let forecast = store.forecast(None, &dir.dir("upper").unwrap(), &options, foretold).unwrap();
             for (nth, file) in files.iter().enumerate() {
                 put(&upper, file);
-                forecast.arrived(nth);
+                let _ = forecast.arrived(nth, Vec::new());
             }
             end(&upper);
             let layer = forecast.add_layer(&dir, "upper").unwrap();
@@ -385,7 +317,7 @@ mod tests {
         let options = UpperOptions::new();
         let forecast = store.forecast(None, &dir.dir("upper").unwrap(), &options, files.clone()).unwrap();
         put(&upper, &files[0]);
-        forecast.arrived(0);
+        let _ = forecast.arrived(0, Vec::new());
         drop(forecast);
         assert!(upper.join(&files[0].path).exists());
         assert!(store.layers().unwrap().is_empty());

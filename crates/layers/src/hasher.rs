@@ -23,6 +23,8 @@ pub(crate) struct Hasher {
     /// Bytes that were hashed before.
     begun: u64,
     state: State,
+    /// No thread is started.
+    alone: bool,
     /// Those that were asked for, as far as they are here.
     marks: Vec<Come>,
 }
@@ -72,7 +74,19 @@ impl Hasher {
     pub fn new() -> Hasher {
         let state = State::Here(Sha256::new());
         let marks = Vec::new();
-        Hasher { chunk: Vec::new(), bytes: 0, begun: 0, marks, state }
+        Hasher { chunk: Vec::new(), bytes: 0, begun: 0, state, alone: false, marks }
+    }
+
+    /// All of it is hashed here, by who writes it, until [`Hasher::beside`] is called: what is in memory already takes no time
+    /// to come by.
+    pub fn alone(mut self) -> Hasher {
+        self.alone = true;
+        self
+    }
+
+    /// From here on more than a chunk is hashed beside the caller's own work.
+    pub fn beside(&mut self) {
+        self.alone = false;
     }
 
     /// The digest, and how the hash stood at the marks.
@@ -144,6 +158,14 @@ fn gone() -> io::Error {
 
 impl Write for Hasher {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.alone
+            && let State::Here(hash) = &mut self.state
+        {
+            hash.update(bytes);
+            self.bytes += bytes.len() as u64;
+            self.begun = self.bytes;
+            return Ok(bytes.len());
+        }
         if self.chunk.capacity() < CHUNK {
             self.chunk.reserve_exact(CHUNK - self.chunk.len());
         }
@@ -209,6 +231,18 @@ mod tests {
                 hasher.write_all(&all[place..length]).unwrap();
                 assert_eq!(hasher.finish().unwrap().0, whole, "from {place} of {length}");
             }
+        }
+        // Alone, and from somewhere on not.
+        for until in [0, 1000, 3 * CHUNK] {
+            let mut hasher = Hasher::new().alone();
+            hasher.write_all(&all[..until]).unwrap();
+            hasher.mark().unwrap();
+            assert!(matches!(hasher.state, State::Here(_)));
+            hasher.beside();
+            hasher.write_all(&all[until..]).unwrap();
+            let (whole, marks) = hasher.finish().unwrap();
+            assert_eq!((whole.digest, whole.size), (Digest::of(&all), all.len() as u64));
+            assert_eq!(marks[0].bytes, until as u64);
         }
         // Given up half-way.
         let mut hasher = Hasher::new();

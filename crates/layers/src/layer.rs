@@ -14,7 +14,7 @@ use crate::compression::{Arrived, Compression, Incoming};
 use crate::diff::{self, Packing};
 use crate::flush::Flusher;
 use crate::hasher::Hasher;
-use crate::listing::{Hashed, Listing};
+use crate::listing::{Hashed, Listing, Nowhere};
 use crate::marks::Marks;
 use crate::skip::Skip;
 use crate::store::put;
@@ -317,7 +317,7 @@ impl Store {
         flusher.iter().for_each(Flusher::flush);
         // It stays while its inodes are compared.
         let (_like, known) = self.like(options)?;
-        let hashed = listing.hash(upper, known.as_ref(), Hasher::new(), &mut |_| Ok(()))?;
+        let hashed = listing.hash(upper, known.as_ref(), Hasher::new(), &mut Nowhere)?;
         Ok((listing, hashed))
     }
 

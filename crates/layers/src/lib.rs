@@ -63,6 +63,7 @@
 
 mod apply;
 mod archive;
+mod arrivals;
 mod blobs;
 mod capture;
 mod changes;

@@ -24,11 +24,36 @@ pub(crate) struct Listing {
 
 struct Member {
     entry: Entry,
-    /// Of a file; one that is still to come may have any.
+    /// Of a file; that of one that is still to come is told when it is read.
     inode: Option<u64>,
     /// Which of those that are still to come.
     awaited: Option<usize>,
 }
+
+/// Where files come from that are not there yet.
+pub(crate) trait Awaited {
+    /// Returns when the `nth` is there, with all its bytes where they are at hand: then it is not read.
+    fn wait(&mut self, nth: usize) -> Result<Option<Vec<u8>>>;
+
+    /// The bytes were used.
+    fn give_back(&mut self, content: Vec<u8>);
+}
+
+/// Nothing is awaited.
+pub(crate) struct Nowhere;
+
+impl Awaited for Nowhere {
+    fn wait(&mut self, _: usize) -> Result<Option<Vec<u8>>> {
+        Ok(None)
+    }
+
+    fn give_back(&mut self, _: Vec<u8>) {}
+}
+
+/// No inode of a file.
+const UNREAD: u64 = 0;
+/// Bytes that are read from files before it is worth to hash them beside that.
+const FEW: u64 = 4 << 20;
 
 /// A tar's digest, and how far its hash had come where.
 pub(crate) struct Hashed {
@@ -76,7 +101,7 @@ impl Listing {
         let coming = coming.into_iter().enumerate();
         files.extend(coming.map(|(nth, (entry, inode))| Member {
             entry,
-            inode: Some(inode.unwrap_or(0)),
+            inode: Some(inode.unwrap_or(UNREAD)),
             awaited: Some(nth),
         }));
         // All names of a file have one time.
@@ -88,9 +113,12 @@ impl Listing {
         Ok(Listing { members, content })
     }
 
-    /// Whether they are the same members, down to the inodes.
+    /// Whether they are the same members, down to the inodes of those that were read.
     pub fn is_same(&self, other: &Listing) -> bool {
-        let same = |(a, b): (&Member, &Member)| a.inode == b.inode && a.entry == b.entry;
+        let same = |(a, b): (&Member, &Member)| {
+            let handed = [a, b].iter().any(|member| member.inode == Some(UNREAD));
+            a.inode.is_some() == b.inode.is_some() && (handed || a.inode == b.inode) && a.entry == b.entry
+        };
         self.members.len() == other.members.len() && self.members.iter().zip(&other.members).all(same)
     }
 
@@ -103,13 +131,13 @@ impl Listing {
     }
 
     /// Hashes the tar without writing it. What it has in common with the one that `known` is about is not read again. For
-    /// each file that is still to come, `wait` is called before it is read.
+    /// each file that is still to come, `awaited` is asked before it is read.
     pub fn hash(
         &mut self,
         tree: &Dir,
         known: Option<&Marks>,
         hasher: Hasher,
-        wait: &mut dyn FnMut(usize) -> Result<()>,
+        awaited: &mut dyn Awaited,
     ) -> Result<Hashed> {
         let mut begun = Marks::default();
         let (from, print) = match known {
@@ -117,15 +145,24 @@ impl Listing {
             None => (0, Print::default()),
         };
         let mut out = Writer::new(begun.resume(hasher));
-        let (mut at, mut last) = (print.weight(), begun.last());
+        let (mut at, mut last, mut read) = (print.weight(), begun.last(), 0);
         for member in self.members.iter_mut().skip(from) {
             if Marks::is_due(last, at) {
                 out.get_mut().mark().map_err(|error| Error::reading("layer", &error))?;
                 last = at;
             }
             at += Print::weight_of(&member.entry);
-            if let Some(nth) = member.awaited {
-                wait(nth)?;
+            let content = member.awaited.map(|nth| awaited.wait(nth)).transpose()?.flatten();
+            if let Some(content) = content {
+                out.add_bytes(&member.entry, &content)?;
+                awaited.give_back(content);
+                continue;
+            }
+            if let What::File { size } = member.entry.what {
+                read += size;
+            }
+            if read > FEW {
+                out.get_mut().beside();
             }
             member.inode = member.write(tree, &mut out)?;
         }

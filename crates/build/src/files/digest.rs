@@ -1,17 +1,16 @@
 //! The digest of what was picked: names, types, modes, owners, link targets and contents. Never times, and never where
 //! in the tree it was.
 
-use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use coracle_host::{Call, Kind};
-use rustix::fs::OFlags;
 use sha2::{Digest, Sha256};
 
-use super::known::Known;
 use super::pick::Tree;
+use super::source::{Hash, Source};
 use super::{Entry, Node, Picked};
 use crate::error::{Error, Result};
 use crate::trace::Files;
@@ -60,21 +59,19 @@ pub(crate) struct Digested {
     pub(crate) bytes: u64,
     /// Each by itself, where it is from a context.
     pub(crate) list: Option<Files>,
+    /// A file was written to between being listed and being read.
+    pub(crate) changed: bool,
 }
 
 /// The digest of sources.
 ///
 /// # Errors
 /// Where a file can't be read.
-pub(crate) fn digest(
-    tree: Option<Tree<'_>>,
-    picked: &mut [Picked],
-    overrides: Overrides,
-) -> Result<Digested> {
-    for source in picked.iter_mut() {
-        let fetched = source.remote.clone();
-        if let Some(tree) = fetched.as_ref().map(|fetched| fetched.tree(None)).or(tree) {
-            contents(tree, &mut source.entries)?;
+pub(crate) fn digest(tree: Option<Tree<'_>>, picked: &[Picked], overrides: Overrides) -> Result<Digested> {
+    let mut changed = false;
+    for source in picked {
+        if let Some(tree) = source.tree(tree) {
+            changed |= contents(tree, &source.entries)?;
         }
     }
     let mut fields = Fields::new();
@@ -108,10 +105,10 @@ pub(crate) fn digest(
                     fields.add("file").add(blake3::hash(text.as_bytes()).as_bytes())
                 }
                 Node::File => {
-                    let digest =
-                        entry.digest.ok_or_else(|| Error::invalid("a file was picked from no tree"))?;
+                    let digest = entry.digest.get();
+                    let digest = digest.ok_or_else(|| Error::invalid("a file was picked from no tree"))?;
                     bytes += entry.stamp.size;
-                    print = print.wrapping_add(first(&digest));
+                    print = print.wrapping_add(first(digest));
                     fields.add("file").add(digest)
                 }
             };
@@ -120,7 +117,28 @@ pub(crate) fn digest(
             }
         }
     }
-    Ok(Digested { digest: fields.hex(), bytes, list: listed.then_some(list) })
+    Ok(Digested { digest: fields.hex(), bytes, list: listed.then_some(list), changed })
+}
+
+/// What of the sources can be told without reading them: the same in all that have the same digest.
+pub(crate) fn outline(picked: &[Picked]) -> String {
+    let mut hash = Hash::new();
+    for source in picked {
+        hash.update(&(source.entries.len() as u64).to_le_bytes());
+        for entry in &source.entries {
+            let name = entry.below.as_os_str().as_bytes();
+            let (kind, size) = match &entry.node {
+                Node::Dir => (0, 0),
+                Node::Fifo => (1, 0),
+                Node::Link(target) => (2, target.len() as u64),
+                Node::Text(text) => (3, text.len() as u64),
+                Node::File => (3, entry.stamp.size),
+            };
+            hash.update(&[kind]).update(&size.to_le_bytes());
+            hash.update(&(name.len() as u64).to_le_bytes()).update(name);
+        }
+    }
+    hash.finalize().to_hex().to_string()
 }
 
 /// Enough of a digest to tell two apart that nobody has chosen.
@@ -128,31 +146,38 @@ fn first(digest: &[u8]) -> u64 {
     digest.iter().take(8).fold(0, |all, byte| all << 8 | u64::from(*byte))
 }
 
-/// Gives every file its digest. Those that are not known are read, by several threads where they are many.
-fn contents(tree: Tree<'_>, entries: &mut [Entry]) -> Result<()> {
-    let mut unknown: Vec<&mut Entry> = Vec::new();
-    for entry in entries {
-        if entry.node == Node::File && entry.digest.is_none() {
-            entry.digest = tree.known().and_then(|known| known.get(entry));
-            if entry.digest.is_none() {
-                unknown.push(entry);
-            }
-        }
-    }
+/// Gives every file its digest. Those that are not known are read, by several threads where they are many. Returns whether one
+/// was written to since it was listed.
+fn contents(tree: Tree<'_>, entries: &[Entry]) -> Result<bool> {
+    let unknown = unread(tree, entries);
     let (few, all) = (unknown.len() < FEW, Mutex::new(unknown.into_iter()));
+    let changed = AtomicBool::new(false);
     let work = || -> Result<()> {
         let mut buffer = vec![0; BUFFER];
         loop {
             let next = all.lock().unwrap_or_else(PoisonError::into_inner).next();
             let Some(entry) = next else { return Ok(()) };
-            entry.digest = Some(content(tree, entry, &mut buffer)?);
+            changed.fetch_or(content(tree, entry, &mut buffer)?, Ordering::Relaxed);
         }
     };
-    side_by_side(few, work)
+    side_by_side(few, work)?;
+    Ok(changed.into_inner())
+}
+
+/// The files whose digest is not known, after those that were read before have got theirs.
+pub(crate) fn unread<'e>(tree: Tree<'_>, entries: &'e [Entry]) -> Vec<&'e Entry> {
+    let mut unread = Vec::new();
+    for entry in entries.iter().filter(|entry| entry.node == Node::File && entry.digest.get().is_none()) {
+        match tree.known().and_then(|known| known.get(entry)) {
+            Some(digest) => _ = entry.digest.set(digest),
+            None => unread.push(entry),
+        }
+    }
+    unread
 }
 
 /// Files that no second thread is started for.
-pub(super) const FEW: usize = 64;
+pub(crate) const FEW: usize = 64;
 const BUFFER: usize = 128 << 10;
 /// Threads that read and write files at once: more have to wait for the same disk.
 const MOST: usize = 4;
@@ -182,16 +207,12 @@ pub(super) fn side_by_side(alone: bool, work: impl Fn() -> Result<()> + Sync) ->
     })
 }
 
-/// The digest of a file's bytes, which are read: BLAKE3, which takes half the time of SHA-256 where the processor helps
-/// with that, and a tenth where it doesn't. Nobody but this cache ever sees it.
-fn content(tree: Tree<'_>, entry: &Entry, buffer: &mut [u8]) -> Result<[u8; 32]> {
-    tree.go_on()?;
-    let begun = Known::begin();
-    let mut file =
-        File::from(tree.root().open(&entry.path, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK)?);
-    let (mut hash, mut bytes) = (blake3::Hasher::new(), 0);
+/// Reads a file for its digest. Returns whether it was written to since it was listed.
+fn content(tree: Tree<'_>, entry: &Entry, buffer: &mut [u8]) -> Result<bool> {
+    let mut source = Source::open(tree, entry)?;
+    let (mut hash, mut bytes) = (Hash::new(), 0);
     loop {
-        let n = match file.read(buffer) {
+        let n = match source.file.read(buffer) {
             Ok(0) => break,
             Ok(n) => n,
             Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
@@ -204,9 +225,5 @@ fn content(tree: Tree<'_>, entry: &Entry, buffer: &mut [u8]) -> Result<[u8; 32]>
             break;
         }
     }
-    let digest = hash.finalize().into();
-    if let Some(known) = tree.known() {
-        known.put(entry, digest, &file, begun);
-    }
-    Ok(digest)
+    source.end(Some(&hash))
 }

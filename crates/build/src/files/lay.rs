@@ -2,13 +2,13 @@
 //! the others are copied.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use coracle_host::Call;
-use rustix::fs::{AtFlags, OFlags};
+use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
 use super::contents;
@@ -16,7 +16,8 @@ use super::digest::{FEW, side_by_side};
 use super::dirs::{Dirs, Last};
 use super::order::{Batch, Earlier, Item, coming, items};
 use super::pick::Tree;
-use super::put::{Put, unchanged};
+use super::put::Put;
+use super::source::{Hash, Source};
 use super::{Entry, Node};
 use crate::error::Result;
 use crate::worker::{Coming, DraftFiles};
@@ -24,6 +25,8 @@ use crate::worker::{Coming, DraftFiles};
 /// How many files one thread takes at once: few, so that they come about in their order.
 const PART: usize = 16;
 const BUFFER: usize = 256 << 10;
+/// Bytes of a file that is read whole, so that what waits for it need not read it again.
+const WHOLE: u64 = 256 << 10;
 
 /// What was laid.
 #[derive(Debug, Default)]
@@ -81,14 +84,17 @@ impl<'a, 'e> Load<'a, 'e> {
         let parts: Vec<&[Item<'_>]> = self.items.chunks(PART).collect();
         side_by_side(self.items.len() < FEW, || {
             let mut own = Laid::default();
-            let mut buffer = vec![0; BUFFER];
+            let mut buffer = Vec::new();
             let (mut into, mut from) = (None, None);
             loop {
                 let nth = next.fetch_add(1, Ordering::Relaxed);
                 let Some(part) = parts.get(nth) else { break };
                 for (n, item) in part.iter().enumerate() {
+                    buffer.clear();
                     laying.item(item, &mut own, (&mut into, &mut from), &mut buffer)?;
-                    files.coming.inspect(|coming| coming.arrived(nth * PART + n));
+                    if let Some(coming) = files.coming {
+                        buffer = coming.arrived(nth * PART + n, std::mem::take(&mut buffer));
+                    }
                 }
             }
             all.lock().unwrap_or_else(PoisonError::into_inner).add(own);
@@ -121,7 +127,7 @@ impl Laying<'_> {
         item: &Item<'_>,
         laid: &mut Laid,
         (into, from): (&mut Last, &mut Last),
-        buffer: &mut [u8],
+        buffer: &mut Vec<u8>,
     ) -> Result<()> {
         self.tree.go_on()?;
         let to = self.into.get(item.batch, into)?;
@@ -136,24 +142,34 @@ impl Laying<'_> {
         if !linked {
             laid.changed |= self.copy(item, to, buffer)?;
         }
-        if let Some(digest) = item.entry.digest {
-            laid.contents.push((contents::name(&item.path), digest));
+        if let Some(digest) = item.entry.digest.get() {
+            laid.contents.push((contents::name(&item.path), *digest));
         }
         Ok(())
     }
 
-    /// Whether the source was written to meanwhile.
-    fn copy(&self, item: &Item<'_>, to: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<bool> {
+    /// Whether the source was written to meanwhile. What was read whole is left in `buffer`.
+    fn copy(&self, item: &Item<'_>, to: BorrowedFd<'_>, buffer: &mut Vec<u8>) -> Result<bool> {
         let (entry, path) = (item.entry, &item.path);
+        let mut hash = entry.digest.get().is_none().then(Hash::new);
         let mut changed = false;
         self.put.create(entry, to, item.name(), path, &mut |file| {
-            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-            let mut from = File::from(self.tree.root().open(&entry.path, flags)?);
-            if !self.clone_blocks(file, &from) {
-                copy_all(&mut from, file, entry.stamp.size, buffer)
-                    .call(|| format!("copy({:?}, {path:?})", entry.path))?;
+            let mut from = Source::open(self.tree, entry)?;
+            let failed = || format!("copy({:?}, {path:?})", entry.path);
+            if self.clone_blocks(file, &from.file) {
+                if let Some(hash) = &mut hash {
+                    hash.update_reader(&from.file).call(failed)?;
+                }
+            } else if entry.stamp.size <= WHOLE {
+                read_whole(&mut from.file, entry.stamp.size, buffer).call(failed)?;
+                file.write_all(buffer).call(failed)?;
+                if let Some(hash) = &mut hash {
+                    hash.update(buffer);
+                }
+            } else {
+                copy_all(&mut from.file, file, hash.as_mut()).call(failed)?;
             }
-            changed = !unchanged(&from, entry)?;
+            changed = from.end(hash.as_ref())?;
             Ok(())
         })?;
         Ok(changed)
@@ -174,21 +190,34 @@ impl Laying<'_> {
     }
 }
 
-/// To the end, where `size` bytes are expected.
-fn copy_all(from: &mut File, to: &mut File, size: u64, buffer: &mut [u8]) -> std::io::Result<()> {
-    let mut done = 0;
+/// To the end, where about `size` bytes are expected.
+fn read_whole(from: &mut File, size: u64, buffer: &mut Vec<u8>) -> std::io::Result<()> {
+    let expected = usize::try_from(size).unwrap_or(0);
+    // With room for more, so that its end is seen at once.
+    buffer.reserve(expected + 1);
     loop {
-        match from.read(buffer) {
+        match rustix::io::read(&*from, rustix::buffer::spare_capacity(buffer)) {
+            Ok(0) => return Ok(()),
+            Ok(_) if buffer.len() < buffer.capacity() && buffer.len() >= expected => return Ok(()),
+            Ok(_) => buffer.reserve(BUFFER),
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+fn copy_all(from: &mut File, to: &mut File, mut hash: Option<&mut Hash>) -> std::io::Result<()> {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        match from.read(&mut buffer) {
             Ok(0) => return Ok(()),
             Ok(n) => {
                 to.write_all(&buffer[..n])?;
-                done += n as u64;
-                // There was room for more.
-                if n < buffer.len() && done >= size {
-                    return Ok(());
+                if let Some(hash) = &mut hash {
+                    hash.update(&buffer[..n]);
                 }
             }
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }

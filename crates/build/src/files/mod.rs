@@ -10,6 +10,7 @@ pub(crate) mod owner;
 pub(crate) mod pick;
 pub(crate) mod put;
 mod select;
+mod source;
 #[cfg(test)]
 mod tests;
 pub(crate) mod unpack;
@@ -17,7 +18,7 @@ mod xattrs;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustix::fs::Timespec;
 
@@ -47,7 +48,7 @@ impl Picked {
             modified: None,
             stamp: Stamp::default(),
             xattrs: Vec::new(),
-            digest: None,
+            digest: OnceLock::new(),
         };
         Picked { name: name.into(), remote: None, entries: vec![entry] }
     }
@@ -79,7 +80,7 @@ pub(crate) struct Entry {
     /// Name and value.
     pub(crate) xattrs: Vec<(OsString, Vec<u8>)>,
     /// Of a file's content, as far as it was read.
-    pub(crate) digest: Option<[u8; 32]>,
+    pub(crate) digest: OnceLock<[u8; 32]>,
 }
 
 #[derive(Debug, PartialEq, Eq)]

@@ -82,7 +82,7 @@ pub(super) fn items<'e>(
                 let part = parts.lock().unwrap_or_else(PoisonError::into_inner).next();
                 let Some(part) = part else { return Ok(()) };
                 for item in part {
-                    if item.entry.digest.as_ref().is_some_and(|digest| earlier.contents.get(&item.path) == Some(digest))
+                    if item.entry.digest.get().is_some_and(|digest| earlier.contents.get(&item.path) == Some(digest))
                         // It may have no such directory.
                         && let Ok(dir) = dirs.get(item.batch, &mut last)
                     {

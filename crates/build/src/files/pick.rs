@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use coracle_host::{Call, Kind, Root};
 use rustix::fs::{AtFlags, FileType, OFlags, RawDir, Stat, Timespec};
@@ -298,7 +299,7 @@ impl<'a> Tree<'a> {
                 tv_nsec: i64::try_from(stat.st_mtime_nsec).unwrap_or(0),
             }),
             stamp: Stamp::of(stat),
-            digest: None,
+            digest: OnceLock::new(),
             xattrs,
             node,
             path,

@@ -1,6 +1,7 @@
 //! `--parents` and `--exclude`: which directories files keep, and what is left out.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use super::pick::Tree;
 use super::{Entry, Node, Picked, Stamp};
@@ -102,7 +103,7 @@ fn directory(path: PathBuf, mode: u32) -> Entry {
         owner: (0, 0),
         modified: None,
         stamp: Stamp::default(),
-        digest: None,
+        digest: OnceLock::new(),
         xattrs: Vec::new(),
     }
 }

@@ -156,7 +156,7 @@ fn digests_tell_content_from_circumstance() {
         let fd = File::open(dir).unwrap();
         let ignore = Ignore::default();
         let tree = Tree::context(fd.as_fd(), "the context", &ignore);
-        digest(Some(tree), &mut tree.pick(source).unwrap(), overrides).unwrap().digest
+        digest(Some(tree), &tree.pick(source).unwrap(), overrides).unwrap().digest
     };
     let (a, b) = (tree(&["x/f", "x/l -> t"]), tree(&["y/z/f", "y/z/l -> t"]));
     fs::write(b.path().join("y/z/f"), "x/f").unwrap();

@@ -7,6 +7,7 @@ use std::io::{Chain, Cursor, Read, Seek};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Component, Path, PathBuf};
+use std::sync::OnceLock;
 
 use coracle_host::{Call, Dir, Kind, Root};
 use rustix::fs::{AtFlags, OFlags, Timespec, Timestamps};
@@ -223,7 +224,7 @@ fn described<R: Read>(entry: &mut tar::Entry<'_, R>, path: &Path) -> std::io::Re
         owner: (id(number(&old.uid, &|| header.uid())?)?, id(number(&old.gid, &|| header.gid())?)?),
         modified: Some(Timespec { tv_sec: i64::try_from(mtime).unwrap_or(0), tv_nsec: 0 }),
         stamp: Stamp::default(),
-        digest: None,
+        digest: OnceLock::new(),
         xattrs,
     })
 }

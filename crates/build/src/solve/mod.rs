@@ -1,6 +1,7 @@
 //! The solver: takes each step of the plan from the cache or from the worker, and stores the image.
 
 mod board;
+mod first;
 pub(crate) mod load;
 mod mounts;
 mod step;
@@ -15,6 +16,7 @@ use oci_spec::image::History;
 
 use board::{Board, EVENTS, Track, stages};
 use load::Context;
+use step::Work;
 use telling::Telling;
 pub(crate) use telling::trace_key;
 
@@ -26,7 +28,7 @@ use crate::image::ImageConfig;
 use crate::plan::{Graph, Op, Origin, Plan, Stage, Step};
 use crate::remote::fetch::Fetches;
 use crate::spec::{BuildSpec, Named};
-use crate::trace::StepTrace;
+use crate::trace::{Cause, StepTrace};
 use crate::worker::{Base, Commit, Snapshot, Worker};
 
 /// Builds an image: reads the Dockerfile, plans, takes from `cache` what is there, has `worker` do the rest, and
@@ -136,6 +138,16 @@ struct State<S> {
     dirty: Option<usize>,
 }
 
+/// A step that was carried out.
+struct Done<S> {
+    snapshot: S,
+    created: String,
+    at: Arc<Place>,
+    reason: Reason,
+    started: Instant,
+    causes: Vec<Cause>,
+}
+
 struct Solver<'a, W: Worker> {
     spec: &'a BuildSpec,
     worker: &'a W,
@@ -229,24 +241,33 @@ impl<W: Worker> Solver<'_, W> {
         track: &mut Track,
     ) -> Result<()> {
         let started = Instant::now();
-        let mut work = self.prepare(&state.snapshot, step)?;
+        let off = self.spec.no_cache || uncached;
+        let mut sources = match &step.op {
+            Op::Copy(copy) => Some(self.sources(step, copy)?),
+            _ => None,
+        };
+        if let Op::Copy(copy) = &step.op
+            && let Some(first) = self.first(&state.snapshot, step, copy, &mut sources, off, told)?
+        {
+            return self.lay_first(state, step, first, at, told, track);
+        }
+        let mut work = self.prepare(&state.snapshot, step, sources)?;
         let (files, list) = (std::mem::take(&mut work.files), work.list.take());
         told.step(StepTrace::new(step, state.snapshot.id(), &work.key, files, list));
-        let reason = (self.spec.no_cache || uncached).then_some(Reason::NoCache);
+        let reason = off.then_some(Reason::NoCache);
         let mut claim = None;
         let reason = match reason {
             Some(reason) => reason,
             None => loop {
                 let record = self.cache.get::<StepRecord>(&work.key);
-                if let Some(record) = &record {
-                    let found = self.worker.find(&record.snapshot);
-                    if let Some(snapshot) = found.map_err(|e| locate(self.plan, step.span, e, None))? {
-                        drop(claim);
-                        told.cached(record.milliseconds);
-                        track.cache.push(CachedStep::new(&work.key, record.clone()));
-                        self.cached(state, snapshot, record, at, started, track);
-                        return Ok(());
-                    }
+                if let Some(record) = &record
+                    && let Some(snapshot) = self.find(step, record)?
+                {
+                    drop(claim);
+                    told.cached(record.milliseconds);
+                    track.cache.push(CachedStep::new(&work.key, record.clone()));
+                    self.cached(state, snapshot, record, at, started, track);
+                    return Ok(());
                 }
                 // Another build may be doing the same. Its record is there when the claim is ours.
                 if claim.is_none() {
@@ -258,33 +279,63 @@ impl<W: Worker> Solver<'_, W> {
                 break if record.is_some() { Reason::Gone } else { new };
             },
         };
-        let causes = match (reason, state.dirty) {
+        let causes = self.causes(state, reason, told);
+        track.tell(Event::Started { at: at.clone(), reason });
+        let like = told.like(self, step);
+        work.uncached = reason == Reason::NoCache;
+        let (snapshot, keep) = self.carry_out(&state.snapshot, step, &work, like.as_deref(), &at, track)?;
+        if let (Op::Copy(copy), Some(picked)) = (&step.op, &work.picked) {
+            self.note_outline(&state.snapshot, copy, picked);
+        }
+        let record = self.record(step, &work, &snapshot, started)?;
+        if keep {
+            track.cache.push(CachedStep::new(&work.key, record.clone()));
+            self.cache.put(&work.key, record.clone())?;
+        }
+        drop(claim);
+        told.built(started.elapsed());
+        let created = record.created;
+        self.built(state, step, Done { snapshot, created, at, reason, started, causes }, track);
+        Ok(())
+    }
+
+    /// Why the cache does not have it, as far as that can be told.
+    fn causes(&self, state: &State<W::Snapshot>, reason: Reason, told: &mut Telling) -> Vec<Cause> {
+        match (reason, state.dirty) {
             (Reason::New | Reason::Gone, None) => told.missed(self, reason == Reason::Gone),
             // It follows from another step, or was not asked for.
             _ => {
                 told.uncached(self);
                 Vec::new()
             }
-        };
-        track.tell(Event::Started { at: at.clone(), reason });
-        let like = told.like(self, step);
-        work.uncached = reason == Reason::NoCache;
-        let (snapshot, keep) = self.carry_out(&state.snapshot, step, &work, like.as_deref(), &at, track)?;
-        let duration = started.elapsed();
-        let created = self.now()?;
-        if keep {
-            let record = StepRecord {
-                snapshot: snapshot.id().to_owned(),
-                created: created.clone(),
-                milliseconds: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
-                bytes: work.bytes,
-                text: step.text.clone(),
-            };
-            track.cache.push(CachedStep::new(&work.key, record.clone()));
-            self.cache.put(&work.key, record)?;
         }
-        drop(claim);
-        told.built(duration);
+    }
+
+    /// The snapshot that the step led to, if it is still there.
+    fn find(&self, step: &Step, record: &StepRecord) -> Result<Option<W::Snapshot>> {
+        self.worker.find(&record.snapshot).map_err(|error| locate(self.plan, step.span, error, None))
+    }
+
+    fn record(
+        &self,
+        step: &Step,
+        work: &Work,
+        snapshot: &W::Snapshot,
+        started: Instant,
+    ) -> Result<StepRecord> {
+        let duration = started.elapsed();
+        Ok(StepRecord {
+            snapshot: snapshot.id().to_owned(),
+            created: self.now()?,
+            milliseconds: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
+            bytes: work.bytes,
+            text: step.text.clone(),
+        })
+    }
+
+    fn built(&self, state: &mut State<W::Snapshot>, step: &Step, done: Done<W::Snapshot>, track: &mut Track) {
+        let Done { snapshot, created, at, reason, started, causes } = done;
+        let duration = started.elapsed();
         track.tell(Event::Built { at: at.clone(), duration });
         let bytes = snapshot.layer_size();
         state.snapshot = snapshot;
@@ -292,7 +343,6 @@ impl<W: Worker> Solver<'_, W> {
         state.dirty = Some(step.line);
         let outcome = Outcome::Built(reason);
         track.reports.push(StepReport { at, outcome, duration, cost: duration, bytes, causes });
-        Ok(())
     }
 
     fn cached(

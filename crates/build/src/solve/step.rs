@@ -31,12 +31,32 @@ pub(super) struct Work {
     pub(super) key: String,
     pub(super) bytes: u64,
     /// Picked for the key already, where the tree had to be read for it.
-    picked: Option<Vec<Picked>>,
+    pub(super) picked: Option<Vec<Picked>>,
     /// The digest of all files that it reads, and each of them where they are from a context.
     pub(super) files: String,
     pub(super) list: Option<Files>,
+    /// A file was written to while the key was made.
+    pub(super) changed: bool,
     /// It is done without the cache, since the build was told so.
     pub(super) uncached: bool,
+}
+
+impl Work {
+    fn new(key: String) -> Work {
+        let files = String::new();
+        Work { key, bytes: 0, picked: None, files, list: None, changed: false, uncached: false }
+    }
+}
+
+/// The files that a COPY step means, as far as that is known without reading them.
+pub(super) enum Sources {
+    /// They never change, and were read before.
+    Known(FilesRecord),
+    Picked {
+        picked: Vec<Picked>,
+        /// Under which key they will be known, where they never change.
+        key: Option<String>,
+    },
 }
 
 /// Files that a step reads.
@@ -44,11 +64,13 @@ pub(super) struct Read {
     pub(super) record: FilesRecord,
     pub(super) picked: Option<Vec<Picked>>,
     pub(super) list: Option<Files>,
+    changed: bool,
 }
 
 impl<W: Worker> Solver<'_, W> {
-    pub(super) fn prepare(&self, on: &W::Snapshot, step: &Step) -> Result<Work> {
-        let mut work = self.work(on, step)?;
+    /// `sources` are those of a COPY step.
+    pub(super) fn prepare(&self, on: &W::Snapshot, step: &Step, sources: Option<Sources>) -> Result<Work> {
+        let mut work = self.work(on, step, sources)?;
         if let Some(epoch) = self.spec.source_date_epoch {
             // Layers that are dated with it are others than those that are not.
             let mut key = cache::key("epoch", &work.key);
@@ -58,42 +80,25 @@ impl<W: Worker> Solver<'_, W> {
         Ok(work)
     }
 
-    fn work(&self, on: &W::Snapshot, step: &Step) -> Result<Work> {
+    fn work(&self, on: &W::Snapshot, step: &Step, sources: Option<Sources>) -> Result<Work> {
         match &step.op {
             Op::Run(command) => {
                 let mut key = run_key(on.id(), command);
                 let (files, list) = self.mount_keys(step, command, &mut key)?;
-                Ok(Work { key: key.hex(), bytes: 0, picked: None, files, list, uncached: false })
+                Ok(Work { files, list, ..Work::new(key.hex()) })
             }
             Op::MakeDir { path, user } => {
                 let mut key = cache::key("directory", on.id());
                 key.add(path).add(user);
-                let files = String::new();
-                Ok(Work { key: key.hex(), bytes: 0, picked: None, files, list: None, uncached: false })
+                Ok(Work::new(key.hex()))
             }
             Op::Copy(copy) => {
-                let Read { record: files, picked, list } = self.files(step, copy)?;
-                let mut key = cache::key("copy", on.id());
-                key.add(&copy.dest).add(&files.digest);
-                // A name is looked up in the snapshot, which is in the key.
-                key.add(copy.chown.as_ref().map_or(String::new(), |o| format!("chown {o}")));
-                key.add(copy.chmod.as_ref().map_or(String::new(), |m| format!("chmod {m}")));
-                if copy.unpack {
-                    key.add("unpack");
-                }
-                for source in &copy.sources {
-                    if matches!(source, CopyFrom::Remote(remote) if remote.unpack) {
-                        key.add("unpack what was fetched");
-                    }
-                }
-                Ok(Work {
-                    key: key.hex(),
-                    bytes: files.bytes,
-                    picked,
-                    files: files.digest,
-                    list,
-                    uncached: false,
-                })
+                let sources = sources.map_or_else(|| self.sources(step, copy), Ok)?;
+                let Read { record: files, picked, list, changed } = self.read(step, copy, sources)?;
+                let mut key = copy_key("copy", on.id(), copy);
+                key.add(&files.digest);
+                let (bytes, files) = (files.bytes, files.digest);
+                Ok(Work { bytes, picked, files, list, changed, ..Work::new(key.hex()) })
             }
             Op::Set => Err(Error::invalid("an instruction without files has no work")),
         }
@@ -138,17 +143,18 @@ impl<W: Worker> Solver<'_, W> {
                 };
                 Ok((self.worker.edit(on, &mut make).map_err(fail)?, true))
             }
-            Op::Copy(copy) => self.copy(on, step, copy, work, like, track),
+            Op::Copy(copy) => self.copy(on, step, copy, work.picked.as_deref(), like, track),
             Op::Set => Err(Error::invalid("an instruction without files has no work")),
         }
     }
 
-    fn copy(
+    /// The new snapshot, and whether the files are those that were picked to its end.
+    pub(super) fn copy(
         &self,
         on: &W::Snapshot,
         step: &Step,
         copy: &CopyOp,
-        work: &Work,
+        picked: Option<&[Picked]>,
         like: Option<&str>,
         track: &mut Track,
     ) -> Result<(W::Snapshot, bool)> {
@@ -157,11 +163,11 @@ impl<W: Worker> Solver<'_, W> {
         let lent = self.lend(copy).map_err(fail)?;
         let tree = self.tree(copy, lent.as_ref());
         let fresh;
-        let picked = match &work.picked {
+        let picked = match picked {
             Some(picked) => picked,
             None => {
                 fresh = self.pick(step, copy, tree)?;
-                &fresh
+                fresh.as_slice()
             }
         };
         let contents = like.map(|id| Contents::read(&self.cache.get_raw(&contents_key(id))));
@@ -221,17 +227,20 @@ impl<W: Worker> Solver<'_, W> {
         Ok((snapshot, !changed))
     }
 
-    /// The digest of the step's sources. Those in a snapshot never change, so a record of them does as well.
+    /// The digest of the step's sources.
     pub(super) fn files(&self, step: &Step, copy: &CopyOp) -> Result<Read> {
-        let overrides = Overrides {
-            mode: copy.chmod.as_ref().is_some_and(|c| !c.is_relative()),
-            owner: copy.chown.is_some(),
-        };
+        let sources = self.sources(step, copy)?;
+        self.read(step, copy, sources)
+    }
+
+    /// The step's sources. Those in a snapshot never change, so a record of them does as well.
+    pub(super) fn sources(&self, step: &Step, copy: &CopyOp) -> Result<Sources> {
+        let overrides = overrides(copy);
         let fixed = match self.fetched_identities(step, copy)? {
             Some(identities) => Some(format!("fetched {identities}")),
             None => self.snapshot_of(&copy.from)?.map(|snapshot| snapshot.id().to_owned()),
         };
-        let known = fixed.map(|fixed| {
+        let key = fixed.map(|fixed| {
             let mut key = cache::key("files", &fixed);
             key.add([u8::from(overrides.mode), u8::from(overrides.owner)]);
             if copy.parents {
@@ -249,23 +258,36 @@ impl<W: Worker> Solver<'_, W> {
             }
             key.hex()
         });
-        if let Some(key) = &known
+        if let Some(key) = &key
             && !self.spec.no_cache
             && let Some(record) = self.cache.get::<FilesRecord>(key)
         {
-            return Ok(Read { record, picked: None, list: None });
+            return Ok(Sources::Known(record));
         }
-        let plan = self.plan;
-        let fail = |error| locate(plan, step.span, error, None);
+        let fail = |error| locate(self.plan, step.span, error, None);
+        let lent = self.lend(copy).map_err(fail)?;
+        let picked = self.pick(step, copy, self.tree(copy, lent.as_ref()))?;
+        Ok(Sources::Picked { picked, key })
+    }
+
+    /// Their digest. What has none of its own yet is read.
+    fn read(&self, step: &Step, copy: &CopyOp, sources: Sources) -> Result<Read> {
+        let (picked, key) = match sources {
+            Sources::Known(record) => {
+                return Ok(Read { record, picked: None, list: None, changed: false });
+            }
+            Sources::Picked { picked, key } => (picked, key),
+        };
+        let fail = |error| locate(self.plan, step.span, error, None);
         let lent = self.lend(copy).map_err(fail)?;
         let tree = self.tree(copy, lent.as_ref());
-        let mut picked = self.pick(step, copy, tree)?;
-        let Digested { digest, bytes, list } = digest(tree, &mut picked, overrides).map_err(fail)?;
+        let Digested { digest, bytes, list, changed } =
+            digest(tree, &picked, overrides(copy)).map_err(fail)?;
         let record = FilesRecord { digest, bytes };
-        if let Some(key) = &known {
+        if let Some(key) = &key {
             self.cache.put(key, record.clone())?;
         }
-        Ok(Read { record, picked: Some(picked), list })
+        Ok(Read { record, picked: Some(picked), list, changed })
     }
 
     /// What is fetched for it, in short; `None` where other files belong to it, too.
@@ -364,6 +386,30 @@ impl<W: Worker> Solver<'_, W> {
 /// Under which key it is known what files a COPY put into a layer.
 fn contents_key(snapshot: &str) -> String {
     cache::key("contents", snapshot).hex()
+}
+
+/// Begins a key: all that a COPY says but for its sources.
+pub(super) fn copy_key(kind: &str, on: &str, copy: &CopyOp) -> Fields {
+    let mut key = cache::key(kind, on);
+    // A name is looked up in the snapshot, which is in the key.
+    key.add(&copy.dest);
+    key.add(copy.chown.as_ref().map_or(String::new(), |o| format!("chown {o}")));
+    key.add(copy.chmod.as_ref().map_or(String::new(), |m| format!("chmod {m}")));
+    if copy.unpack {
+        key.add("unpack");
+    }
+    for source in &copy.sources {
+        if matches!(source, CopyFrom::Remote(remote) if remote.unpack) {
+            key.add("unpack what was fetched");
+        }
+    }
+    key
+}
+
+/// What of the files does not matter, because the step sets it.
+fn overrides(copy: &CopyOp) -> Overrides {
+    let mode = copy.chmod.as_ref().is_some_and(|c| !c.is_relative());
+    Overrides { mode, owner: copy.chown.is_some() }
 }
 
 fn run_key(on: &str, command: &Command) -> Fields {

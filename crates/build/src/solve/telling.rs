@@ -81,10 +81,17 @@ impl Telling {
             return None;
         }
         let (_, before) = self.missed.as_ref()?;
-        let nth = self.now.steps.len().saturating_sub(1);
-        let nth = before.steps.get(nth).filter(|old| old.text == step.text);
-        let old = nth.or_else(|| before.steps.iter().find(|old| old.text == step.text))?;
-        solver.cache.get::<StepRecord>(&old.key).map(|record| record.snapshot)
+        earlier(solver, before, self.now.steps.len().saturating_sub(1), step)
+    }
+
+    /// Whether there will be such a snapshot, before the step is told of.
+    pub(super) fn has_like<W: Worker>(&self, solver: &Solver<'_, W>, step: &Step) -> bool {
+        let nth = self.now.steps.len();
+        let before = match &self.missed {
+            Some((_, before)) => earlier(solver, before, nth, step),
+            None => earlier(solver, &solver.cache.get(&self.key).unwrap_or_default(), nth, step),
+        };
+        !self.off && before.is_some()
     }
 
     pub(super) fn built(&mut self, duration: Duration) {
@@ -102,4 +109,16 @@ impl Telling {
         self.now.steps.extend(rest);
         solver.cache.note(&self.key, &self.now);
     }
+}
+
+/// What a step like this one, the `nth` of its stage or another, led to before.
+fn earlier<W: Worker>(
+    solver: &Solver<'_, W>,
+    before: &StageTrace,
+    nth: usize,
+    step: &Step,
+) -> Option<String> {
+    let nth = before.steps.get(nth).filter(|old| old.text == step.text);
+    let old = nth.or_else(|| before.steps.iter().find(|old| old.text == step.text))?;
+    solver.cache.get::<StepRecord>(&old.key).map(|record| record.snapshot)
 }

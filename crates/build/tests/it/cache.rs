@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::time::SystemTime;
 
-use coracle_build::{Event, Outcome, Reason};
+use coracle_build::{BuildSpec, Event, Outcome, Reason};
 
 use crate::bench::{Bench, built, cached};
 
@@ -235,4 +235,60 @@ fn the_same_step_of_builds_at_once_is_done_once() {
     assert!(reports.iter().all(|r| r.id == reports[0].id));
     let locks = bench.records().into_iter().filter(|r| r.extension().is_some_and(|e| e == "lock"));
     assert_eq!(locks.count(), 0);
+}
+
+/// So many that a first build reads them on their way.
+const MANY: usize = 100;
+
+fn many(bench: &Bench) -> BuildSpec {
+    for n in 0..MANY {
+        bench.file(&format!("d{}/f{n}", n % 3), &format!("content {n}"));
+    }
+    bench.dockerfile("FROM base\nCOPY . /app/\nRUN count b\n")
+}
+
+#[test]
+fn many_files_of_a_first_build_are_known_afterwards() {
+    let mut bench = Bench::new();
+    let spec = many(&bench);
+    assert_eq!(built(&bench.build(&spec)), [2, 3]);
+    assert!(built(&bench.build(&spec)).is_empty());
+    // What is as long as before may be something else, what is longer can't be the same.
+    for (text, edits) in [("CONTENT 7", 2), ("content seven", 3)] {
+        bench.file("d1/f7", text);
+        assert_eq!(built(&bench.build(&spec)), [2, 3]);
+        assert_eq!(*bench.worker.edits.lock().unwrap(), edits);
+        assert_eq!(bench.read("app/d1/f7").as_deref(), Some(text));
+    }
+    bench.file("d1/f7", "content 7");
+    assert!(built(&bench.build(&spec)).is_empty());
+    // Done without the cache it has the same key.
+    let anew = many(&bench).no_cache(true);
+    assert_eq!(built(&bench.build(&anew)), [2, 3]);
+    assert!(built(&bench.build(&spec)).is_empty());
+}
+
+#[test]
+fn many_files_of_first_builds_at_once_are_copied_once() {
+    let bench = Bench::new();
+    let spec = many(&bench);
+    let reports = bench.crowd(6, &spec);
+    assert_eq!((bench.runs(), *bench.worker.edits.lock().unwrap()), (1, 1));
+    assert!(reports.iter().all(|r| r.id == reports[0].id));
+}
+
+#[test]
+fn many_files_of_which_one_is_written_to_while_they_are_first_copied_are_not_kept() {
+    let mut bench = Bench::new();
+    let spec = many(&bench);
+    let path = bench.context().join("d1/f7");
+    *bench.worker.before_edit.lock().unwrap() =
+        Some(Box::new(move || fs::write(&path, "meanwhile!").unwrap()));
+    let first = bench.build(&spec);
+    assert_eq!(first.warnings, ["line 2: a source file was written to while it was copied"]);
+    assert_eq!(bench.read("app/d1/f7").as_deref(), Some("meanwhile!"));
+    *bench.worker.before_edit.lock().unwrap() = None;
+    bench.file("d1/f7", "content 7");
+    assert_eq!(built(&bench.build(&spec)), [2, 3]);
+    assert_eq!(bench.read("app/d1/f7").as_deref(), Some("content 7"));
 }

@@ -57,6 +57,18 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
+    /// Appends a file that has these bytes.
+    pub fn add_bytes(&mut self, entry: &Entry, bytes: &[u8]) -> Result<()> {
+        let size = bytes.len() as u64;
+        if entry.what != (What::File { size }) {
+            let text = format!("{}: it has {size} bytes, where {:?} is expected", entry.name(), entry.what);
+            return Err(Error::new(Kind::InUse, text));
+        }
+        self.put(&head(entry)?)?;
+        self.put(bytes)?;
+        self.pad(size)
+    }
+
     fn copy(&mut self, size: u64, data: &mut dyn Read, entry: &Entry) -> Result<()> {
         let mut left = size;
         while left > 0 {
