@@ -49,7 +49,10 @@ impl Engine {
         let builder = Builder::new(&self.0, spec);
         let cache = self.0.build_steps();
         let built = coracle_build::build(spec, &builder, &cache, &mut event)?;
-        let image = self.image(&built.id).doing(|| "find the image just built")?;
+        let image = match builder.made() {
+            Some(unlisted) => Some(self.of(unlisted)),
+            None => self.image(&built.id).doing(|| "find the image just built")?,
+        };
         let image = image.ok_or_else(|| {
             Error::new(Kind::NotFound, format!("the image {} was removed while it was built", built.id))
         })?;

@@ -30,21 +30,46 @@ impl Engine {
     /// As of [`Engine::write_tar`]; the host's.
     pub fn write_directory(&self, image: &Image, directory: impl AsRef<Path>) -> Result<()> {
         let path = directory.as_ref();
-        let made = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(path);
-        made.call(|| format!("mkdir({path:?})"))?;
-        let into = Dir::open(path)?;
-        let (from, to) = std::io::pipe().call(|| "pipe2()")?;
-        let doing = || format!("write the image's files to {path:?}");
-        std::thread::scope(|scope| {
-            let writer = std::thread::Builder::new().name("coracle-output".into());
-            let writer = writer.spawn_scoped(scope, || self.write_tar(image, std::io::BufWriter::new(to)));
-            let writer = writer.call(|| "clone(thread)")?;
-            let read = unpack_tree(&into, Path::new(""), from, &UnpackOptions::new()).doing(doing);
-            let written = writer
-                .join()
-                .unwrap_or_else(|_| Err(Error::new(Kind::Other, "the thread that reads the image panicked")));
-            // Where reading has failed, writing only says that nobody reads any more.
-            read.and(written)
-        })
+        unpacked(path, |out| self.write_tar(image, out))
+            .doing(|| format!("write the image's files to {path:?}"))
     }
+
+    /// Writes one image into a directory as an OCI image layout, under these names: what `docker build -o
+    /// type=oci,tar=false` gives. The directory is made if it is missing.
+    ///
+    /// # Errors
+    /// As of [`Engine::save_image`]; the host's.
+    pub fn write_layout(
+        &self,
+        image: &Image,
+        names: &[impl AsRef<str> + Sync],
+        directory: impl AsRef<Path>,
+    ) -> Result<()> {
+        let path = directory.as_ref();
+        unpacked(path, |out| self.save_image(image, names, out))
+            .doing(|| format!("write the image to {path:?}"))
+    }
+}
+
+/// Unpacks in a directory what `write` writes, as it does.
+fn unpacked(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()> + Send) -> Result<()> {
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(path);
+    made.call(|| format!("mkdir({path:?})"))?;
+    let into = Dir::open(path)?;
+    let (from, to) = std::io::pipe().call(|| "pipe2()")?;
+    std::thread::scope(|scope| {
+        let writer = std::thread::Builder::new().name("coracle-output".into());
+        let writer = writer.spawn_scoped(scope, || {
+            let mut to = std::io::BufWriter::new(to);
+            write(&mut to)?;
+            Ok(to.flush().call(|| "write(pipe)")?)
+        });
+        let writer = writer.call(|| "clone(thread)")?;
+        let read = unpack_tree(&into, Path::new(""), from, &UnpackOptions::new());
+        let written = writer
+            .join()
+            .unwrap_or_else(|_| Err(Error::new(Kind::Other, "the thread that reads the image panicked")));
+        // Where reading has failed, writing only says that nobody reads any more.
+        Ok(read.map(drop)?).and(written)
+    })
 }

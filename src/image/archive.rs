@@ -44,6 +44,17 @@ impl Engine {
         Ok(self.0.store.save(&chosen, out)?)
     }
 
+    /// Writes one image into an archive like [`Engine::save`]'s, under these names, which it need not have here.
+    ///
+    /// # Errors
+    /// `Invalid` for what is no name; as of [`Engine::save`].
+    pub fn save_image(&self, image: &Image, names: &[impl AsRef<str>], out: impl Write) -> Result<()> {
+        let names: coracle_layers::Result<Vec<Reference>> =
+            names.iter().map(|name| name.as_ref().parse()).collect();
+        let names = names.doing(|| "save images")?;
+        Ok(self.0.store.save(&[(image.stored.clone(), names)], out)?)
+    }
+
     /// The images that a text means when they are saved, each with the name that it goes by.
     fn meant(&self, text: &str) -> Result<Vec<(coracle_layers::Image, Option<Reference>)>> {
         let reference: Option<Reference> =

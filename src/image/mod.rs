@@ -94,7 +94,7 @@ impl Engine {
     }
 
     /// The handle of an image of the store.
-    fn of(&self, stored: coracle_layers::Image) -> Image {
+    pub(crate) fn of(&self, stored: coracle_layers::Image) -> Image {
         Image { engine: self.clone(), stored }
     }
 
@@ -132,6 +132,11 @@ impl Image {
     /// tag.
     pub fn digest(&self) -> String {
         self.stored.manifest().to_string()
+    }
+
+    /// How many bytes its manifest has.
+    pub fn manifest_size(&self) -> u64 {
+        self.stored.manifest_size()
     }
 
     /// Bytes of the files in its layers, which is what docker takes for an image's size.

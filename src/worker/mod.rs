@@ -40,6 +40,9 @@ pub(crate) struct Builder<'a> {
     /// Trees that were read, mounted and locked to the end: a file that is looked at twice has to be the same file, and on
     /// another mount it would be on another device.
     trees: Mutex<BTreeMap<String, (Rootfs, OwnedFd)>>,
+    unlisted: bool,
+    /// The image that nothing lists, where it is not to be.
+    made: Mutex<Option<coracle_layers::Image>>,
 }
 
 impl Drop for Builder<'_> {
@@ -192,13 +195,16 @@ impl Worker for Builder<'_> {
         let names: Result<Vec<Reference>, _> =
             image.tags.iter().map(|tag| tag.parse::<Reference>()).collect();
         let names = names.map_err(own)?;
-        let stored = self
-            .engine
-            .store
-            .commit_annotated(&image.config, &image.snapshot.layers, &image.annotations)
-            .map_err(own)?;
+        let (store, layers) = (&self.engine.store, &image.snapshot.layers);
+        if self.unlisted {
+            let stored = store.commit_unlisted(&image.config, layers, &image.annotations).map_err(own)?;
+            let id = stored.id().to_string();
+            *self.made.lock().unwrap_or_else(PoisonError::into_inner) = Some(stored);
+            return Ok(id);
+        }
+        let stored = store.commit_annotated(&image.config, layers, &image.annotations).map_err(own)?;
         for name in &names {
-            self.engine.store.tag(&stored, name).map_err(own)?;
+            store.tag(&stored, name).map_err(own)?;
         }
         Ok(stored.id().to_string())
     }
@@ -215,7 +221,14 @@ impl<'a> Builder<'a> {
             network: Mutex::new(None),
             leaving: Mutex::new(Vec::new()),
             trees: Mutex::new(BTreeMap::new()),
+            unlisted: spec.is_unlisted(),
+            made: Mutex::new(None),
         }
+    }
+
+    /// The image that was made and is listed nowhere.
+    pub(crate) fn made(&self) -> Option<coracle_layers::Image> {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     fn hold_network(&self) -> Result<()> {

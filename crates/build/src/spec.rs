@@ -73,6 +73,7 @@ pub struct BuildSpec {
     pub(crate) now: Option<SystemTime>,
     pub(crate) git: Option<ByGit>,
     pub(crate) proxies: web::Proxies,
+    pub(crate) unlisted: bool,
 }
 
 /// Who fetches git repositories.
@@ -198,6 +199,17 @@ impl BuildSpec {
     pub fn tag(mut self, name: impl Into<String>) -> BuildSpec {
         self.tags.push(name.into());
         self
+    }
+
+    /// Leaves the image out of what the engine lists, and its names ungiven: for a build whose result is written elsewhere.
+    pub fn unlisted(mut self) -> BuildSpec {
+        self.unlisted = true;
+        self
+    }
+
+    /// Whether [`BuildSpec::unlisted`] was asked for: a worker for such a build gives no names.
+    pub fn is_unlisted(&self) -> bool {
+        self.unlisted
     }
 
     /// Runs every step, whatever the cache has. The results replace what it had.

@@ -19,6 +19,7 @@ mod connect;
 mod container;
 mod cp;
 mod create;
+mod csv;
 mod dialect;
 mod diff;
 mod each;

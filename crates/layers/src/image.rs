@@ -41,6 +41,11 @@ impl Image {
         self.manifest.digest
     }
 
+    /// How many bytes the manifest has.
+    pub fn manifest_size(&self) -> u64 {
+        self.manifest.size
+    }
+
     pub(crate) fn manifest_blob(&self) -> Blob {
         self.manifest
     }
@@ -132,6 +137,32 @@ impl Store {
         layers: &[ChainId],
         annotations: &BTreeMap<String, String>,
     ) -> Result<Image> {
+        let record = self.compose(config, layers, annotations)?;
+        self.put_record(&record)?;
+        self.image_of(&record)
+    }
+
+    /// [`Store::commit_annotated`] of an image that the store doesn't list: only its value stands for it, to be written
+    /// somewhere ([`Store::save`], [`Store::export`]). Nothing keeps its blobs and layers once nothing else needs them.
+    ///
+    /// # Errors
+    /// As of [`Store::commit`].
+    pub fn commit_unlisted(
+        &self,
+        config: impl Serialize,
+        layers: &[ChainId],
+        annotations: &BTreeMap<String, String>,
+    ) -> Result<Image> {
+        self.image_of(&self.compose(config, layers, annotations)?)
+    }
+
+    /// Stores config and manifest; the record of both is the caller's to put.
+    fn compose(
+        &self,
+        config: impl Serialize,
+        layers: &[ChainId],
+        annotations: &BTreeMap<String, String>,
+    ) -> Result<Record> {
         self.check_stack(layers)?;
         let stack = self.stack(layers.last())?;
         let wrong = |error: oci_spec::OciSpecError| Error::invalid(format!("commit image: {error}"));
@@ -149,7 +180,8 @@ impl Store {
         if !annotations.is_empty() {
             manifest.set_annotations(Some(annotations.clone().into_iter().collect()));
         }
-        self.put_image(stored, &stack, Some(&json::canonical(&manifest)?))
+        let manifest = self.blobs.write(&mut json::canonical(&manifest)?.as_slice())?;
+        Ok(Record::new(None, stored.digest.into(), manifest))
     }
 
     /// Stores an image of a stored config without a name. `manifest` is taken as it is where it lists just these blobs; else

@@ -233,7 +233,7 @@ pub(super) fn spec(args: &Args, mut spec: BuildSpec, lookup: env::Lookup<'_>) ->
         spec = spec.source_date_epoch(epoch);
     }
     spec = args.no_cache_filter.iter().fold(spec, BuildSpec::no_cache_stage);
-    Ok(args.tag.iter().fold(spec, BuildSpec::tag).no_cache(args.no_cache))
+    Ok(spec.no_cache(args.no_cache))
 }
 
 /// `name:ip`, also `name=ip`, `name:[ip]` and `name:host-gateway`.
@@ -328,7 +328,7 @@ mod tests {
         let ip = HostAddress::Ip([10, 1, 2, 3].into());
         let table = [
             ("build .", here()),
-            ("build -t a -t b:1 --target t .", here().tag("a").tag("b:1").target("t")),
+            ("build --target t .", here().target("t")),
             (
                 "build --build-arg A=1 --build-arg SET --build-arg UNSET .",
                 here().arg("A", "1").arg("SET", "1"),

@@ -12,13 +12,14 @@ mod view;
 
 use std::sync::Arc;
 
-use coracle::{BuildSpec, Built, Engine};
+use coracle::{BuildSpec, Engine, Image};
+use serde_json::{Value, json};
 
 use crate::env;
 use crate::fail::{Done, Fail};
 
 pub(crate) use args::Args;
-use output::Output;
+use output::Outputs;
 use progress::Progress;
 use source::Source;
 
@@ -26,17 +27,12 @@ use source::Source;
 pub(crate) fn run(args: &Args) -> Done {
     // Where standard input is asked for twice is said before it is read.
     let source = Source::of(args)?;
-    let outputs: Vec<Output> =
-        args.output.iter().map(|text| Output::parse(text)).collect::<Result<_, _>>()?;
-    let to_stdout = outputs.iter().filter(|output| output.is_stdout()).count();
-    if to_stdout > 1 {
-        return Err(Fail::new(1, "build -o: standard output can take one of them only"));
-    }
+    let outputs = Outputs::parse(&args.output, args.load, &args.tag)?;
     let (cache_from, cache_to) = args.caches()?;
     let engine = Engine::open_default()?;
     let (context, spec) = source.open(&engine)?;
     let spec = args::spec(args, spec, &env::own)?.git(Arc::new(git::ByProgram));
-    let spec = spec.proxies(env::proxies(&env::own));
+    let spec = outputs.spec(spec.proxies(env::proxies(&env::own)));
     let (contexts, spec) = contexts::add(&engine, &args.build_context, spec)?;
     if args.checks() {
         return check(&engine, &spec);
@@ -46,19 +42,17 @@ pub(crate) fn run(args: &Args) -> Done {
     let built = engine.build(&spec, |event| progress.tell(event));
     drop((context, contexts));
     let built = built.inspect_err(|_| progress.fail())?;
-    let id = built.image.id();
+    let id = if outputs.is_image() { built.image.id() } else { String::new() };
     cache_to.iter().try_for_each(|place| place.export(&engine, &built))?;
-    for output in &outputs {
-        output.write(&engine, &built.image, &args.tag)?;
-    }
+    outputs.write(&engine, &built.image)?;
     if let Some(path) = &args.iidfile {
         write(path, id.as_bytes())?;
     }
     if let Some(path) = &args.metadata_file {
-        write(path, metadata(args, &built).to_string().as_bytes())?;
+        write(path, metadata(&outputs, &built.image).to_string().as_bytes())?;
     }
-    progress.finish(&id, &given(args, &built));
-    if to_stdout > 0 {
+    progress.finish(&outputs.told(&built.image));
+    if outputs.is_stdout() {
         return Ok(0);
     }
     if args.explain {
@@ -88,19 +82,23 @@ fn write(path: &str, bytes: &[u8]) -> Result<(), Fail> {
     std::fs::write(path, bytes).map_err(|error| Fail::new(1, format!("write({path:?}): {error}")))
 }
 
-/// The names that the image was given.
-fn given(args: &Args, built: &Built) -> Vec<String> {
-    let mut names = built.image.names();
-    names.retain(|name| args.tag.iter().any(|tag| name == tag || *name == format!("{tag}:latest")));
-    names
-}
-
-/// By docker's names.
-fn metadata(args: &Args, built: &Built) -> serde_json::Value {
-    let mut metadata = serde_json::Map::new();
-    metadata.insert("containerimage.config.digest".into(), built.image.id().into());
-    if !args.tag.is_empty() {
-        metadata.insert("image.name".into(), given(args, built).join(",").into());
+/// By docker's names; of files alone there is nothing to say.
+fn metadata(outputs: &Outputs, image: &Image) -> Value {
+    if !outputs.is_image() {
+        return json!({});
     }
-    metadata.into()
+    let mut metadata = json!({
+        "containerimage.config.digest": image.id(),
+        "containerimage.descriptor": {
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "digest": image.digest(),
+            "size": image.manifest_size(),
+        },
+        "containerimage.digest": image.digest(),
+    });
+    let names = outputs.names();
+    if !names.is_empty() {
+        metadata["image.name"] = names.join(",").into();
+    }
+    metadata
 }

@@ -67,17 +67,18 @@ impl Progress {
         self.plain.failures().iter().for_each(crate::out::say);
     }
 
-    /// Nothing more comes: the image is stored, under these names.
-    pub(super) fn finish(&mut self, id: &str, names: &[String]) {
-        let mut says = vec![format!("writing image {id} done")];
-        says.extend(names.iter().map(|name| format!("naming to {name} done")));
+    /// Nothing more comes: this was done with the image, as steps with what they say.
+    pub(super) fn finish(&mut self, done: &[(String, Vec<String>)]) {
         match &mut self.style {
             Style::Terminal(view) => {
                 view.finish();
-                says.iter().for_each(|line| crate::out::say(format!(" => => {line}")));
+                let says = done.iter().flat_map(|(_, says)| says);
+                says.for_each(|line| crate::out::say(format!(" => => {line}")));
             }
             Style::Lines => {
-                self.plain.own("exporting to image", &says).iter().for_each(crate::out::say);
+                for (title, says) in done {
+                    self.plain.own(title, says).iter().for_each(crate::out::say);
+                }
             }
             Style::Quiet(_) | Style::Json => {}
         }

@@ -4,6 +4,8 @@ use std::path::Path;
 
 use coracle::{Mount, Propagation, Recursion};
 
+use crate::csv;
+
 use super::{host_path, short, target, wants_name};
 
 /// What has been said so far.
@@ -40,7 +42,7 @@ pub(super) fn mount(text: &str, here: &Path) -> Result<Mount, String> {
     if text.is_empty() {
         return Err("value is empty".into());
     }
-    let fields = fields(text)?;
+    let fields = csv::fields(text)?;
     let mut said = Said::default();
     for field in &fields {
         said.field(field)?;
@@ -202,51 +204,6 @@ impl Bind {
         let mount = mount.recursion(self.recursion);
         let mount = if self.create { mount.create() } else { mount };
         Ok(self.propagation.into_iter().fold(mount, Mount::propagation))
-    }
-}
-
-/// The fields of one line of comma-separated values (RFC 4180): a field in double quotes may have commas in it.
-fn fields(line: &str) -> Result<Vec<String>, String> {
-    let mut fields = Vec::new();
-    let mut rest = line;
-    loop {
-        let mut field = String::new();
-        match rest.strip_prefix('"') {
-            None => {
-                let end = rest.find(',').unwrap_or(rest.len());
-                field.push_str(&rest[..end]);
-                if field.contains('"') {
-                    return Err(format!("bare \" in non-quoted field {field:?}"));
-                }
-                rest = &rest[end..];
-            }
-            Some(quoted) => {
-                let mut after = quoted;
-                loop {
-                    let Some(end) = after.find('"') else {
-                        return Err("missing \" at the end of a field".into());
-                    };
-                    field.push_str(&after[..end]);
-                    after = &after[end + 1..];
-                    match after.strip_prefix('"') {
-                        Some(more) => {
-                            field.push('"');
-                            after = more;
-                        }
-                        None => break,
-                    }
-                }
-                rest = after;
-                if !rest.is_empty() && !rest.starts_with(',') {
-                    return Err(format!("something follows the quoted field {field:?}"));
-                }
-            }
-        }
-        fields.push(field);
-        match rest.strip_prefix(',') {
-            Some(more) => rest = more,
-            None => return Ok(fields),
-        }
     }
 }
 

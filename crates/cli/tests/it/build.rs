@@ -20,33 +20,77 @@ fn text(path: &Path) -> &str {
 }
 
 #[test]
-fn ids_and_metadata_go_to_files_and_images_to_archives() {
+fn ids_and_metadata_go_to_files() {
     run(|host| {
         let cli = Cli::new(host);
         let context = context(host, "FROM base\nCOPY a /a\n");
         let (id, metadata) = (host.dir().join("id"), host.dir().join("metadata"));
-        let (out, tar) = (host.dir().join("out"), host.dir().join("o.tar"));
+        let files = ["--iidfile", text(&id), "--metadata-file", text(&metadata)];
+        let told = |words: &[&str]| {
+            let printed = cli.ok(&[&["build", "-q"], &files[..], words, &[text(&context)]].concat());
+            let told = serde_json::from_slice(&fs::read(&metadata).unwrap()).unwrap();
+            (printed.trim().to_owned(), fs::read_to_string(&id).unwrap(), told)
+        };
+        let (printed, written, told_of): (_, _, serde_json::Value) = told(&["-t", "app", "-t", "b:1"]);
+        assert_eq!(printed, cli.ok(&["images", "-q", "--no-trunc", "app"]).trim());
+        assert_eq!(printed, written);
+        assert_eq!(told_of["containerimage.config.digest"], printed);
+        assert_eq!(told_of["image.name"], "app:latest,b:1");
+        let descriptor = &told_of["containerimage.descriptor"];
+        assert_eq!(told_of["containerimage.digest"], descriptor["digest"]);
+        assert_eq!(descriptor["mediaType"], "application/vnd.oci.image.manifest.v1+json");
+        let blob = descriptor["digest"].as_str().unwrap().replace(':', "/");
+        let size = fs::metadata(host.dir().join("state/blobs").join(blob)).unwrap().len();
+        assert_eq!(descriptor["size"], size);
+        // Files alone have no id.
+        let out = host.dir().join("out");
+        assert_eq!(told(&["-o", text(&out)]), (String::new(), String::new(), serde_json::json!({})));
+    });
+}
+
+#[test]
+fn what_goes_elsewhere_is_no_image_here() {
+    run(|host| {
+        let cli = Cli::new(host);
+        let context = context(host, "FROM base\nCOPY a /a\n");
+        let path = |name: &str| host.dir().join(name);
+        let before = cli.ok(&["images", "-a"]);
+        let build = |outputs: &[&str]| {
+            let flags = outputs.iter().flat_map(|output| ["-o", output]);
+            let words: Vec<&str> = ["build", "-t", "app"].into_iter().chain(flags).collect();
+            let ended = cli.run(&[&words[..], &["--progress=plain", text(&context)]].concat());
+            assert_eq!(ended.status, 0, "{ended:?}");
+            ended.err
+        };
+        let (out, tar, files) = (path("out"), path("o.tar"), path("files.tar"));
         let archive = format!("type=oci,dest={}", text(&tar));
-        let words = [
-            "build",
-            "-q",
-            "-t",
-            "app",
-            "--iidfile",
-            text(&id),
-            "--metadata-file",
-            text(&metadata),
-            "-o",
-            text(&out),
-        ];
-        let printed = cli.ok(&[&words[..], &["-o", &archive, text(&context)]].concat());
-        assert_eq!(fs::read_to_string(&id).unwrap(), printed.trim());
-        let metadata: serde_json::Value = serde_json::from_slice(&fs::read(metadata).unwrap()).unwrap();
-        assert_eq!(metadata["containerimage.config.digest"], printed.trim());
-        assert_eq!(metadata["image.name"], "app:latest");
+        let plain = format!("type=tar,dest={}", text(&files));
+        let said = build(&[text(&out), &archive, &plain, "type=cacheonly"]);
+        for title in ["client directory", "oci image format", "client tarball"] {
+            assert!(said.contains(&format!("exporting to {title}")), "{said}");
+        }
+        assert!(!said.contains("writing image"), "{said}");
         assert_eq!(fs::read_to_string(out.join("a")).unwrap(), "text\n");
-        cli.ok(&["rmi", "app"]);
+        assert_eq!(cli.ok(&["images", "-a"]), before);
+        // As a directory it is what skopeo and its like read, and the same image.
+        let layout = format!("type=oci,tar=false,dest={}", text(&path("layout")));
+        build(&[&layout]);
+        assert_eq!(cli.ok(&["images", "-a"]), before);
         assert_eq!(cli.ok(&["load", "-i", text(&tar)]), "Loaded image: app:latest\n");
+        let id = cli.ok(&["images", "-q", "--no-trunc", "app"]);
+        let index: serde_json::Value =
+            serde_json::from_slice(&fs::read(path("layout/index.json")).unwrap()).unwrap();
+        assert_eq!(index["manifests"][0]["annotations"]["org.opencontainers.image.ref.name"], "app:latest");
+        let named = format!("there=oci-layout://{}", text(&path("layout")));
+        let from = ["build", "-q", "--build-context", &named, "-"];
+        let there = cli.run_with(&from, "FROM there\nCOPY --from=there /a /b\n");
+        assert_eq!(there.status, 0, "{there:?}");
+        // An image that was there stays, also where the same one is built for elsewhere.
+        build(&[text(&out)]);
+        assert_eq!(cli.ok(&["images", "-q", "--no-trunc", "app"]), id);
+        build(&["type=image,name=not-counted", text(&out)]);
+        assert_eq!(cli.ok(&["images", "-q", "--no-trunc", "app"]), id);
+        assert_eq!(cli.ok(&["images", "-q", "not-counted"]), "");
     });
 }
 
