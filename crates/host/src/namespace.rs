@@ -3,12 +3,9 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{CWD, Mode, OFlags};
-use rustix::thread::{
-    LinkNameSpaceType, ThreadNameSpaceType, UnshareFlags, move_into_link_name_space,
-    move_into_thread_name_spaces, unshare_unsafe,
-};
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
-use crate::{Call, Error, Kind, PidFd, Result};
+use crate::{Call, Error, Kind, Result};
 
 /// A network namespace, alive as long as this (or anything else) holds it.
 #[derive(Debug)]
@@ -86,32 +83,6 @@ pub(crate) fn in_new_mounts<T: Send>(work: impl FnOnce() -> T + Send) -> Result<
         unshare_mounts().call(|| "unshare(CLONE_NEWNS)")?;
         Ok(work())
     })
-}
-
-/// Every namespace of a process that a thread can join.
-const ALL: ThreadNameSpaceType = ThreadNameSpaceType::MOUNT
-    .union(ThreadNameSpaceType::CONTROL_GROUP)
-    .union(ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME)
-    .union(ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION)
-    .union(ThreadNameSpaceType::PROCESS_ID)
-    .union(ThreadNameSpaceType::NETWORK);
-
-impl PidFd {
-    /// Runs `work` on a thread of its own that has joined the namespaces of the process, but its user namespace, and whose
-    /// root is `root`, a directory in a mount of that process's. What the thread starts is in its pid namespace, too.
-    ///
-    /// # Errors
-    /// As of setns(2), fchdir(2) and chroot(2); `NotFound` where the process has ended.
-    pub fn within<T: Send>(&self, root: impl AsFd, work: impl FnOnce() -> T + Send) -> Result<T> {
-        let (process, root) = (self.as_fd(), root.as_fd());
-        on_thread(|| {
-            unshare_fs().call(|| "unshare(CLONE_FS)")?;
-            move_into_thread_name_spaces(process, ALL).call(|| "setns(pidfd)")?;
-            rustix::process::fchdir(root).call(|| "fchdir(root)")?;
-            rustix::process::chroot(".").call(|| "chroot(\".\")")?;
-            Ok(work())
-        })
-    }
 }
 
 pub(crate) fn on_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use coracle_host::{Dir, Mount, PidFd};
 use coracle_runtime::cgroup::Cgroup;
 use coracle_runtime::{Bundle, Running, Stdio, Step};
+use oci_spec::runtime::{Hooks, Spec};
 
 use crate::cli::Create;
 use crate::error::{During, Error, Result};
@@ -147,10 +148,10 @@ fn start(
         bundle.root_at = Some(rootfs);
     }
     if hooks::before_pivot(&hooks) {
-        let (sink, record) = (failed.clone(), record.clone());
+        let (sink, record, config) = (failed.clone(), record.clone(), prepared.spec);
         let thread = rustix::thread::gettid().as_raw_nonzero();
         bundle.before_pivot = Some(Box::new(move || {
-            if let Err(error) = at_pivot(&hooks, record, thread.get()) {
+            if let Err(error) = at_pivot(&hooks, &config, record, thread.get()) {
                 *sink.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some(error);
             }
         }));
@@ -169,14 +170,14 @@ fn start(
 }
 
 /// The hooks that come when the container's namespaces and mounts are there and its root is not yet entered.
-fn at_pivot(hooks: &oci_spec::runtime::Hooks, record: Record, thread: i32) -> Result<()> {
+fn at_pivot(hooks: &Hooks, config: &Spec, record: Record, thread: i32) -> Result<()> {
     let path = format!("/proc/self/task/{thread}/children");
     let children = std::fs::read_to_string(&path).during(|| format!("read {path:?}"))?;
     // The one before it, where there is one, only made it, in the container's user namespace.
     let pid = children.split_whitespace().next_back().and_then(|pid| pid.parse().ok());
     let pid = pid.ok_or_else(|| Error::new("hooks: the container's process can't be found"))?;
     let record = Record { pid, ..record };
-    let ran = hooks::run_before_pivot(hooks, pid, &list::described(&record, Status::Creating));
+    let ran = hooks::run_before_pivot(hooks, config, pid, &list::described(&record, Status::Creating));
     if ran.is_err() {
         // It goes no further; the launch sees that it has ended.
         let _ = PidFd::open(pid).and_then(|pidfd| pidfd.signal(9));

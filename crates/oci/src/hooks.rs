@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use coracle_host::{Exit, PidFd};
 use coracle_runtime::cgroup::Cgroup;
-use coracle_runtime::{Join, Plan, Stdio};
-use oci_spec::runtime::{Hook, Hooks, Spec};
+use coracle_runtime::{Facts, Join, Plan, Stdio};
+use oci_spec::runtime::{Capabilities, Hook, Hooks, LinuxCapabilities, Process, Spec};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::cgroup;
@@ -39,16 +39,43 @@ pub(crate) fn inside_before_pivot(hooks: &Hooks) -> bool {
 
 /// prestart and createRuntime; then createContainer, in the namespaces of the container's process, where the root is
 /// still this host's (config.md, "CreateContainer Hooks").
-pub(crate) fn run_before_pivot(hooks: &Hooks, pid: u32, state: &serde_json::Value) -> Result<()> {
+pub(crate) fn run_before_pivot(
+    hooks: &Hooks,
+    config: &Spec,
+    pid: u32,
+    state: &serde_json::Value,
+) -> Result<()> {
     run("prestart", hooks.prestart().as_deref(), state)?;
     run("createRuntime", hooks.create_runtime().as_deref(), state)?;
     if !inside_before_pivot(hooks) {
         return Ok(());
     }
-    let path = format!("/proc/{pid}/root");
-    let root = std::fs::File::open(&path).during(|| format!("open({path:?})"))?;
-    let process = PidFd::open(pid)?;
-    process.within(root, || run("createContainer", hooks.create_container().as_deref(), state))?
+    let container = PidFd::open(pid)?;
+    let process = with_all_rights();
+    let facts = crate::exec::facts(config);
+    for (index, hook) in hooks.create_container().iter().flatten().enumerate() {
+        let ran = plan_of(hook, process.clone(), &facts).and_then(|mut plan| {
+            plan.enter_root();
+            one_inside(hook, &plan, None, &container, state)
+        });
+        ran.during(|| format!("hooks.createContainer[{index}]"))?;
+    }
+    Ok(())
+}
+
+/// Root with everything that it can have where it is.
+fn with_all_rights() -> Process {
+    let known = |one: caps::Capability| one.to_string().trim_start_matches("CAP_").parse().ok();
+    let every: Capabilities = caps::all().into_iter().filter_map(known).collect();
+    let mut sets = LinuxCapabilities::default();
+    sets.set_bounding(Some(every.clone()))
+        .set_permitted(Some(every.clone()))
+        .set_effective(Some(every))
+        .set_inheritable(None)
+        .set_ambient(None);
+    let mut process = Process::default();
+    process.set_capabilities(Some(sets)).set_cwd("/".into());
+    process
 }
 
 /// startContainer: as processes of the container, with its rights and its root (config.md, "StartContainer Hooks").
@@ -59,41 +86,53 @@ pub(crate) fn run_inside(
     state: &serde_json::Value,
 ) -> Result<()> {
     let hooks = config.hooks().as_ref().and_then(|hooks| hooks.start_container().as_deref());
+    if hooks.is_none_or(<[Hook]>::is_empty) {
+        return Ok(());
+    }
+    let process = config.process().clone().ok_or_else(|| Error::new("process: missing"))?;
+    let facts = crate::exec::facts(config);
+    let group = cgroup::find(found.record()?)?;
     for (index, hook) in hooks.unwrap_or_default().iter().enumerate() {
-        one_inside(hook, found, config, container, state)
-            .during(|| format!("hooks.startContainer[{index}]"))?;
+        let ran = plan_of(hook, process.clone(), &facts).and_then(|mut plan| {
+            crate::exec::enter(&mut plan, config);
+            one_inside(hook, &plan, group.as_ref(), container, state)
+        });
+        ran.during(|| format!("hooks.startContainer[{index}]"))?;
     }
     Ok(())
 }
 
-fn one_inside(
-    hook: &Hook,
-    found: &Found,
-    config: &Spec,
-    container: &PidFd,
-    state: &serde_json::Value,
-) -> Result<()> {
+/// Of a hook that runs in the container's namespaces, with the rights of this process.
+fn plan_of(hook: &Hook, mut process: Process, facts: &Facts) -> Result<Plan> {
     let path = absolute(hook)?;
     let text = path.to_str().ok_or_else(|| Error::new(format!("{path:?} is not UTF-8")))?;
-    let mut process = config.process().clone().ok_or_else(|| Error::new("process: missing"))?;
     let args = hook.args().clone().filter(|args| args.first().is_some_and(|name| !name.is_empty()));
     process
         .set_terminal(None)
         .set_args(Some(args.unwrap_or_else(|| vec![text.to_owned()])))
         .set_env(Some(hook.env().clone().unwrap_or_default()));
-    let mut plan = Plan::exec(&process, &crate::exec::facts(config))?;
-    crate::exec::enter(&mut plan, config);
+    let mut plan = Plan::exec(&process, facts)?;
     plan.program(text);
-    let group = cgroup::find(found.record()?)?;
+    Ok(plan)
+}
+
+fn one_inside(
+    hook: &Hook,
+    plan: &Plan,
+    group: Option<&Cgroup>,
+    container: &PidFd,
+    state: &serde_json::Value,
+) -> Result<()> {
+    let mut plan = plan.clone();
     if group.is_some() {
         plan.enter_group();
     }
-    let group = group.as_ref().map(Cgroup::entrance).transpose()?;
+    let group = group.map(Cgroup::entrance).transpose()?;
     let stdio = [Stdio::Pipe, Stdio::Null, Stdio::Pipe];
     let running = plan.join(container, Join { stdio, group, ..Join::default() })?;
     let stdin = running.stdin.map(std::fs::File::from);
     let stderr = running.stderr.map(std::fs::File::from);
-    let told = Told { hook, path, stdin, stderr };
+    let told = Told { hook, path: absolute(hook)?, stdin, stderr };
     told.outcome(&running.pidfd, state, || Ok(running.pidfd.reap()?))
 }
 
@@ -175,7 +214,6 @@ impl Told<'_> {
             // Less than a pipe holds, so it does not block; who does not read it closes it, which is fine.
             let _ = stdin.write_all(state.to_string().as_bytes());
         }
-        // No thread reads it: one that has joined a pid namespace for its children can't start any.
         let mut said = Vec::new();
         if !ended(pidfd, timeout, stderr.as_ref(), &mut said)? {
             pidfd.signal(9)?;

@@ -6,18 +6,18 @@ use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use crate::error::Problem;
 use crate::{Facts, Step, check};
 
-/// The steps that make it; or all that is wrong.
-pub(crate) fn steps(spec: &Spec, facts: &Facts) -> Result<Vec<Step>, Vec<Problem>> {
+/// The offsets of a new one, as `/proc/PID/timens_offsets` takes them, where there is to be one; or all that is wrong.
+pub(crate) fn offsets(spec: &Spec, facts: &Facts) -> Result<Option<String>, Vec<Problem>> {
     let offsets = spec.linux().as_ref().and_then(|linux| linux.time_offsets().as_ref());
     let mut offsets: Vec<_> = offsets.into_iter().flatten().collect();
     if !check::has_namespace(spec, LinuxNamespaceType::Time) {
         let text = "linux.timeOffsets: without a time namespace they would be the host's";
-        return if offsets.is_empty() { Ok(Vec::new()) } else { Err(vec![Problem::invalid(text)]) };
+        return if offsets.is_empty() { Ok(None) } else { Err(vec![Problem::invalid(text)]) };
     }
     let mut all = spec.linux().iter().flat_map(|linux| linux.namespaces()).flatten();
     if all.any(|one| one.typ() == LinuxNamespaceType::Time && one.path().is_some()) {
         let text = "linux.timeOffsets: those of a time namespace that is joined can't be set";
-        return if offsets.is_empty() { Ok(Vec::new()) } else { Err(vec![Problem::invalid(text)]) };
+        return if offsets.is_empty() { Ok(None) } else { Err(vec![Problem::invalid(text)]) };
     }
     let mut problems = Vec::new();
     if !facts.enters_time_at_exec() {
@@ -39,6 +39,11 @@ pub(crate) fn steps(spec: &Spec, facts: &Facts) -> Result<Vec<Step>, Vec<Problem
     if !problems.is_empty() {
         return Err(problems);
     }
-    let clocks = (!lines.is_empty()).then_some(Step::Clocks(lines));
-    Ok([Step::NewTimeNamespace].into_iter().chain(clocks).collect())
+    Ok(Some(lines))
+}
+
+/// The steps that make it with the host's rights.
+pub(crate) fn steps(offsets: String) -> impl Iterator<Item = Step> {
+    let clocks = (!offsets.is_empty()).then_some(Step::Clocks(offsets));
+    [Step::NewTimeNamespace].into_iter().chain(clocks)
 }

@@ -29,6 +29,10 @@ impl fmt::Display for Step {
             Step::NewTimeNamespace => f.write_str("new time namespace"),
             Step::JoinTime { path: None } => f.write_str("join the container's time namespace"),
             Step::JoinTime { path: Some(path) } => write!(f, "join time namespace {}", path.display()),
+            Step::JoinNewTime { offsets } if offsets.is_empty() => f.write_str("join a new time namespace"),
+            Step::JoinNewTime { offsets } => {
+                write!(f, "join a new time namespace, clocks {}", offsets.trim_end().replace('\n', ", "))
+            }
             Step::Clocks(lines) => write!(f, "clocks {}", lines.trim_end().replace('\n', ", ")),
             Step::OomScore(score) => write!(f, "out-of-memory score {score:+}"),
             Step::Sysctl { path, value } => write!(f, "write {value} to {path}"),

@@ -63,7 +63,7 @@ impl Numbers {
         self.time() + u32::from(self.time)
     }
 
-    /// What [`Step::JoinTime`] joins.
+    /// What [`Step::JoinTime`] and [`Step::JoinNewTime`] join.
     fn time(self) -> u32 {
         self.door(self.tasks + u32::from(self.unified))
     }
@@ -87,7 +87,9 @@ pub(crate) fn calls<'a>(
     for (index, (step, part)) in (FIRST..).zip(steps.iter().zip(parts)).skip(detach) {
         let call = match (step, part) {
             (Step::Undumpable, _) => Call::Undumpable,
-            (Step::JoinTime { .. }, _) => Call::Join { fd: numbers.time(), kind: Namespaces::TIME },
+            (Step::JoinTime { .. } | Step::JoinNewTime { .. }, _) => {
+                Call::Join { fd: numbers.time(), kind: Namespaces::TIME }
+            }
             (Step::EnterGroup, _) => {
                 calls.extend((0..numbers.tasks).map(|door| (index, Call::Enter { fd: numbers.door(door) })));
                 continue;

@@ -68,8 +68,8 @@ impl Plan {
         let (parts, terminal) =
             realize::parts(&self.steps, Some(&root), mounts, user.as_ref(), self.terminal(user.as_ref())?)?;
         let dir = realize::root_dir(&root).doing(|| "open the root")?;
-        let beside =
-            Beside::new(&self.steps, extra, go, None, self.time()?).doing(|| "prepare the launch")?;
+        let beside = Beside::new(&self.steps, extra, go, None, self.time(user.as_ref())?)
+            .doing(|| "prepare the launch")?;
         let here = Here {
             root: Some((root, &root_at)),
             dir: Some(dir.as_fd()),
@@ -106,7 +106,7 @@ impl Plan {
             None => self.start_beside(container, None, with),
             time => {
                 let mut plan = self.clone();
-                plan.join_time(None);
+                plan.join_time(Step::JoinTime { path: None });
                 plan.start_beside(container, time, with)
             }
         });
@@ -295,13 +295,14 @@ impl Plan {
         Ok(terminal::Wanted { size, uid: self.owner(user)?.0 })
     }
 
-    /// The time namespace to join by its path.
-    fn time(&self) -> Result<Option<OwnedFd>> {
-        let path = self.steps.iter().find_map(|step| match step {
-            Step::JoinTime { path } => path.as_ref(),
+    /// The time namespace to join: by its path, or made for the user namespace.
+    fn time(&self, user: Option<&UserNamespace>) -> Result<Option<OwnedFd>> {
+        let namespace = self.steps.iter().find_map(|step| match (step, user) {
+            (Step::JoinTime { path: Some(path) }, _) => Some(realize::open_namespace(path)),
+            (Step::JoinNewTime { offsets }, Some(user)) => Some(user.new_time(offsets)),
             _ => None,
         });
-        path.map(realize::open_namespace).transpose().doing(|| "linux.namespaces[time].path")
+        namespace.transpose().doing(|| "linux.namespaces[time]")
     }
 
     /// The user namespace to join: there where the plan has one, and only there.

@@ -90,6 +90,37 @@ fn hooks_inside_run_where_the_container_is() {
     });
 }
 
+/// The container's namespaces are its user namespace, too, whose root the hook is.
+#[test]
+fn hooks_inside_are_of_the_containers_users() {
+    run(|host| {
+        let mut oci = Oci::new(host, "cat /seen /proc/self/uid_map; readlink /proc/self/ns/user; exit 0");
+        crate::must_users::map(&mut oci, &[(0, 100_000, 65_536)]);
+        let bundle = oci.bundle().to_owned();
+        std::fs::create_dir(oci.dir.join("said")).unwrap();
+        std::os::unix::fs::chown(oci.dir.join("said"), Some(100_000), Some(100_000)).unwrap();
+        std::fs::write(oci.dir.join("other"), "mounted\n").unwrap();
+        std::fs::write(oci.dir.join("rootfs/seen"), "").unwrap();
+        let script = format!(
+            "(id -u; cat /proc/self/uid_map; readlink /proc/self/ns/user; grep CapEff /proc/self/status) > \
+             {bundle}/said/hook; mount --bind {bundle}/other {bundle}/rootfs/seen"
+        );
+        let hook =
+            json!([{ "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin:/usr/bin"] }]);
+        oci.config["hooks"] = json!({ "createContainer": hook });
+        let printed = crate::must::prints(&oci);
+        let said = std::fs::read_to_string(oci.dir.join("said/hook")).unwrap();
+        let said: Vec<&str> = said.split_whitespace().collect();
+        let printed: Vec<&str> = printed.split_whitespace().collect();
+        assert_eq!((printed[0], said[0]), ("mounted", "0"));
+        assert_eq!(printed[1..], said[1..5]);
+        let rights = u64::from_str_radix(said[6], 16).unwrap();
+        assert_eq!(rights & 1 << 21, 1 << 21, "CAP_SYS_ADMIN: {said:?}");
+        assert_eq!(std::fs::read_to_string(oci.dir.join("rootfs/seen")).unwrap(), "");
+        oci.end();
+    });
+}
+
 /// runtime.md, "Lifecycle" 3 to 7, 12, 13.
 #[test]
 fn a_hook_that_fails_ends_what_was_begun() {

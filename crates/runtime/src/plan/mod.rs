@@ -80,9 +80,9 @@ impl Plan {
             problems.extend(refused);
             Vec::new()
         });
-        let clocks = clocks::steps(spec, facts).unwrap_or_else(|refused| {
+        let clocks = clocks::offsets(spec, facts).unwrap_or_else(|refused| {
             problems.extend(refused);
-            Vec::new()
+            None
         });
         let tuned = tuning::of_container(spec).unwrap_or_else(|refused| {
             problems.extend(refused);
@@ -105,6 +105,9 @@ impl Plan {
         let entry = Entry::of(spec);
         let (new_net, own_mounts) = (entry.new_net, entry.new.has(Namespaces::MOUNT));
         let tuned = tuned.into_iter().chain(own.before).chain(confine::keyring(process)).collect();
+        // That of a user namespace's root is made for it, and joined later.
+        let (users_clocks, clocks) = if user.is_some() { (clocks, None) } else { (None, clocks) };
+        let clocks = clocks.into_iter().flat_map(clocks::steps).collect();
         let way = Way { group, tuned, raise: raise.clone(), clocks, sysctls };
         let (entry, namespaces) = entry.steps(way, user.is_some());
         steps.extend(entry);
@@ -168,7 +171,10 @@ impl Plan {
             plan.filter(&filter)?;
         }
         if let Some(path) = joined(spec, LinuxNamespaceType::Time) {
-            plan.join_time(Some(path.to_owned()));
+            plan.join_time(Step::JoinTime { path: Some(path.to_owned()) });
+        }
+        if let Some(offsets) = users_clocks {
+            plan.join_time(Step::JoinNewTime { offsets });
         }
         Ok(plan)
     }

@@ -31,6 +31,11 @@ pub enum Step {
         /// As in `/proc/PID/ns`.
         path: Option<PathBuf>,
     },
+    /// Join a time namespace that is made in the container's user namespace.
+    JoinNewTime {
+        /// How its clocks are set: lines as `/proc/PID/timens_offsets` takes them.
+        offsets: String,
+    },
     /// Set its clocks: lines as `/proc/PID/timens_offsets` takes them.
     Clocks(String),
     /// Set the adjustment of the score by which the kernel chooses what to kill without memory.

@@ -93,6 +93,19 @@ impl UserNamespace {
         Ok(Namespace::from_fd(fd))
     }
 
+    /// A new time namespace that belongs to this one, whose clocks are set so.
+    pub(crate) fn new_time(&self, offsets: &str) -> Result<OwnedFd> {
+        let [undumpable, join] = enter(self.fd.as_fd());
+        let ops = [undumpable, join, Op::Unshare(Namespaces::TIME)];
+        hold::while_there(Namespaces::NONE, &ops, "make a time namespace in the user namespace", |process| {
+            if !offsets.is_empty() {
+                let file = open(process, "timens_offsets", OFlags::WRONLY)?;
+                rustix::io::write(&file, offsets.as_bytes()).call(|| "write(timens_offsets)")?;
+            }
+            open(process, "ns/time_for_children", OFlags::RDONLY)
+        })
+    }
+
     /// Runs `work` on a thread of its own whose files belong to this namespace's root, with the caller's rights.
     ///
     /// # Errors

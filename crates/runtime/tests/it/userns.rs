@@ -397,7 +397,7 @@ fn the_program_stays_dumpable_and_its_memory_its_own() {
     });
 }
 
-/// Its clocks are set with the host's rights, in a time namespace that stays the host's.
+/// They are set in a time namespace of its own users', which further processes can join.
 #[test]
 fn clocks_of_its_own() {
     run(|host| {
@@ -419,11 +419,24 @@ fn clocks_of_its_own() {
             with(spec, json!({ "linux": clocks }));
         });
         let facts = Facts::of_this_host().in_user_namespace();
-        let plan = Plan::exec(script("true").process().as_ref().unwrap(), &facts).unwrap();
-        let error = plan.start_in(&running.pidfd, PIPES()).unwrap_err().to_string();
-        assert!(
-            error.ends_with("join the container's time namespace: Operation not permitted (os error 1)"),
-            "{error}"
+        let look = "readlink /proc/self/ns/time /proc/1/ns/time | uniq | wc -l; cut -d. -f1 /proc/uptime; \
+                    grep -E 'CapEff|CapAmb' /proc/self/status";
+        let plan = Plan::exec(script(look).process().as_ref().unwrap(), &facts).unwrap();
+        let said = watch(plan.start_in(&running.pidfd, PIPES()).unwrap()).ok();
+        let words: Vec<&str> = said.split_whitespace().collect();
+        assert_eq!(
+            (words[0], &words[2..]),
+            ("1", &["CapEff:", "00000000a80425fb", "CapAmb:", "0000000000000000"][..])
+        );
+        assert!(words[1].parse::<u64>().unwrap() >= 1_000_000, "{said}");
+        // With no offsets, too.
+        let mut plain = sh("cat /proc/self/timens_offsets");
+        with(&mut plain, json!({ "linux": { "namespaces": [{ "type": "time" }] } }));
+        let plan = Plan::container(&plain, &Facts::of_this_host()).unwrap();
+        let plain = watch(plan.start(Bundle { stdio: PIPES(), ..bundle(host.dir()) }).unwrap()).ok();
+        assert_eq!(
+            plain.split_whitespace().collect::<Vec<_>>(),
+            ["monotonic", "0", "0", "boottime", "0", "0"]
         );
         end(running);
     });
