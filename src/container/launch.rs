@@ -153,7 +153,10 @@ pub(crate) fn launch(
     }
     for (below, mount) in group
         .iter()
-        .map(|group| group.view(!record.privileged))
+        .map(|group| match record.spaces.host_groups {
+            true => group.view_of_host(!record.privileged),
+            false => group.view(!record.privileged),
+        })
         .collect::<Result<Vec<_>, _>>()?
         .into_iter()
         .flatten()

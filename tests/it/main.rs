@@ -18,6 +18,7 @@ mod life;
 mod links;
 mod manners;
 mod mounts;
+mod nested;
 mod network;
 mod outputs;
 mod owner;

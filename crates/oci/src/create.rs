@@ -119,7 +119,7 @@ fn start(
     let Prepared { rootfs, net, hooks, view, among, .. } = prepared;
     let mut mounts = Vec::new();
     if let (Some((at, read_only)), Some(group)) = (view, group) {
-        for (below, mount) in group.view(read_only)? {
+        for (below, mount) in group.view_of_host(read_only)? {
             let place: std::path::PathBuf = at.join(&below).components().collect();
             plan.attach(format!("control group {}", below.display()).trim_end(), place)?;
             mounts.push(mount);

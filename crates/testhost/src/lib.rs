@@ -34,6 +34,7 @@ mod outside;
 mod record;
 mod registry;
 mod roles;
+mod room;
 mod skip;
 mod trace;
 
@@ -43,6 +44,7 @@ pub use host::Host;
 pub use record::{Step, What};
 pub use registry::DockerRegistry;
 pub use roles::{Part, Player, Role};
+pub use room::Room;
 pub use skip::skip;
 
 /// Runs the body of a test in a private host. It must be called with a closure written in the test function:

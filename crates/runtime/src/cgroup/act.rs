@@ -190,21 +190,29 @@ fn enable(dir: &Path, controllers: &[String]) -> coracle_host::Result<()> {
         return Ok(());
     }
     let Err(error) = write(&file, &value.join(" ")) else { return Ok(()) };
-    let why = match error.errno() {
+    let (kind, why) = match error.errno() {
+        Some(Errno::ACCESS | Errno::PERM) => {
+            let missing = format!("`{}`", value.join(" ").replace('+', ""));
+            (
+                Kind::Denied,
+                format!("{error}: {missing} is not delegated: whoever owns {} gives it on", dir.display()),
+            )
+        }
         Some(Errno::BUSY) => {
             let there = read::optional(&dir.join("cgroup.procs"))?.unwrap_or_default();
             let there: Vec<&str> = there.lines().take(8).collect();
-            format!(
+            let why = format!(
                 "{error}: cgroup v2 gives controllers on only below a group without processes; {} holds {} ({}): move \
                  them to a group of their own below it",
                 dir.display(),
                 if there.len() == 8 { "many" } else { "some" },
                 there.join(", ")
-            )
+            );
+            (Kind::InUse, why)
         }
         _ => return Err(error),
     };
-    Err(coracle_host::Error::new(Kind::InUse, why))
+    Err(coracle_host::Error::new(kind, why))
 }
 
 /// The two that a process needs to be taken in.

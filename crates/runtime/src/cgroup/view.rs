@@ -18,10 +18,19 @@ impl Cgroup {
     /// # Errors
     /// As of open_tree(2), fsopen(2) and mount_setattr(2).
     pub fn view(&self, read_only: bool) -> Result<Vec<(PathBuf, Mount)>> {
-        self.mounts(read_only).doing(|| format!("show the control group {}", self.place()))
+        self.mounts(read_only, false).doing(|| format!("show the control group {}", self.place()))
     }
 
-    fn mounts(&self, read_only: bool) -> coracle_host::Result<Vec<(PathBuf, Mount)>> {
+    /// What a container sees that has the host's namespace of control groups: of version 2 alone all that this process
+    /// does, as docker and runc have it, and else as of [`view`](Self::view).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn view_of_host(&self, read_only: bool) -> Result<Vec<(PathBuf, Mount)>> {
+        self.mounts(read_only, true).doing(|| "show the host's control groups")
+    }
+
+    fn mounts(&self, read_only: bool, whole: bool) -> coracle_host::Result<Vec<(PathBuf, Mount)>> {
         let common = MountAttrFlags::MOUNT_ATTR_NOSUID
             | MountAttrFlags::MOUNT_ATTR_NODEV
             | MountAttrFlags::MOUNT_ATTR_NOEXEC;
@@ -32,7 +41,8 @@ impl Cgroup {
         if let [(hierarchy, dir)] = all[..]
             && hierarchy.version() == Version::V2
         {
-            return Ok(vec![(PathBuf::new(), seal(bind(dir)?)?)]);
+            let shown = if whole { hierarchy.point() } else { dir };
+            return Ok(vec![(PathBuf::new(), seal(bind(shown)?)?)]);
         }
         let top = Mount::tmpfs(&[("mode", "0755"), ("size", "64k")])?;
         let mut mounts = Vec::new();

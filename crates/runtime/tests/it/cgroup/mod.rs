@@ -1,24 +1,25 @@
 //! Control groups on a real kernel: on what the machine has, and where that is of both versions also on version 2 alone.
 
+mod delegated;
 mod devices;
 mod figures;
 mod life;
 mod limits;
 mod oracle;
 
-use std::fs;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
-use coracle_runtime::cgroup::{Cgroup, Extent, Hierarchies, Hierarchy, Place, Plan, Version};
+use coracle_runtime::cgroup::{Cgroup, Extent, Hierarchies, Place, Plan, Version};
+use coracle_testhost::Room;
 use oci_spec::runtime::LinuxResources;
 
 /// All of this machine. The test's own process makes room where version 2 wants it.
-pub fn machine() -> (Hierarchies, Room) {
+pub fn machine() -> (Hierarchies, Option<Room>) {
     let all = Hierarchies::of_this_host().unwrap();
-    let room = Room::make(&unified(&all));
+    let room = unified(&all).iter().next().map(|hierarchy| Room::below(hierarchy.point()));
     (all, room)
 }
 
@@ -33,35 +34,6 @@ fn kinds(test: impl Fn(&Hierarchies)) {
     let unified = unified(&all);
     if unified.iter().count() > 0 && unified != all {
         test(&unified);
-    }
-}
-
-/// A leaf for the test's own process: a group of version 2 that gives controllers on holds none.
-pub struct Room(Option<PathBuf>);
-
-impl Room {
-    fn make(unified: &Hierarchies) -> Room {
-        let Some(top) = unified.iter().next().map(Hierarchy::point) else { return Room(None) };
-        let room = top.join("room");
-        fs::create_dir(&room).unwrap();
-        fs::write(room.join("cgroup.procs"), "0").unwrap();
-        Room(Some(room))
-    }
-}
-
-impl Drop for Room {
-    fn drop(&mut self) {
-        if let (Some(room), false) = (&self.0, std::thread::panicking()) {
-            let top = room.parent().unwrap();
-            // What was given on by the test keeps the process from coming back.
-            let given = fs::read_to_string(top.join("cgroup.subtree_control")).unwrap();
-            for name in given.split_whitespace() {
-                fs::write(top.join("cgroup.subtree_control"), format!("-{name}")).unwrap();
-            }
-            fs::write(top.join("cgroup.procs"), "0").unwrap();
-            // Killed ones that were in it, too, may still be leaving.
-            crate::support::soon("the room is empty", || fs::remove_dir(room).is_ok());
-        }
     }
 }
 
