@@ -1,18 +1,19 @@
 //! Files into and out of a container (docker's `cp`).
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use coracle_host::{Dir, Lock, Root};
-use coracle_layers::{Rootfs, UnpackOptions, pack_tree, unpack_tree};
+use coracle_layers::{Rootfs, UnpackOptions, pack_tree, pack_tree_of, unpack_tree};
 use coracle_runtime::user;
 use rustix::fs::OFlags;
 
 use self::plan::{Source, destination};
 use self::resolve::{Place, resolve};
+use self::users::Users;
 use super::handle::{Container, locked};
 use super::places::in_order;
 use super::record::{LOCK, UPPER, WORK};
@@ -21,6 +22,7 @@ use crate::error::{Doing, Error, Result};
 
 mod plan;
 mod resolve;
+mod users;
 mod volume;
 
 /// How files are copied into and out of a container.
@@ -56,6 +58,8 @@ struct Tree {
     root: OwnedFd,
     /// Where something else would be while it runs.
     unmounted: Vec<PathBuf>,
+    /// Whose its files are, where it has users of its own and their owners are seen from outside.
+    users: Option<Users>,
     _mount: Option<Rootfs>,
     _lock: Option<Lock>,
 }
@@ -89,6 +93,25 @@ impl Tree {
         match (path.parent(), path.file_name()) {
             (Some(parent), Some(name)) => Ok((self.dir(parent)?, name.to_owned())),
             _ => Ok((self.dir(path)?, ".".into())),
+        }
+    }
+
+    /// Writes what is there as a tar.
+    fn pack(&self, at: &Path, as_name: &OsStr, out: impl Write) -> Result<()> {
+        let (dir, name) = self.entry(at)?;
+        let packed = match &self.users {
+            Some(users) => pack_tree_of(&dir, &name, as_name, users.owners(), out),
+            None => pack_tree(&dir, &name, as_name, out),
+        };
+        Ok(packed?)
+    }
+
+    /// Unpacks a tar into a directory of it.
+    fn unpack(&self, at: &Path, tar: impl Read, options: &UnpackOptions) -> Result<()> {
+        let root = self.dir(Path::new("/"))?;
+        match &self.users {
+            Some(users) => users.unpack(&root, at, tar, options),
+            None => Ok(unpack_tree(&root, at, tar, options)?),
         }
     }
 
@@ -126,12 +149,8 @@ impl Container {
             let at = tree.find(place, true).map_err(|error| self.missing(error, place))?;
             let to = destination(&source, &at.destination(place))?;
             let unpack = self.unpack_options(&tree, options)?;
-            let into = tree.dir(Path::new("/"))?;
             tree.dir(&to.dir).map_err(|error| self.missing(error, place))?;
-            piped(
-                |out| Ok(pack_tree(&dir, &name, &to.name, out)?),
-                |tar| Ok(unpack_tree(&into, &to.dir, tar, &unpack)?),
-            )
+            piped(|out| Ok(pack_tree(&dir, &name, &to.name, out)?), |tar| tree.unpack(&to.dir, tar, &unpack))
         };
         copy().doing(doing)
     }
@@ -166,7 +185,7 @@ impl Container {
                 return Err(Error::new(Kind::Invalid, text));
             }
             let unpack = self.unpack_options(&tree, options)?;
-            Ok(unpack_tree(&tree.dir(Path::new("/"))?, &at.path, tar, &unpack)?)
+            tree.unpack(&at.path, tar, &unpack)
         };
         unpack().doing(|| format!("unpack into {place:?} of container `{}`", self.name()))
     }
@@ -179,14 +198,13 @@ impl Container {
         let pack = || -> Result<()> {
             let tree = self.tree(false)?;
             let at = self.there(&tree, place, options.follow)?;
-            let (dir, name) = tree.entry(&at.path)?;
             // A link that is followed goes by the name of what it leads to.
             let as_name = match (plan::name_of(place), at.path.file_name()) {
                 (Some(_), Some(name)) if options.follow => name.to_owned(),
                 (Some(name), _) => name,
                 (None, _) => ".".into(),
             };
-            Ok(pack_tree(&dir, &name, &as_name, out)?)
+            tree.pack(&at.path, &as_name, out)
         };
         pack().doing(|| format!("pack {place:?} of container `{}`", self.name()))
     }
@@ -221,13 +239,9 @@ impl Container {
         // What was mounted went with the process.
         if let Some(live) = live.filter(|live| !live.pidfd.ended_within(Some(Duration::ZERO)).unwrap_or(true))
         {
-            if self.record.spaces.users.is_some() {
-                // Its owners would be those of the host.
-                let text = "its files are copied only when it has ended, it has a user namespace";
-                return Err(Error::new(Kind::Unsupported, text));
-            }
+            let users = self.record.spaces.users.as_ref().map(Users::new).transpose()?;
             let root = coracle_host::Call::call(live.root.try_clone(), || "fcntl(root, F_DUPFD_CLOEXEC)")?;
-            return Ok(Tree { root, unmounted: Vec::new(), _mount: None, _lock: None });
+            return Ok(Tree { root, unmounted: Vec::new(), users, _mount: None, _lock: None });
         }
         let store = &self.engine.0.store;
         let upper = self.room.dir(UPPER)?;
@@ -245,7 +259,7 @@ impl Container {
         let root = Root::new(mount.mount.as_fd(), "container's root")
             .open("/", OFlags::RDONLY | OFlags::DIRECTORY)?;
         let unmounted = in_order(&self.record).iter().map(|mount| mount.at.clone()).collect();
-        Ok(Tree { root, unmounted, _mount: Some(mount), _lock: lock })
+        Ok(Tree { root, unmounted, users: None, _mount: Some(mount), _lock: lock })
     }
 }
 

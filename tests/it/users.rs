@@ -1,9 +1,11 @@
 //! Containers with a user namespace.
 
 use std::os::unix::fs::MetadataExt;
+use std::process::Command;
 
 use coracle::{
-    ContainerSpec, ExecSpec, Exit, IdMap, IdRange, Ipc, Kind, Mount, NetworkSpec, Pids, VolumeSpec,
+    ContainerSpec, CopyOptions, ExecSpec, Exit, IdMap, IdRange, Ipc, Kind, Mount, NetworkSpec, Pids,
+    VolumeSpec,
 };
 
 use crate::support::{engine, fails, process_named, run, says, script, state, tools, wrote};
@@ -59,12 +61,59 @@ fn root_inside_is_nobody_outside_and_root_on_disk() {
         let (exit, output) = container.exec(&ExecSpec::new(["cat", "/proc/self/gid_map"])).unwrap();
         assert_eq!(exit, Exit::Code(0));
         assert_eq!(output.stdout.split_whitespace().collect::<Vec<_>>(), ["0", "100000", "65536"]);
+        container.kill().unwrap();
+    });
+}
+
+#[test]
+fn files_are_copied_while_it_runs() {
+    coracle_testhost::run(|host| {
+        let engine = engine(host.dir());
+        tools(&engine);
+        let container =
+            engine.start(&mapped("mkdir /srv; touch /mine; echo up; exec sleep 1000").user("0")).unwrap();
+        wrote(&container, "up");
+        container.exec(&ExecSpec::new(["touch", "/dev/shm/theirs"]).user("5:6")).unwrap();
+        let (options, dir) = (CopyOptions::new(), host.dir());
+        // Out of it: this program's, as from any other; as an archive, whose the container sees.
+        for path in ["/mine", "/dev/shm/theirs"] {
+            container.copy_out(path, dir.join("out"), &options).unwrap();
+            assert_eq!(std::fs::metadata(dir.join("out")).unwrap().uid(), 0);
+        }
+        let mut tar = Vec::new();
+        container.pack("/dev/shm/theirs", &mut tar, &options).unwrap();
+        std::fs::write(dir.join("tar"), &tar).unwrap();
+        let listed =
+            Command::new("tar").args(["--numeric-owner", "-tvf"]).arg(dir.join("tar")).output().unwrap();
+        let listed = String::from_utf8(listed.stdout).unwrap();
+        assert!(listed.contains(" 5/6 "), "{listed}");
+        // Into it: ids are the container's, on its root and on what it mounts.
+        std::fs::create_dir(dir.join("in")).unwrap();
+        std::fs::write(dir.join("in/file"), "text\n").unwrap();
+        std::os::unix::fs::chown(dir.join("in/file"), Some(7), Some(8)).unwrap();
+        for place in ["/srv", "/dev/shm"] {
+            container.copy_in(dir.join("in"), place, &options).unwrap();
+            container.unpack(tar.as_slice(), place, &options).unwrap();
+        }
+        let look = "cd /srv; stat -c '%n %u:%g' in in/file theirs; cat in/file; cd /dev/shm; stat -c %u:%g in/file theirs";
+        let (exit, said) = container.exec(&ExecSpec::new(["sh", "-c", look])).unwrap();
+        let expected = "in 0:0\nin/file 7:8\ntheirs 5:6\ntext\n7:8\n5:6\n";
+        assert_eq!((exit, said.stdout.as_str()), (Exit::Code(0), expected), "{}", said.stderr);
+        let as_user = CopyOptions::new().as_user();
+        container.copy_in(dir.join("in/file"), "/srv/own", &as_user).unwrap();
+        let (_, said) = container.exec(&ExecSpec::new(["stat", "-c", "%u:%g", "/srv/own"])).unwrap();
+        assert_eq!(said.stdout, "0:0\n");
+        // On disk they are as in any other container's.
+        let upper = state(host.dir()).join("containers").join(container.id()).join("upper");
+        assert_eq!(std::fs::metadata(upper.join("srv/in/file")).unwrap().uid(), 7);
+        // Whom it does not know.
+        std::os::unix::fs::chown(dir.join("in/file"), Some(70_000), Some(8)).unwrap();
         let text = fails(
-            container.copy_out("/made", host.dir(), &Default::default()),
-            Kind::Unsupported,
-            &["user namespace"],
+            container.copy_in(dir.join("in/file"), "/srv/none", &options),
+            Kind::Invalid,
+            &["owner 70000:8 is none of the user namespace's"],
         );
-        assert!(text.contains("copied only when it has ended"), "{text}");
+        assert!(text.contains("in/file"), "{text}");
         container.kill().unwrap();
     });
 }

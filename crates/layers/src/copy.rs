@@ -11,7 +11,8 @@ use rustix::fs::OFlags;
 
 use crate::apply::{self, Attributes, Into, Trust};
 use crate::compression::Incoming;
-use crate::diff::{self, Packing};
+use crate::diff::{self, Members, Packing};
+use crate::owners::{Mapped, Owners};
 use crate::skip::Skip;
 use crate::tar::{Archive, Writer};
 use crate::{ChainId, Context, Error, Result, Rootfs, Store};
@@ -20,6 +21,7 @@ use crate::{ChainId, Context, Error, Result, Rootfs, Store};
 #[derive(Clone, Debug, Default)]
 pub struct UnpackOptions {
     owner: Option<(u32, u32)>,
+    owners: Option<Owners>,
     confined: bool,
 }
 
@@ -33,6 +35,13 @@ impl UnpackOptions {
     #[must_use]
     pub fn owner(mut self, uid: u32, gid: u32) -> UnpackOptions {
         self.owner = Some((uid, gid));
+        self
+    }
+
+    /// The archive's owners are others in the tree. One that is said to own all is one of the archive's, too.
+    #[must_use]
+    pub fn owners(mut self, owners: Owners) -> UnpackOptions {
+        self.owners = Some(owners);
         self
     }
 
@@ -91,11 +100,32 @@ impl Store {
 /// What reading or writing fails with; `InUse` where a file shrank while it was read.
 pub fn pack_tree(dir: &Dir, name: &OsStr, as_name: &OsStr, out: impl Write) -> Result<()> {
     let mut writer = Writer::new(out);
-    let plain = Attributes::default_dir();
-    let how = Packing { root: &plain, clamp: None, skip: Some(&Skip::default()), plain: true };
-    diff::pack_entry(dir, name.as_bytes(), as_name.as_bytes(), &how, &mut writer)
+    pack_members(dir, name, as_name, &mut writer)
         .and_then(|()| finish(writer))
         .context(|| format!("pack {:?}", dir.path_of(name)))
+}
+
+/// [`pack_tree`] of a tree whose owners are others in the archive; one that it has no id for is nobody there.
+///
+/// # Errors
+/// As of [`pack_tree`].
+pub fn pack_tree_of(
+    dir: &Dir,
+    name: &OsStr,
+    as_name: &OsStr,
+    owners: &Owners,
+    out: impl Write,
+) -> Result<()> {
+    let mut writer = Writer::new(out);
+    pack_members(dir, name, as_name, &mut Mapped { members: &mut writer, owners })
+        .and_then(|()| finish(writer))
+        .context(|| format!("pack {:?}", dir.path_of(name)))
+}
+
+fn pack_members(dir: &Dir, name: &OsStr, as_name: &OsStr, into: &mut impl Members) -> Result<()> {
+    let plain = Attributes::default_dir();
+    let how = Packing { root: &plain, clamp: None, skip: Some(&Skip::default()), plain: true };
+    diff::pack_entry(dir, name.as_bytes(), as_name.as_bytes(), &how, into)
 }
 
 /// Unpacks a tar (plain, gzip or zstd) into the directory `at` of a tree, an existing one whose path has no links in it.
@@ -116,7 +146,7 @@ pub fn unpack_tree(root: &Dir, at: &Path, tar: impl Read, options: &UnpackOption
             _ => return Err(Error::invalid(format!("unpack to {at:?}: `..` in the path"))),
         }
     }
-    let into = Into { prefix, owner: options.owner };
+    let into = Into { prefix, owner: options.owner, owners: options.owners.clone() };
     let trust = if options.confined { Trust::CopyOut } else { Trust::CopyIn };
     let unpack = || {
         let mut archive = Archive::new(Incoming::new(tar, None)?);

@@ -71,5 +71,5 @@ const WHO: &str = "somebody who copies";
 fn tree(loan: Loan) -> Result<(Loan, Tree)> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY;
     let root = Root::new(loan.mount().as_fd(), "volume").open("/", flags)?;
-    Ok((loan, Tree { root, unmounted: Vec::new(), _mount: None, _lock: None }))
+    Ok((loan, Tree { root, unmounted: Vec::new(), users: None, _mount: None, _lock: None }))
 }

@@ -17,6 +17,7 @@ pub(crate) use attributes::set_time;
 pub(crate) use lower::{Attributes, is_whiteout, root as root_attributes};
 pub(crate) use name::{Trust, components, is_reserved};
 
+use crate::owners::Owners;
 use crate::tar::{Archive, Entry, What, show};
 use crate::xattr::{is_overlay, os};
 use crate::{Context, Error, Result};
@@ -59,6 +60,8 @@ pub(crate) struct Into {
     pub prefix: Vec<Vec<u8>>,
     /// Who is to own all that is made, if not who the archive says.
     pub owner: Option<(u32, u32)>,
+    /// Who they are in the tree, if not the same.
+    pub owners: Option<Owners>,
 }
 
 /// Unpacks all of `archive` into a tree that is there already. What is there stays, but for what the archive replaces.
@@ -68,7 +71,10 @@ pub(crate) fn unpack_into(
     into: Into,
     trust: Trust,
 ) -> Result<()> {
-    let places = Places::new(root, &[], trust);
+    let mut places = Places::new(root, &[], trust);
+    if let Some(owners) = &into.owners {
+        (places.implied.uid, places.implied.gid) = owners.in_tree(0, 0)?;
+    }
     let mut unpacker =
         Unpacker { places, trust, into, chunk: vec![0; CHUNK], root_is_opaque: false, content: 0 };
     while let Some(entry) = archive.next()? {
@@ -93,7 +99,7 @@ impl Unpacker<'_> {
         match name::target(&entry.path, self.trust)? {
             Target::Root if entry.what == What::Dir => {
                 let root = self.dir(&[], true)?;
-                attributes::set(&root.dir, b".", &self.attributes_of(entry), false)?;
+                attributes::set(&root.dir, b".", &self.attributes_of(entry)?, false)?;
                 self.places.times.insert(root.real.clone(), entry.mtime);
                 Ok(())
             }
@@ -135,7 +141,7 @@ impl Unpacker<'_> {
     }
 
     fn make(&mut self, place: &Rc<Place>, name: &[u8], entry: &Entry, data: &mut impl Read) -> Result<()> {
-        let to = self.attributes_of(entry);
+        let to = self.attributes_of(entry)?;
         if self.trust.literal() && entry.what != What::Dir && self.is_dir(place, name)? {
             return Err(Error::invalid("cannot overwrite directory with non-directory"));
         }
@@ -261,10 +267,12 @@ impl Unpacker<'_> {
         Ok(made.call(|| format!("{call}({:?})", place.dir.path_of(os(name))))?)
     }
 
-    fn attributes_of(&self, entry: &Entry) -> Attributes {
+    fn attributes_of(&self, entry: &Entry) -> Result<Attributes> {
         let xattrs = entry.xattrs.iter().filter(|(name, _)| !is_overlay(name)).cloned().collect();
         let (uid, gid) = self.into.owner.unwrap_or((entry.uid, entry.gid));
-        Attributes { mode: entry.mode, uid, gid, mtime: entry.mtime, xattrs }
+        let owners = self.into.owners.as_ref();
+        let (uid, gid) = owners.map_or(Ok((uid, gid)), |owners| owners.in_tree(uid, gid))?;
+        Ok(Attributes { mode: entry.mode, uid, gid, mtime: entry.mtime, xattrs })
     }
 
     fn is_dir(&self, place: &Place, name: &[u8]) -> Result<bool> {

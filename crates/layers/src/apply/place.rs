@@ -44,6 +44,8 @@ pub(super) struct Places<'a> {
     root: Rc<Place>,
     pub lowers: &'a [Dir],
     trust: Trust,
+    /// What a directory is like that is only implied.
+    pub implied: Attributes,
     open: HashMap<Vec<u8>, Rc<Place>>,
     /// When directories were changed last; set at the end, since filling them changes it.
     pub times: BTreeMap<Vec<Vec<u8>>, Time>,
@@ -59,7 +61,8 @@ enum Step {
 impl<'a> Places<'a> {
     pub fn new(root: &Dir, lowers: &'a [Dir], trust: Trust) -> Places<'a> {
         let root = Rc::new(Place { dir: root.clone(), real: Vec::new() });
-        Places { root, lowers, trust, open: HashMap::new(), times: BTreeMap::new(), hiding: Vec::new() }
+        let (open, times, hiding) = (HashMap::new(), BTreeMap::new(), Vec::new());
+        Places { root, lowers, trust, implied: Attributes::default_dir(), open, times, hiding }
     }
 
     pub fn root(&self) -> &Rc<Place> {
@@ -178,7 +181,7 @@ impl<'a> Places<'a> {
                 if make {
                     // Removed below, and now something is put into a new one.
                     here.dir.remove_file(os(name))?;
-                    let dir = self.make(here, name, &Attributes::default_dir())?;
+                    let dir = self.make(here, name, &self.implied.clone())?;
                     self.hide(here, name)?;
                     return Ok(Step::Dir(dir));
                 }
@@ -192,7 +195,7 @@ impl<'a> Places<'a> {
             Found::Link(target) => Ok(Step::Link(target)),
             _ if !make => Err(Error::new(Kind::NotFound, format!("there is no {}", show(&path.join(&b'/'))))),
             Found::Dir(like) => self.make(here, name, &like).map(Step::Dir),
-            Found::Nothing => self.make(here, name, &Attributes::default_dir()).map(Step::Dir),
+            Found::Nothing => self.make(here, name, &self.implied.clone()).map(Step::Dir),
         }
     }
 
