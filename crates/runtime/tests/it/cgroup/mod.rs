@@ -6,6 +6,7 @@ mod figures;
 mod life;
 mod limits;
 mod oracle;
+mod settings;
 
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
