@@ -16,6 +16,7 @@ use coracle_build::{
 
 use coracle_layers::Reference;
 
+use crate::container::rlimit_problem;
 use crate::engine::Inner;
 use crate::error::{Doing, Error, Result};
 use crate::worker::Builder;
@@ -45,6 +46,10 @@ impl Engine {
         // Not after an hour of building.
         for tag in spec.tags() {
             tag.parse::<Reference>().doing(|| format!("invalid tag `{tag}`"))?;
+        }
+        let mut limits = spec.rlimits();
+        if let Some(what) = limits.find_map(|(name, soft, hard)| rlimit_problem(name, soft, hard)) {
+            return Err(Error::new(Kind::Invalid, what));
         }
         let builder = Builder::new(&self.0, spec);
         let cache = self.0.build_steps();

@@ -69,6 +69,7 @@ pub use ready::Ready;
 pub(crate) use record::json;
 pub use restart::Restart;
 pub(crate) use room::{new_id, reclaim};
+pub(crate) use settings::{rlimit_problem, set_rlimits, set_shm_size};
 pub use spaces::{Ipc, Pids};
 pub use spec::ContainerSpec;
 pub use start::StartPlan;

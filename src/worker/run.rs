@@ -13,7 +13,7 @@ use rustix::thread::{CapabilitySet, capability_is_in_bounding_set};
 
 use super::stubs::Stubs;
 use super::{Builder, Change, Snapshot, directory, mounts};
-use crate::container::{new_id, set_user};
+use crate::container::{new_id, set_rlimits, set_shm_size, set_user};
 use crate::error::{Doing, Result};
 use crate::resolver::{self, Resolver};
 use crate::stack::{self, Attachment, DEFAULT_NETWORK, Mode, Stack, Told, Wiring};
@@ -128,10 +128,14 @@ fn spec(command: &Command, mode: &Mode) -> Spec {
             linux.set_masked_paths(None).set_readonly_paths(None);
         }
     }
+    if let Some(bytes) = command.shm_size {
+        set_shm_size(&mut spec, bytes);
+    }
     if let Some(process) = spec.process_mut() {
         let env = command.env.iter().chain(&command.quiet_env);
         let env = env.map(|(name, value)| format!("{name}={value}")).collect();
         process.set_args(Some(command.argv.clone())).set_env(Some(env)).set_cwd(command.cwd.clone().into());
+        set_rlimits(process, &command.rlimits);
         if command.insecure {
             let all = all_capabilities();
             let mut sets = process.capabilities().clone().unwrap_or_default();

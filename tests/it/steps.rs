@@ -57,6 +57,29 @@ fn trees_are_mounted_and_writes_to_them_are_dropped() {
 }
 
 #[test]
+fn steps_have_the_limits_that_are_given() {
+    host(|host| {
+        let engine = engine(host.dir());
+        tools(&engine);
+        let line = "RUN ulimit -n; ulimit -Hn; cat /proc/self/mounts > /dev/shm/m; while read -r _ at _ how _; do \
+             [ $at = /dev/shm ] && echo $how; done < /dev/shm/m; true";
+        let spec = text(line).rlimit("nofile", 50, 60).shm_size(1 << 20);
+        let said = output(&engine, &spec);
+        let lines: Vec<&str> = said.lines().collect();
+        assert_eq!(lines[..2], ["50", "60"], "{said}");
+        assert!(lines[2].split(',').any(|option| option == "size=1024k"), "{said}");
+        // What a step may use is part of what it is.
+        assert_eq!(output(&engine, &spec), "");
+        assert!(output(&engine, &spec.clone().rlimit("nofile", 51, 60)).starts_with("51\n"));
+        assert!(output(&engine, &text(line)).contains("size=65536k"), "docker's own size");
+        let unknown = engine.build(&spec.clone().rlimit("bogus", 1, 1), |_| {});
+        fails(unknown, Kind::Invalid, &["unknown resource limit `bogus`"]);
+        fails(engine.build(&spec.rlimit("core", 2, 1), |_| {}), Kind::Invalid, &["`core`: 2 is more than 1"]);
+        nothing_but_engines(host.dir());
+    });
+}
+
+#[test]
 fn triggers_take_files_from_stages_and_images() {
     host(|host| {
         let engine = engine(host.dir());

@@ -74,6 +74,8 @@ pub struct BuildSpec {
     pub(crate) git: Option<ByGit>,
     pub(crate) proxies: web::Proxies,
     pub(crate) unlisted: bool,
+    pub(crate) rlimits: BTreeMap<String, (u64, u64)>,
+    pub(crate) shm_size: Option<u64>,
 }
 
 /// Who fetches git repositories.
@@ -186,6 +188,24 @@ impl BuildSpec {
             self.allowed.insert(Allow::HostNetwork);
         }
         self.network = network;
+        self
+    }
+
+    /// A limit of setrlimit(2) for RUN steps, by its name in small letters, `nofile`: what they may raise it to, and what they
+    /// may not go beyond.
+    pub fn rlimit(mut self, name: impl Into<String>, soft: u64, hard: u64) -> BuildSpec {
+        self.rlimits.insert(name.into(), (soft, hard));
+        self
+    }
+
+    /// The limits that [`BuildSpec::rlimit`] was given: names, soft and hard.
+    pub fn rlimits(&self) -> impl Iterator<Item = (&str, u64, u64)> {
+        self.rlimits.iter().map(|(name, (soft, hard))| (name.as_str(), *soft, *hard))
+    }
+
+    /// How many bytes `/dev/shm` of RUN steps has room for.
+    pub fn shm_size(mut self, bytes: u64) -> BuildSpec {
+        self.shm_size = Some(bytes);
         self
     }
 

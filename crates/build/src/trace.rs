@@ -130,6 +130,12 @@ impl StepTrace {
                 if command.insecure {
                     add("security", "insecure");
                 }
+                for (name, soft, hard) in &command.rlimits {
+                    add(&format!("limit {name}"), &format!("{soft}:{hard}"));
+                }
+                if let Some(bytes) = command.shm_size {
+                    add("size of /dev/shm", &bytes.to_string());
+                }
                 for (name, address) in &command.hosts {
                     add(&format!("host {name}"), &format!("{address:?}"));
                 }

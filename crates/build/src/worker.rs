@@ -278,6 +278,10 @@ pub struct Command {
     pub network: Network,
     /// Names for its `/etc/hosts`.
     pub hosts: Vec<(String, HostAddress)>,
+    /// Its limits of setrlimit(2): names in small letters, soft and hard.
+    pub rlimits: Vec<(String, u64, u64)>,
+    /// How many bytes its `/dev/shm` has room for, where that is said.
+    pub shm_size: Option<u64>,
     /// It is allowed what the host's root is (`RUN --security=insecure`).
     pub insecure: bool,
     /// It is not to see what steps before it cached: the first such command that has a cache directory makes it anew, once

@@ -19,7 +19,7 @@ const FLAGS: &[(&str, &str)] = &[
         "build",
         "--cgroup-parent -c --cpu-shares \
          --cpu-period --cpu-quota --cpuset-cpus --cpuset-mems -m --memory --memory-swap \
-         --security-opt --shm-size --squash --ulimit",
+         --security-opt --squash",
     ),
     ("builder prune", "--keep-storage --max-used-space --min-free-space --reserved-space --verbose"),
     ("buildx prune", "--builder --keep-storage --max-used-space --min-free-space --reserved-space --verbose"),

@@ -47,7 +47,9 @@ impl From<ureq::Error> for Error {
     fn from(error: ureq::Error) -> Error {
         let (kind, passing) = match &error {
             ureq::Error::Timeout(_) => (Kind::Timeout, true),
-            ureq::Error::Io(_) | ureq::Error::ConnectionFailed => (Kind::Failed, true),
+            // What TLS doesn't like comes as data that are invalid: a certificate won't be better the next time.
+            ureq::Error::Io(error) => (Kind::Failed, error.kind() != io::ErrorKind::InvalidData),
+            ureq::Error::ConnectionFailed => (Kind::Failed, true),
             ureq::Error::BadUri(_) | ureq::Error::Http(_) => (Kind::Invalid, false),
             _ => (Kind::Failed, false),
         };

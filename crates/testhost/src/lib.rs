@@ -36,6 +36,7 @@ mod registry;
 mod roles;
 mod room;
 mod skip;
+mod tls;
 mod trace;
 
 pub use disk::{Disk, power_cuts};
@@ -46,6 +47,7 @@ pub use registry::DockerRegistry;
 pub use roles::{Part, Player, Role};
 pub use room::Room;
 pub use skip::skip;
+pub use tls::{TlsServer, Trusted};
 
 /// Runs the body of a test in a private host. It must be called with a closure written in the test function:
 /// the test's name is taken from the closure's type.

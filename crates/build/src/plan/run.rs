@@ -1,5 +1,7 @@
 //! RUN: the command, what is mounted for it, and its network.
 
+use std::collections::BTreeMap;
+
 use coracle_host::Kind;
 
 use super::graph::{Nth, is_proxy};
@@ -67,9 +69,7 @@ impl Planner<'_, '_> {
             }
         }
         created_by = format!("{created_by} {}", argv.join(" "));
-        let proxies =
-            self.graph.given.iter().filter(|(n, _)| is_proxy(n) && self.state.vars.get(n).is_none());
-        let quiet_env = proxies.map(|(n, v)| (n.clone(), v.clone())).collect();
+        let quiet_env = self.proxies();
         let user = self.state.config.config.user.clone();
         let cwd = self.cwd().to_owned();
         let hosts = self.graph.hosts.clone();
@@ -85,10 +85,25 @@ impl Planner<'_, '_> {
             hostname,
             network,
             hosts,
+            rlimits: self.graph.rlimits.clone(),
+            shm_size: self.graph.shm_size,
             insecure,
             uncached: false,
         };
         Some((Op::Run(command), created_by))
+    }
+
+    /// Those that were given, in capitals and in small letters, as programs look for the one or the other. What an ARG asks
+    /// for is among all other variables.
+    fn proxies(&self) -> Vec<(String, String)> {
+        let given = self.graph.given.iter().filter(|(name, _)| is_proxy(name));
+        let mut proxies = BTreeMap::new();
+        for (name, value) in given.clone() {
+            proxies.insert(name.to_ascii_uppercase(), value.clone());
+            proxies.insert(name.to_ascii_lowercase(), value.clone());
+        }
+        proxies.extend(given.map(|(name, value)| (name.clone(), value.clone())));
+        proxies.into_iter().filter(|(name, _)| self.state.vars.get(name).is_none()).collect()
     }
 
     fn refuse(&mut self, at: Span, what: &str, entitlement: &str) {

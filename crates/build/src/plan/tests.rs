@@ -117,7 +117,8 @@ RUN none
     let step = last(&first).steps.last().unwrap();
     assert_eq!(step.created_by, "RUN |3 G=global H=given L=C /bin/sh -c echo");
     let Op::Run(command) = &step.op else { panic!() };
-    assert_eq!(command.quiet_env, [("HTTP_PROXY".to_owned(), "http://p".to_owned())]);
+    let proxy = |name: &str| (name.to_owned(), "http://p".to_owned());
+    assert_eq!(command.quiet_env, [proxy("HTTP_PROXY"), proxy("http_proxy")]);
     // A stage on a stage has its arguments; another has not. The builder leaves RUN's own variables to the shell.
     let inherited = planned(text, &BuildSpec::new(".").target("1")).unwrap();
     assert_eq!(run(&inherited)[1..], ["G=global", "H=global-h", "L=C", "X=again-global", "Y=none"]);

@@ -428,6 +428,12 @@ fn run_key(on: &str, command: &Command) -> Fields {
     for (name, address) in &command.hosts {
         key.add("host").add(name).add(format!("{address:?}"));
     }
+    for (name, soft, hard) in &command.rlimits {
+        key.add("limit").add(name).add(format!("{soft}:{hard}"));
+    }
+    if let Some(bytes) = command.shm_size {
+        key.add("shm").add(bytes.to_le_bytes());
+    }
     if command.insecure {
         key.add("insecure");
     }

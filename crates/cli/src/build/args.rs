@@ -7,6 +7,8 @@ use coracle::{Allow, BuildSpec, HostAddress, StepNetwork};
 use super::cache::Place;
 use crate::env;
 use crate::fail::Fail;
+use crate::quantity::bytes;
+use crate::run::limits::Ulimit;
 
 /// Build an image from a Dockerfile
 #[derive(clap::Args)]
@@ -78,7 +80,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PLATFORM", value_delimiter = ',')]
     platform: Vec<String>,
     /// Set type of progress output (auto, plain, tty, quiet, json, rawjson)
-    #[arg(long, default_value = "auto", value_parser = ["auto", "plain", "tty", "quiet", "json", "rawjson"])]
+    #[arg(long, default_value = "auto")]
     pub(super) progress: String,
     /// Attestation of where the image is from (only false)
     #[arg(long, value_name = "BOOL", num_args = 1)]
@@ -98,6 +100,9 @@ pub(crate) struct Args {
     /// Secret to expose to the build (format: "id=mysecret[,src=/local/secret]")
     #[arg(long, value_name = "ID[,SRC|ENV]")]
     pub(super) secret: Vec<String>,
+    /// Shared memory size for build containers
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    shm_size: Option<u64>,
     /// SSH agent socket to expose to the build (format: "default|<id>[=<socket>]")
     #[arg(long, value_name = "ID[=SOCKET]")]
     pub(super) ssh: Vec<String>,
@@ -107,10 +112,16 @@ pub(crate) struct Args {
     /// Set the target build stage to build
     #[arg(long, value_name = "STAGE")]
     pub(super) target: Option<String>,
+    /// Ulimit options
+    #[arg(long, value_name = "NAME=SOFT[:HARD]", value_parser = Ulimit::parse)]
+    ulimit: Vec<Ulimit>,
     /// A directory; - for a Dockerfile or a tar archive on standard input
     #[arg(value_name = "PATH | -")]
     pub(super) path: String,
 }
+
+/// Ways to show how a build goes on.
+const PROGRESS: [&str; 6] = ["auto", "plain", "tty", "quiet", "json", "rawjson"];
 
 impl Args {
     /// Whether it is only to be checked.
@@ -150,6 +161,10 @@ impl Args {
         match self.call.as_str() {
             "build" | "check" | "lint" => {}
             other => return refuse(&format!("call {other}"), "only build, check and lint"),
+        }
+        if !PROGRESS.contains(&self.progress.as_str()) {
+            let what = format!("it is one of {}", PROGRESS.join(", "));
+            return refuse(&format!("progress {}", self.progress), &what);
         }
         match self.builder.as_str() {
             "default" | "" => {}
@@ -213,6 +228,9 @@ pub(super) fn spec(args: &Args, mut spec: BuildSpec, lookup: env::Lookup<'_>) ->
             }
         });
     }
+    spec = args.shm_size.into_iter().fold(spec, BuildSpec::shm_size);
+    let limits = Ulimit::limits(&args.ulimit);
+    spec = limits.into_iter().fold(spec, |spec, (name, soft, hard)| spec.rlimit(name, soft, hard));
     spec = spec.network(match args.network.as_str() {
         "default" => StepNetwork::Default,
         "none" => StepNetwork::None,
@@ -344,6 +362,10 @@ mod tests {
                 here().host("h", ip).host("g", HostAddress::Gateway),
             ),
             ("build --add-host h:[::1] .", here().host("h", HostAddress::Ip("::1".parse().unwrap()))),
+            (
+                "build --shm-size 1m --ulimit nofile=5:9 --ulimit nofile=6 --ulimit core=-1 .",
+                here().shm_size(1 << 20).rlimit("nofile", 6, 6).rlimit("core", u64::MAX, u64::MAX),
+            ),
             ("build --network host .", here().network(StepNetwork::Host)),
             ("build --allow security.insecure .", here().allow(Allow::Insecure)),
             ("build --platform linux/mips .", here().platform("linux/mips")),
@@ -365,6 +387,7 @@ mod tests {
     #[test]
     fn refusals_name_the_flag_and_no_value_of_a_secret() {
         for (line, words) in [
+            ("build --progress bogus .", "--progress bogus: it is one of auto, plain"),
             ("build --add-host h .", "--add-host h: want name:address"),
             ("build --add-host h:x .", "--add-host h:x"),
             ("build --allow all .", "`all` is neither"),

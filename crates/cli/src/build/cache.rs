@@ -84,8 +84,8 @@ impl Place {
         Ok(Place { at, mode, lenient })
     }
 
-    /// Before a build. What can't be had is told of, and built: that there is nothing yet is what the first build finds.
-    pub(super) fn import(&self, engine: &Engine) -> Result<(), Fail> {
+    /// Before a build. What can't be had is told of, unless nothing is to be heard, and built: that there is nothing yet is what the first build finds.
+    pub(super) fn import(&self, engine: &Engine, quiet: bool) -> Result<(), Fail> {
         let (done, lenient) = match &self.at {
             At::Directory(directory, tag) => {
                 let done = engine.import_build_cache(directory, tag);
@@ -95,7 +95,10 @@ impl Place {
             // As BuildKit has it, whatever the registry or the network come to.
             At::Registry(name) => (engine.pull_build_cache(name, &registry::options(name, &env::own)?), true),
         };
-        told(done, lenient)
+        match done {
+            Err(_) if lenient && quiet => Ok(()),
+            done => told(done, lenient),
+        }
     }
 
     /// After a build.

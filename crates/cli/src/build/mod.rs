@@ -37,15 +37,15 @@ pub(crate) fn run(args: &Args) -> Done {
     if args.checks() {
         return check(&engine, &spec);
     }
-    cache_from.iter().try_for_each(|place| place.import(&engine))?;
     let mut progress = Progress::new(if args.quiet { "quiet" } else { &args.progress });
+    cache_from.iter().try_for_each(|place| place.import(&engine, progress.is_quiet()))?;
     let built = engine.build(&spec, |event| progress.tell(event));
     drop((context, contexts));
     let built = built.inspect_err(|_| progress.fail())?;
     let id = if outputs.is_image() { built.image.id() } else { String::new() };
     cache_to.iter().try_for_each(|place| place.export(&engine, &built))?;
     outputs.write(&engine, &built.image)?;
-    if let Some(path) = &args.iidfile {
+    if let Some(path) = args.iidfile.as_ref().filter(|_| outputs.is_image()) {
         write(path, id.as_bytes())?;
     }
     if let Some(path) = &args.metadata_file {

@@ -96,10 +96,8 @@ pub(super) fn apply(flags: &Flags, spec: ContainerSpec) -> Result<ContainerSpec,
     if let Some(score) = flags.oom_score_adj {
         spec = spec.oom_score_adj(i32::try_from(score).unwrap_or_default());
     }
-    // Of one name the last one counts.
-    let limits: BTreeMap<&str, &Ulimit> = flags.ulimit.iter().map(|limit| (&*limit.name, limit)).collect();
-    let none = |number: i64| u64::try_from(number).unwrap_or(u64::MAX);
-    Ok(limits.values().fold(spec, |spec, limit| spec.rlimit(&limit.name, none(limit.soft), none(limit.hard))))
+    let limits = Ulimit::limits(&flags.ulimit);
+    Ok(limits.into_iter().fold(spec, |spec, (name, soft, hard)| spec.rlimit(name, soft, hard)))
 }
 
 impl Flags {
@@ -292,7 +290,14 @@ const ULIMITS: [&str; 15] = [
 ];
 
 impl Ulimit {
-    fn parse(text: &str) -> Result<Ulimit, String> {
+    /// Names, soft and hard. Of one name the last one counts.
+    pub(crate) fn limits(given: &[Ulimit]) -> Vec<(&str, u64, u64)> {
+        let last: BTreeMap<&str, &Ulimit> = given.iter().map(|limit| (&*limit.name, limit)).collect();
+        let none = |number: i64| u64::try_from(number).unwrap_or(u64::MAX);
+        last.into_iter().map(|(name, limit)| (name, none(limit.soft), none(limit.hard))).collect()
+    }
+
+    pub(crate) fn parse(text: &str) -> Result<Ulimit, String> {
         let (name, limits) =
             text.split_once('=').ok_or_else(|| format!("invalid ulimit argument: {text}"))?;
         if !ULIMITS.contains(&name) {

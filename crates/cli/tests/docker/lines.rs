@@ -135,3 +135,8 @@ fn what_builds_come_to_is_dockers() {
 fn what_is_cached_is_dockers() {
     run(|host| compare(host, include_str!("caching.txt")));
 }
+
+#[test]
+fn where_builds_go_is_dockers() {
+    run(|host| compare(host, include_str!("outputs.txt")));
+}

@@ -1,6 +1,7 @@
 //! `coracle build` of what is elsewhere: repositories from a daemon on the test's own loopback, image layouts.
 
 use std::fs;
+use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use coracle_testhost::{Host, run};
+use coracle_testhost::{Host, TlsServer, run, skip};
 
 use crate::support::Cli;
 
@@ -162,5 +163,41 @@ fn a_stage_starts_from_an_image_layout() {
         assert!(ended.status == 1 && ended.err.contains("no image `2` is in it, but 1"), "{ended:?}");
         let names = cli.ok(&["images", "--format", "{{.Repository}}"]);
         assert!(!names.contains("app"), "the layout's names are not taken over: {names}");
+    });
+}
+
+#[test]
+fn files_come_by_https() {
+    run(|host| {
+        if !TlsServer::is_possible() {
+            return skip(host.test(), "openssl or the system's certificates are not installed");
+        }
+        let cli = Cli::new(host);
+        let server = TlsServer::start(host.dir(), 4433);
+        server.put("file", b"text");
+        server.put("Dockerfile", b"FROM base\nADD https://localhost:4433/file /a\nRUN cat /a\n");
+        let words = ["build", "--progress=plain", "https://localhost:4433/Dockerfile"];
+        let stranger = cli.run(&words);
+        assert_eq!(stranger.status, 1, "{stranger:?}");
+        assert!(stranger.err.contains("certificate"), "{stranger:?}");
+        let trusted = server.trusted();
+        let built = cli.run(&words);
+        assert_eq!(built.status, 0, "{built:?}");
+        assert!(built.err.lines().any(|line| line.ends_with(" text")), "{built:?}");
+        // A proxy that the environment names is asked, and is not there; for this host itself none is.
+        let proxied = |file: &str| {
+            let mut command = cli.command(&["build", "-q", "-"]);
+            command.env("HTTPS_PROXY", "http://me:hunter2@127.0.0.1:1").stdin(Stdio::piped());
+            let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+            child.stdin.take().unwrap().write_all(format!("FROM base\nADD {file} /b\n").as_bytes()).unwrap();
+            let output = child.wait_with_output().unwrap();
+            (output.status.code(), String::from_utf8(output.stderr).unwrap())
+        };
+        assert_eq!(proxied("https://localhost:4433/file").0, Some(0));
+        let (status, said) = proxied("https://elsewhere.example/file");
+        assert_eq!(status, Some(1), "{said}");
+        assert!(said.contains("get https://elsewhere.example/file: ") && said.contains("refused"), "{said}");
+        assert!(!said.contains("hunter2"), "{said}");
+        drop(trusted);
     });
 }

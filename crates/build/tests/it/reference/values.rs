@@ -67,7 +67,7 @@ fn arg_and_env_of_one_name() {
     // "Predefined ARGs": known without ARG, and then neither in the history nor a reason to build anew.
     let proxied = [("HTTP_PROXY", "http://user:pass@proxy.example")];
     let quiet = of("", &proxied);
-    assert_eq!((variable(&quiet, "HTTP_PROXY"), quiet.quiet_env.len()), (None, 1));
+    assert_eq!((variable(&quiet, "HTTP_PROXY"), quiet.quiet_env.len()), (None, 2));
     assert!(variable(&of("ARG HTTP_PROXY\n", &proxied), "HTTP_PROXY").is_some());
     // "Automatic platform ARGs in the global scope".
     let platform = of("ARG TARGETPLATFORM\n", &[]);
