@@ -8,25 +8,36 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 use crate::support::{image, installed, reap, remove_groups, unmount_below};
 
-struct Podman {
+pub struct Podman {
     dir: PathBuf,
     hidden: Vec<&'static str>,
+    cgroup_manager: &'static str,
 }
 
 impl Podman {
     /// `None`, and a named skip, where it isn't installed.
     fn new(host: &Host) -> Option<Podman> {
-        if !installed(&["podman", "conmon", "busybox", "tar"]) {
-            skip(host.test(), "needs podman, conmon, busybox and tar");
-            return None;
-        }
         // It has places of its own besides those that it is told.
         let hidden: Vec<&str> =
             ["/run", "/var/lib/containers"].into_iter().filter(|path| Path::new(path).is_dir()).collect();
         for path in &hidden {
             mount("tmpfs", *path, "tmpfs", MountFlags::empty(), c"mode=0755").unwrap();
         }
-        let podman = Podman { dir: host.dir().to_owned(), hidden };
+        Podman::at(host.test(), host.dir(), hidden, "cgroupfs")
+    }
+
+    /// The same in this directory.
+    pub fn at(
+        test: &str,
+        dir: &Path,
+        hidden: Vec<&'static str>,
+        cgroup_manager: &'static str,
+    ) -> Option<Podman> {
+        if !installed(&["podman", "conmon", "busybox", "tar"]) {
+            skip(test, "needs podman, conmon, busybox and tar");
+            return None;
+        }
+        let podman = Podman { dir: dir.to_owned(), hidden, cgroup_manager };
         std::fs::write(podman.dir.join("containers.conf"), "[engine]\nevents_logger=\"file\"\n").unwrap();
         let tar = image(&podman.dir);
         podman.ok(&["import", tar.to_str().unwrap(), "img"]);
@@ -38,7 +49,7 @@ impl Podman {
         for (option, name) in [("--root", "root"), ("--runroot", "run"), ("--tmpdir", "tmp")] {
             command.arg(option).arg(self.dir.join(name));
         }
-        command.args(["--storage-driver", "vfs", "--cgroup-manager", "cgroupfs"]);
+        command.args(["--storage-driver", "vfs", "--cgroup-manager", self.cgroup_manager]);
         command.args(["--runtime", env!("CARGO_BIN_EXE_coracle-oci")]).args(args);
         command.env("CONTAINERS_CONF", self.dir.join("containers.conf")).stdin(Stdio::null());
         command
@@ -57,14 +68,14 @@ impl Podman {
     }
 
     #[track_caller]
-    fn ok(&self, args: &[&str]) -> String {
+    pub fn ok(&self, args: &[&str]) -> String {
         let output = self.call(args);
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         assert!(output.status.success(), "podman {args:?}: {}{}", text(&output.stdout), text(&output.stderr));
         text(&output.stdout)
     }
 
-    fn end(self) {
+    pub fn end(self) {
         self.call(&["rm", "--all", "--force", "--time", "0"]);
         crate::support::soon("its monitors are gone", || {
             reap();

@@ -1,7 +1,7 @@
 //! Scopes that systemd makes, in a machine whose first process is systemd: `.ci/machine` starts one for these tests, which
 //! are the only ones that are in no private host. systemctl(1) is the witness.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use coracle_runtime::cgroup::{Cgroup, Extent, Hierarchies, Place, Plan};
@@ -9,15 +9,21 @@ use coracle_testhost::{run, skip};
 use oci_spec::runtime::LinuxResources;
 use serde_json::{Value, json};
 
+use crate::podman::Podman;
 use crate::support::{Oci, soon};
 
-/// A bundle in a machine of systemd's that is there for these tests.
-fn machine(test: &str, script: &str) -> Option<Oci> {
+/// Where tests have their files, in a machine of systemd's that is there for these tests.
+fn place(test: &str) -> Option<PathBuf> {
     if std::env::var_os("CORACLE_SYSTEMD").is_none() {
         skip(test, "needs a machine of its own that systemd runs");
         return None;
     }
-    Some(Oci::at(std::env::temp_dir().join(test.replace(':', "-")), script))
+    Some(std::env::temp_dir())
+}
+
+/// A bundle there.
+fn machine(test: &str, script: &str) -> Option<Oci> {
+    place(test).map(|dir| Oci::at(dir.join(test.replace(':', "-")), script))
 }
 
 impl Oci {
@@ -132,7 +138,7 @@ fn delete_waits_until_the_unit_is_gone() {
     let Some(oci) = machine("systemd::delete_waits_until_the_unit_is_gone", "exec sleep 1000") else {
         return;
     };
-    for _ in 0..3 {
+    for _ in 0..2 {
         oci.create_scope();
         let seen = shown("coracle-c.scope", &["ActiveState", "TasksMax"]);
         assert_eq!(seen, ["ActiveState=active", "TasksMax=infinity"]);
@@ -196,7 +202,7 @@ fn a_group_whose_maker_is_gone_is_gone() {
     std::thread::spawn(move || std::mem::forget(make())).join().unwrap();
     soon("the unit is collected", || !is_there("coracle-lost.scope"));
     // One on its way out is no hindrance.
-    for _ in 0..10 {
+    for _ in 0..5 {
         drop(make());
     }
     make().remove().unwrap();
@@ -204,6 +210,24 @@ fn a_group_whose_maker_is_gone_is_gone() {
     let found = Cgroup::find(&Place::scope("", "lost").unwrap(), &Hierarchies::of_this_host().unwrap());
     assert!(found.is_none());
     oci.end();
+}
+
+/// podman's usual way on such a host.
+#[test]
+fn podman_has_its_containers_in_scopes() {
+    let test = "systemd::podman_has_its_containers_in_scopes";
+    let Some(dir) = place(test).map(|dir| dir.join("podman")) else { return };
+    std::fs::create_dir(&dir).unwrap();
+    let Some(podman) = Podman::at(test, &dir, Vec::new(), "systemd") else { return };
+    let run = ["run", "-d", "--name", "a", "--network", "none", "--pids-limit", "50", "img", "sleep", "1000"];
+    let id = podman.ok(&run);
+    let unit = format!("libpod-{}.scope", id.trim());
+    let seen = shown(&unit, &["ActiveState", "Slice", "TasksMax"]);
+    assert_eq!(seen, ["ActiveState=active", "Slice=machine.slice", "TasksMax=50"]);
+    assert_eq!(podman.ok(&["inspect", "--format", "{{.State.Status}}", "a"]), "running\n");
+    podman.ok(&["rm", "--force", "--time", "0", "a"]);
+    soon("the unit is collected", || !is_there(&unit));
+    podman.end();
 }
 
 #[test]
