@@ -14,6 +14,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 pub(crate) mod unpack;
+mod walk;
 mod xattrs;
 
 use std::ffi::OsString;

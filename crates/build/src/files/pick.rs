@@ -12,6 +12,7 @@ use rustix::fs::{AtFlags, FileType, OFlags, RawDir, Stat, Timespec};
 use rustix::io::Errno;
 
 use super::known::Known;
+use super::walk::{Listed, walk};
 use super::{Entry, Node, Picked, Stamp};
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
@@ -208,11 +209,12 @@ impl<'a> Tree<'a> {
         }
         let fd = self.root.open(&real, OFlags::PATH)?;
         picked.entries.push(self.entry(fd.as_fd(), OsStr::new(""), real.clone(), PathBuf::new(), &stat)?);
-        self.walk(&real, Path::new(""), &mut picked.entries)?;
+        picked.entries.append(&mut walk(self, &real)?);
         Ok((!hidden || picked.entries.len() > 1).then_some(picked))
     }
 
-    fn walk(&self, dir: &Path, below: &Path, entries: &mut Vec<Entry>) -> Result<()> {
+    /// What is in a directory, by name; of what is ignored, directories only, and only where something may be brought back.
+    pub(super) fn list(&self, dir: &Path, below: &Path) -> Result<Vec<Listed>> {
         self.go_on()?;
         let (fd, names) = self.names(dir)?;
         let mut listed = Vec::with_capacity(names.len());
@@ -231,21 +233,7 @@ impl<'a> Tree<'a> {
                 listed.push((self.entry(fd.as_fd(), &name, path, below.join(&name), &stat)?, hidden));
             }
         }
-        // Trees may be deeper than there are descriptors.
-        drop(fd);
-        for (entry, hidden) in listed {
-            let descend = (entry.node == Node::Dir).then(|| (entry.path.clone(), entry.below.clone()));
-            entries.push(entry);
-            let before = entries.len();
-            if let Some((path, below)) = descend {
-                self.walk(&path, &below, entries)?;
-            }
-            if hidden && entries.len() == before {
-                // Ignored, and nothing in it was brought back.
-                entries.pop();
-            }
-        }
-        Ok(())
+        Ok(listed)
     }
 
     fn names(&self, dir: &Path) -> Result<(OwnedFd, Vec<OsString>)> {
