@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use coracle_runtime::cgroup::{Cgroup, Stats};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::{Value, json};
 
 use crate::cgroup;
 use crate::error::{During, Error, Result};
+use crate::figures::figures;
 use crate::list::print;
 use crate::record::Home;
 
@@ -52,34 +52,6 @@ fn line(id: &str, kind: &str, data: Value) -> Result<()> {
         event["data"] = data;
     }
     print(&format!("{event}\n"))
-}
-
-/// In runc's shape.
-fn figures(group: &Cgroup) -> Result<Value> {
-    let Stats { cpu, memory, pids, .. } = group.stats()?;
-    let nanoseconds = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-    let mut data = json!({});
-    if let Some(cpu) = cpu {
-        data["cpu"] = json!({ "usage": {
-            "total": nanoseconds(cpu.total), "user": nanoseconds(cpu.user), "kernel": nanoseconds(cpu.system),
-        } });
-        if let Some(throttling) = cpu.throttling {
-            data["cpu"]["throttling"] = json!({
-                "periods": throttling.periods, "throttledPeriods": throttling.throttled,
-                "throttledTime": nanoseconds(throttling.time),
-            });
-        }
-    }
-    if let Some(memory) = memory {
-        let usage = json!({
-            "usage": memory.usage, "max": memory.max_usage, "limit": memory.limit, "failcnt": memory.limit_hits,
-        });
-        data["memory"] = json!({ "cache": memory.cache, "usage": usage });
-    }
-    if let Some(pids) = pids {
-        data["pids"] = json!({ "current": pids.current, "limit": pids.limit });
-    }
-    Ok(data)
 }
 
 /// `5`, `5s`, `500ms`, `1m`.

@@ -17,6 +17,7 @@ mod error;
 mod events;
 mod exec;
 mod features;
+mod figures;
 mod hooks;
 mod journal;
 mod list;

@@ -33,6 +33,7 @@
 
 mod act;
 mod cpu;
+mod details;
 mod devices;
 mod devices_v1;
 mod entrance;
@@ -56,6 +57,7 @@ mod systemd;
 mod update;
 mod view;
 
+pub use details::HugePageStats;
 pub use devices::{default_devices, docker_devices};
 pub use entrance::Entrance;
 pub use group::Cgroup;

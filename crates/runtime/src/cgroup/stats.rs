@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::{Cgroup, Version, read};
+use super::{Cgroup, Version, details, read};
 use crate::error::{Doing, Result};
 
 /// Figures of a group and those below it, as `docker stats` shows. What the group's hierarchies don't count is `None`.
@@ -133,11 +133,7 @@ impl Cgroup {
             let limit = read::number(&dir.join("pids.max"))?;
             stats.pids = read::number(&dir.join("pids.current"))?.map(|current| PidsStats { current, limit });
         }
-        stats.io = match (self.at("blkio"), self.at("io")) {
-            (Some((dir, _)), _) => Some(io_v1(dir)?),
-            (None, Some((dir, _))) => read::optional(&dir.join("io.stat"))?.as_deref().map(io_stat),
-            (None, None) => None,
-        };
+        stats.io = self.block_devices()?.as_ref().map(details::total);
         Ok(stats)
     }
 }
@@ -212,42 +208,9 @@ fn memory_v2(dir: &Path) -> coracle_host::Result<Option<MemoryStats>> {
     }))
 }
 
-/// `8:0 Read 4096` lines, and a total.
-fn io_v1(dir: &Path) -> coracle_host::Result<IoStats> {
-    let sums = |file: &str| -> coracle_host::Result<(u64, u64)> {
-        let text = read::optional(&dir.join(file))?.unwrap_or_default();
-        let sum = |kind: &str| {
-            let lines = text.lines().filter_map(|line| {
-                let mut words = line.split_whitespace().skip(1);
-                (words.next()? == kind).then_some(words.next()?.parse::<u64>().ok()?)
-            });
-            lines.sum()
-        };
-        Ok((sum("Read"), sum("Write")))
-    };
-    let (read_bytes, write_bytes) = sums("blkio.throttle.io_service_bytes_recursive")?;
-    let (reads, writes) = sums("blkio.throttle.io_serviced_recursive")?;
-    Ok(IoStats { read_bytes, write_bytes, reads, writes })
-}
-
-/// `8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=5 dios=6` lines.
-fn io_stat(text: &str) -> IoStats {
-    let sum = |key: &str| {
-        let words = text.split_whitespace().filter_map(|word| word.strip_prefix(key)?.strip_prefix('='));
-        words.filter_map(|number| number.parse::<u64>().ok()).sum()
-    };
-    IoStats { read_bytes: sum("rbytes"), write_bytes: sum("wbytes"), reads: sum("rios"), writes: sum("wios") }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn all_devices_are_added_up() {
-        let text = "8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=5 dios=6\n253:1 \n8:16 rbytes=10 wbytes=0 rios=1 wios=0\n";
-        assert_eq!(io_stat(text), IoStats { read_bytes: 11, write_bytes: 2, reads: 4, writes: 4 });
-    }
 
     #[test]
     fn the_working_set_is_without_cold_cache() {
