@@ -144,6 +144,10 @@ mod tests {
         let config = of(&spec);
         assert_eq!(config.env, ["A=5", "B=3=4", "PATH=/x"]);
         assert_eq!(env(&config, "h", true), ["PATH=/x", "HOSTNAME=h", "TERM=xterm", "A=5", "B=3=4"]);
+        // What has no value stands for nobody's, least of all this program's (CVE-2026-57231).
+        let odd = ["HOME", "*", "PAT*", "=x", "A=1"].map(str::to_owned).to_vec();
+        let odd = RunConfig { env: odd, ..RunConfig::default() };
+        assert_eq!(env(&odd, "h", false)[2..], ["=x", "A=1"]);
         let commands: [(ContainerSpec, &[&str], usize); 5] = [
             (spec.clone(), &["e", "c"], 1),
             (spec.clone().command(["d"]), &["e", "d"], 1),

@@ -6,6 +6,7 @@ mod advice;
 mod again;
 mod bad;
 mod carried;
+mod crafted;
 mod crowd;
 mod data;
 mod drivers;

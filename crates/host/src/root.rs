@@ -3,16 +3,19 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{AtFlags, Gid, Mode, OFlags, ResolveFlags, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
 use rustix::io::Errno;
 
 use crate::{Call, Error, Kind, Result};
 
 /// How many links may be followed in one path, as path_resolution(7) has it.
 const MAX_LINKS: usize = 40;
+
+/// What of a tree that others wrote is read into memory at most, in bytes.
+const LONGEST: u64 = 16 << 20;
 
 /// A directory taken as the root of its own world: absolute links and `..` in it stay in it (openat2(2) with
 /// `RESOLVE_IN_ROOT`), and magic links are refused. This is how paths from images, Dockerfiles and container
@@ -46,16 +49,28 @@ impl<'fd> Root<'fd> {
         self.try_open(path, flags, mode).call(|| format!("openat2({}, {path:?})", self.label))
     }
 
-    /// The bytes of the file that `path` leads to.
+    /// The bytes of the file that `path` leads to, 16 MiB at most. What is no file of bytes is not opened: whoever wrote the
+    /// tree may have put a device there.
     ///
     /// # Errors
-    /// As of openat2(2) and read(2).
+    /// As of openat2(2) and read(2); `Invalid` for what is no regular file, or longer.
     pub fn read(&self, path: impl AsRef<Path>) -> Result<Vec<u8>> {
         let path = path.as_ref();
+        let call = |name: &str| format!("{name}({}, {path:?})", self.label);
+        let invalid = |why: &str| Error::new(Kind::Invalid, format!("{}: {why}", call("read")));
+        let there = self.open(path, OFlags::PATH)?;
+        let stat = rustix::fs::fstat(&there).call(|| call("fstat"))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(invalid("it is no regular file"));
+        }
+        let again = format!("/proc/self/fd/{}", there.as_raw_fd());
+        let file = rustix::fs::open(&again, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
         let mut bytes = Vec::new();
-        File::from(self.open(path, OFlags::RDONLY | OFlags::NONBLOCK)?)
-            .read_to_end(&mut bytes)
-            .call(|| format!("read({}, {path:?})", self.label))?;
+        let file = File::from(file.call(|| call("open"))?);
+        file.take(LONGEST + 1).read_to_end(&mut bytes).call(|| call("read"))?;
+        if bytes.len() as u64 > LONGEST {
+            return Err(invalid("it is longer than 16 MiB"));
+        }
         Ok(bytes)
     }
 

@@ -44,10 +44,14 @@ pub fn resolve(user: &str, passwd: &[u8], group: &[u8]) -> Result<Resolved, Unkn
     let user = if user.is_empty() { "0" } else { user };
     let (passwd, group) = (String::from_utf8_lossy(passwd), String::from_utf8_lossy(group));
     let number: Option<u32> = user.parse().ok();
+    if number.is_none() && is_number(user) {
+        // Whom the image gives that name is not who was meant.
+        return Err(Unknown { what: "user", name: user.to_owned(), file: "/etc/passwd" });
+    }
     let entry = passwd.lines().find_map(|line| {
         let fields: Vec<&str> = line.split(':').collect();
         let (name, uid, gid) = (*fields.first()?, fields.get(2)?.parse().ok()?, fields.get(3)?.parse().ok()?);
-        let found = name == user || number == Some(uid);
+        let found = (number.is_none() && name == user) || number == Some(uid);
         found.then(|| (name.to_owned(), uid, gid, fields.get(5).map(|home| (*home).to_owned())))
     });
     let (name, uid, gid, home) = match (entry, number) {
@@ -60,7 +64,8 @@ pub fn resolve(user: &str, passwd: &[u8], group: &[u8]) -> Result<Resolved, Unkn
         Some((*fields.first()?, fields.get(2)?.parse::<u32>().ok()?, *fields.get(3).unwrap_or(&"")))
     });
     if let Some(named) = named_group {
-        let known = groups.clone().find(|(group, ..)| *group == named).map(|(_, gid, _)| gid);
+        let named_so = |(group, ..): &(&str, u32, &str)| *group == named && !is_number(named);
+        let known = groups.clone().find(named_so).map(|(_, gid, _)| gid);
         let Some(gid) = known.or_else(|| named.parse().ok()) else {
             return Err(Unknown { what: "group", name: named.to_owned(), file: "/etc/group" });
         };
@@ -69,6 +74,11 @@ pub fn resolve(user: &str, passwd: &[u8], group: &[u8]) -> Result<Resolved, Unkn
     let member = |members: &str| !name.is_empty() && members.split(',').any(|member| member.trim() == name);
     let groups = groups.filter(|(.., members)| member(members)).map(|(_, gid, _)| gid).collect();
     Ok(Resolved { uid, gid, groups, home })
+}
+
+/// Whether it is meant as a number, also where no id is that large (CVE-2026-46680).
+fn is_number(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// Ids of groups by name or number (docker's `--group-add`). A number needs no entry.
@@ -83,6 +93,7 @@ pub fn groups<'a>(names: impl IntoIterator<Item = &'a str>, group: &[u8]) -> Res
             (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok()).flatten()
         });
         let unknown = || Unknown { what: "group", name: name.to_owned(), file: "/etc/group" };
+        let entry = entry.filter(|_| !is_number(name));
         entry.or_else(|| name.parse().ok()).ok_or_else(unknown)
     };
     names.into_iter().map(find).collect()
@@ -115,5 +126,18 @@ mod tests {
         assert!(resolve("app:none", PASSWD, GROUP).is_err());
         assert_eq!(groups(["wheel", "77", "app"], GROUP).unwrap(), [10, 77, 1001]);
         assert!(groups(["none"], GROUP).is_err());
+    }
+
+    #[test]
+    fn a_number_is_no_name() {
+        let passwd = b"4294967296:x:0:0::/root:/bin/sh\n7:x:0:0::/:/bin/sh\n";
+        let group = b"4294967296:x:0:\n8:x:0:\n";
+        for user in ["4294967296", "99999999999999999999", "7:4294967296"] {
+            assert!(resolve(user, passwd, group).is_err(), "{user}");
+        }
+        let resolved = resolve("7:8", passwd, group).unwrap();
+        assert_eq!((resolved.uid, resolved.gid), (7, 8));
+        assert!(groups(["4294967296"], group).is_err());
+        assert_eq!(groups(["8"], group).unwrap(), [8]);
     }
 }

@@ -34,6 +34,9 @@ impl Git for Repository {
         fs::write(into.join("run"), "x").unwrap();
         fs::set_permissions(into.join("run"), fs::Permissions::from_mode(0o700)).unwrap();
         fs::set_permissions(into.join("docs/a.md"), fs::Permissions::from_mode(0o600)).unwrap();
+        for (name, to) in [("out", "/etc"), ("up", "../../../../../../etc")] {
+            std::os::unix::fs::symlink(to, into.join(name)).unwrap();
+        }
         Ok(commit)
     }
 }
@@ -72,6 +75,11 @@ fn repositories_are_fetched_by_whom_the_program_gives() {
     let spec = bench.dockerfile("FROM base\nADD --checksum=bbbbbbbb git@h:t.git /g\n").git(git.clone());
     let error = bench.try_build(&spec).unwrap_err();
     assert!(error.to_string().contains("is the commit aaaa") && error.kind() == Kind::Invalid, "{error}");
+    for link in ["out", "up/ssl"] {
+        let spec = bench.dockerfile(&format!("FROM base\nADD git@h:t.git#main:{link} /g\n")).git(git.clone());
+        let error = bench.try_build(&spec).unwrap_err();
+        assert_eq!(error.kind(), Kind::NotFound, "{error}");
+    }
     let spec = bench.dockerfile("FROM base\nADD git@h:t.git#nosuch /g\n").git(git);
     assert_eq!(bench.try_build(&spec).unwrap_err().kind(), Kind::NotFound);
 }
@@ -313,6 +321,10 @@ mod web {
         let RemoteContext::Directory(context) = fetch("/x.git#main:docs").unwrap() else { panic!() };
         assert_eq!(fs::read_to_string(context.path().join("a.md")).unwrap(), "text");
         assert!(matches!(fetch("/x.git#main:no/such"), Err(error) if error.kind() == Kind::NotFound));
+        // CVE-2026-33748: a link leads nowhere else.
+        for link in ["out", "up", "out/ssl"] {
+            assert!(fetch(&format!("/x.git#main:{link}")).is_err(), "{link}");
+        }
         assert!(matches!(fetch("/nothing"), Err(error) if error.kind() == Kind::NotFound));
     }
 }
