@@ -251,3 +251,34 @@ fn a_dated_image_depends_on_no_time_no_inode_and_no_history() {
         }
     });
 }
+
+/// An image of many files, one of which has an attribute or has not.
+fn attributed(engine: &Engine, has: bool) {
+    let mut tar = tar::Builder::new(Vec::new());
+    for n in 0..FILES {
+        if has && n == 7 {
+            tar.append_pax_extensions([("SCHILY.xattr.user.kept", b"yes".as_slice())]).unwrap();
+        }
+        let mut header = tar::Header::new_ustar();
+        header.set_size(1);
+        header.set_mode(0o644);
+        header.set_mtime(1_000_000_000);
+        tar.append_data(&mut header, format!("d/f{n}"), b"x".as_slice()).unwrap();
+    }
+    engine.import(&*tar.into_inner().unwrap(), "files").unwrap();
+}
+
+#[test]
+fn a_file_that_has_lost_an_attribute_is_another() {
+    host(|host| {
+        let engine = crate::support::engine(host.dir());
+        let spec = BuildSpec::without_context("FROM files AS one\nFROM scratch\nCOPY --from=one /d /d\n");
+        for has in [true, false, true] {
+            attributed(&engine, has);
+            let image = engine.build(&spec, |_| {}).unwrap().image;
+            let file = image.trees().pop().unwrap().join("d/f7");
+            let found = rustix::fs::getxattr(file, "user.kept", &mut [0; 8]);
+            assert_eq!(found.is_ok(), has, "{found:?}");
+        }
+    });
+}

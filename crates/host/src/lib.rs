@@ -45,6 +45,7 @@ mod random;
 mod root;
 mod staging;
 mod tree;
+mod xattr;
 
 pub use aside::aside;
 pub use attributes::{Attributes, Change};
@@ -63,3 +64,4 @@ pub use process::{Exit, PidFd, peer};
 pub use random::random_hex;
 pub use root::Root;
 pub use staging::{StagedDir, StagedFile, Staging};
+pub use xattr::xattr_names_size;

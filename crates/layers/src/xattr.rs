@@ -1,14 +1,15 @@
 //! Extended attributes (xattr(7)) of directory entries, links included.
 //!
-//! There is no `lsetxattrat` before Linux 6.13: the way to an entry of an open directory that never follows a link
-//! at its end is through the descriptor's name in `/proc`.
+//! There is no `setxattrat` before Linux 6.13: the way to an entry of an open directory that never follows a link
+//! at its end is through the descriptor's name in `/proc`. That is long, so where the kernel can be asked it is not gone to
+//! the many that have none.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use coracle_host::{Call, Result};
+use coracle_host::{Call, Result, xattr_names_size};
 use rustix::fs::{XattrFlags, lgetxattr, lgetxattr_query, llistxattr, llistxattr_query, lsetxattr};
 use rustix::io::Errno;
 
@@ -43,6 +44,10 @@ fn path(dir: impl AsFd, name: &OsStr) -> PathBuf {
 
 /// All attributes of the entry `name` of `dir` (of `dir` itself where it is empty), sorted by name.
 pub(crate) fn all(dir: impl AsFd, name: &OsStr) -> Result<Vec<Xattr>> {
+    let at = if name.is_empty() { OsStr::new(".") } else { name };
+    if xattr_names_size(dir.as_fd(), at) == Ok(0) {
+        return Ok(Vec::new());
+    }
     let path = path(dir, name);
     let mut list = Vec::new();
     loop {

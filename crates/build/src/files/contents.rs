@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::known::{checked, seal};
 
 /// The format; others are not read.
-const MAGIC: &[u8; 16] = b"coracle files 2\n";
+const MAGIC: &[u8; 16] = b"coracle files 3\n";
 
 type Name = [u8; 16];
 const ROW: usize = 16 + 32;

@@ -142,7 +142,8 @@ impl Laying<'_> {
         if !linked {
             laid.changed |= self.copy(item, to, buffer)?;
         }
-        if let Some(digest) = item.entry.digest.get() {
+        // One that has attributes may lose them, which nothing tells by looking at its name.
+        if let Some(digest) = item.entry.digest.get().filter(|_| item.entry.xattrs.is_empty()) {
             laid.contents.push((contents::name(&item.path), *digest));
         }
         Ok(())
