@@ -1,11 +1,11 @@
 //! The socket of systemd's manager.
 
-use std::io::{ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use coracle_host::{Call, Error, Kind, Result};
 use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
 
 use super::message::{self, Arg, Incoming};
 
@@ -82,17 +82,17 @@ impl Connection {
         Err(Error::new(Kind::Denied, format!("{SOCKET}: systemd does not let us in: {said:?}")))
     }
 
-    /// Calls the manager, and waits for the answer.
+    /// Calls the manager, waits for the answer, and gives the strings of that.
     ///
     /// # Errors
     /// What systemd refuses, with its words; `Timeout`.
-    pub(super) fn call(&mut self, member: &str, args: &[Arg<'_>]) -> Result<()> {
+    pub(super) fn call(&mut self, member: &str, args: &[Arg<'_>]) -> Result<Vec<String>> {
         self.serial += 1;
         let serial = self.serial;
         self.send(&message::call(serial, member, args))?;
         loop {
             match self.next()? {
-                Incoming::Reply { to } if to == serial => return Ok(()),
+                Incoming::Reply { to, strings } if to == serial => return Ok(strings),
                 Incoming::Refusal { to, name, text } if to == serial => {
                     let known = ERRORS.iter().find(|(error, _)| *error == name);
                     let kind = known.map_or(Kind::Other, |(_, kind)| *kind);
@@ -135,23 +135,32 @@ impl Connection {
     fn send(&mut self, bytes: &[u8]) -> Result<()> {
         let left = self.left()?;
         self.stream.set_write_timeout(Some(left)).call(|| "setsockopt(SO_SNDTIMEO)")?;
-        self.stream.write_all(bytes).map_err(|error| failed("write", error))
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            // Without a signal where the other end is closed.
+            match rustix::net::send(&self.stream, rest, SendFlags::NOSIGNAL) {
+                Ok(sent) => rest = &rest[sent..],
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(failed("send", errno)),
+            }
+        }
+        Ok(())
     }
 
     fn receive(&mut self) -> Result<()> {
         let left = self.left()?;
         self.stream.set_read_timeout(Some(left)).call(|| "setsockopt(SO_RCVTIMEO)")?;
         let mut some = [0; 4096];
-        match self.stream.read(&mut some) {
-            Ok(0) => {
+        match rustix::net::recv(&self.stream, &mut some, RecvFlags::empty()) {
+            Ok((0, _)) => {
                 Err(Error::new(Kind::Interrupted, format!("{SOCKET}: systemd has closed the connection")))
             }
-            Ok(size) => {
+            Ok((size, _)) => {
                 self.received.extend(&some[..size]);
                 Ok(())
             }
-            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
-            Err(error) => Err(failed("read", error)),
+            Err(Errno::INTR) => Ok(()),
+            Err(errno) => Err(failed("recv", errno)),
         }
     }
 
@@ -161,13 +170,10 @@ impl Connection {
     }
 }
 
-fn failed(call: &str, error: std::io::Error) -> Error {
-    match error.kind() {
-        ErrorKind::WouldBlock | ErrorKind::TimedOut => silent(),
-        _ => match Errno::from_io_error(&error) {
-            Some(errno) => Error::os(format!("{call}({SOCKET:?})"), errno),
-            None => Error::new(Kind::Interrupted, format!("{call}({SOCKET:?}): {error}")),
-        },
+fn failed(call: &str, errno: Errno) -> Error {
+    match errno {
+        Errno::AGAIN => silent(),
+        _ => Error::os(format!("{call}({SOCKET:?})"), errno),
     }
 }
 

@@ -32,7 +32,7 @@ pub(in crate::cgroup) fn start(unit: &Unit, dir: &Path) -> Result<Holder> {
                 match manager.call("GetUnit", &[Arg::Str(name)]) {
                     Err(error) if error.kind() == Kind::NotFound => Ok(()),
                     Err(error) => Err(error),
-                    Ok(()) => manager.wait("UnitRemoved", name).map(drop),
+                    Ok(_) => manager.wait("UnitRemoved", name).map(drop),
                 }
             });
             gone.map_err(|_| error)?;
@@ -50,8 +50,8 @@ fn try_start(unit: &Unit, dir: &Path) -> Result<Holder> {
     let mut properties: Vec<Property> = unit.properties();
     properties.push(("PIDs".to_owned(), Value::U32s(vec![pid])));
     let args = [Arg::Str(name), Arg::Str("fail"), Arg::Properties(&properties), Arg::NoUnits];
-    manager.call("StartTransientUnit", &args)?;
-    done(&mut manager, "start", name)?;
+    let job = manager.call("StartTransientUnit", &args)?;
+    done(&mut manager, &job, "start", name)?;
     let there = read::text(&dir.join("cgroup.procs"))?;
     if !there.lines().any(|line| line.trim().parse() == Ok(pid)) {
         let text = format!(
@@ -69,7 +69,7 @@ fn try_start(unit: &Unit, dir: &Path) -> Result<Holder> {
 /// What systemd refuses.
 pub(in crate::cgroup) fn set(unit: &Unit) -> Result<()> {
     let args = [Arg::Str(unit.scope.unit()), Arg::Bool(true), Arg::Properties(&unit.resources)];
-    Connection::open(PATIENCE)?.call("SetUnitProperties", &args)
+    Connection::open(PATIENCE)?.call("SetUnitProperties", &args).map(drop)
 }
 
 /// Stops it, and waits until it is gone. Nothing has to be in it: what is, is killed. That there is none is fine.
@@ -81,14 +81,17 @@ pub(in crate::cgroup) fn stop(scope: &Scope) -> Result<()> {
     match manager.call("StopUnit", &[Arg::Str(scope.unit()), Arg::Str("replace")]) {
         Err(error) if error.kind() == Kind::NotFound => Ok(()),
         Err(error) => Err(error),
-        Ok(()) => done(&mut manager, "stop", scope.unit()),
+        Ok(job) => done(&mut manager, &job, "stop", scope.unit()),
     }
 }
 
-/// Waits for the job of this unit.
-fn done(manager: &mut Connection, verb: &str, name: &str) -> Result<()> {
-    let job = manager.wait("JobRemoved", name)?;
-    match job.last().map(String::as_str) {
+/// Waits for the job that was the answer.
+fn done(manager: &mut Connection, job: &[String], verb: &str, name: &str) -> Result<()> {
+    let Some(job) = job.first() else {
+        let text = format!("systemd: {verb} {name}: it names no job");
+        return Err(Error::new(Kind::Corrupt, text));
+    };
+    match manager.wait("JobRemoved", job)?.last().map(String::as_str) {
         Some("done") => Ok(()),
         result => {
             let result = result.unwrap_or_default();

@@ -142,8 +142,8 @@ impl Writer {
 /// A message that came.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Incoming {
-    /// The answer to the call with this number.
-    Reply { to: u32 },
+    /// The answer to the call with this number, the strings alone.
+    Reply { to: u32, strings: Vec<String> },
     /// Its refusal: the error's name, and what it says.
     Refusal { to: u32, name: String, text: String },
     /// A signal and what is in it, the strings alone.
@@ -196,7 +196,7 @@ fn read(kind: u8, header: &[u8], body: &[u8]) -> Option<Incoming> {
     }
     let mut values = Reader { bytes: body, at: 0 };
     Some(match (kind, to) {
-        (2, Some(to)) => Incoming::Reply { to },
+        (2, Some(to)) => Incoming::Reply { to, strings: values.strings(&signature)? },
         (3, Some(to)) => {
             let text = values.strings(&signature)?.into_iter().next().unwrap_or_default();
             Incoming::Refusal { to, name: name?, text }

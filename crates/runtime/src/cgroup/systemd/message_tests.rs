@@ -64,7 +64,7 @@ fn a_scope_is_started_as_systemd_run_does() {
     assert_eq!(ours, sent);
 }
 
-/// `JobRemoved`, and an error, laid out by hand from the specification.
+/// `JobRemoved`, an answer and an error, laid out by hand from the specification.
 #[test]
 fn signals_and_refusals_are_read() {
     let mut body = Writer::default();
@@ -80,6 +80,11 @@ fn signals_and_refusals_are_read() {
     for short in 0..message.len() {
         assert_eq!(incoming(&message[..short]).unwrap(), None);
     }
+    let mut body = Writer::default();
+    body.string("/org/freedesktop/systemd1/job/77");
+    let message = self::message(2, &[(5, "u", ""), (8, "g", "o")], &body.0);
+    let strings = vec!["/org/freedesktop/systemd1/job/77".to_owned()];
+    assert_eq!(incoming(&message).unwrap().unwrap().0, Incoming::Reply { to: 5, strings });
     let mut body = Writer::default();
     body.string("Unit x.scope was already loaded");
     let name = "org.freedesktop.systemd1.UnitExists";
