@@ -40,21 +40,33 @@ pub(crate) struct Args {
     /// Cache export destinations (format: "type=local,dest=path[,mode=max]")
     #[arg(long, value_name = "DEST")]
     cache_to: Vec<String>,
+    /// Compress the context, which travels nowhere here
+    #[arg(long, hide = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    compress: Option<bool>,
     /// Set method for evaluating the build (build, check, lint)
     #[arg(long, default_value = "build", value_name = "METHOD")]
     call: String,
     /// Check the build and say what could be better; nothing is built
     #[arg(long)]
     pub(super) check: bool,
+    /// Skip image verification, which there is none of
+    #[arg(long, hide = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    disable_content_trust: Option<bool>,
     /// Print the Dockerfile line by line: what was cached, what was built and why, and what it cost
     #[arg(long)]
     pub(super) explain: bool,
     /// Name of the Dockerfile (default: "PATH/Dockerfile"); - for standard input
     #[arg(short, long)]
     pub(super) file: Option<String>,
+    /// Always remove intermediate containers, which there are none of afterwards
+    #[arg(long, hide = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    force_rm: Option<bool>,
     /// Write the image ID to a file
     #[arg(long, value_name = "FILE")]
     pub(super) iidfile: Option<String>,
+    /// Container isolation technology: there is one
+    #[arg(long, hide = true, default_value = "default")]
+    isolation: String,
     /// Set metadata for an image
     #[arg(long, value_name = "KEY[=VALUE]")]
     pub(super) label: Vec<String>,
@@ -91,6 +103,9 @@ pub(crate) struct Args {
     /// Push the image to a registry (only false)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     push: Option<String>,
+    /// Remove intermediate containers after a successful build, as always
+    #[arg(long, hide = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    rm: Option<bool>,
     /// Attestation of what is in the image (only false)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     sbom: Option<String>,
@@ -149,7 +164,7 @@ impl Args {
     fn refused(&self) -> Result<(), Fail> {
         let refuse = |flag: &str, why: &str| Err(Fail::new(1, format!("build --{flag}: {why}")));
         let on = |value: &Option<String>| value.as_deref().is_some_and(|v| !["false", "0"].contains(&v));
-        let registry = "there is no registry to speak with yet: images come by load, import and build";
+        let registry = "images are neither pulled nor pushed yet: they come by load, import and build";
         if let [_, second, ..] = self.platform.as_slice() {
             return refuse(&format!("platform {second}"), "an image is for one platform, this machine's");
         }
@@ -166,6 +181,14 @@ impl Args {
             let what = format!("it is one of {}", PROGRESS.join(", "));
             return refuse(&format!("progress {}", self.progress), &what);
         }
+        if !["default", ""].contains(&self.isolation.as_str()) {
+            return refuse(&format!("isolation {}", self.isolation), "only default");
+        }
+        if self.disable_content_trust == Some(false) {
+            return refuse("disable-content-trust=false", "there is no content trust yet");
+        }
+        // There is nothing to do for them, whatever they say.
+        let _ = (self.compress, self.rm, self.force_rm);
         match self.builder.as_str() {
             "default" | "" => {}
             other => return refuse(&format!("builder {other}"), "there is one builder, `default`"),
@@ -366,6 +389,7 @@ mod tests {
                 "build --shm-size 1m --ulimit nofile=5:9 --ulimit nofile=6 --ulimit core=-1 .",
                 here().shm_size(1 << 20).rlimit("nofile", 6, 6).rlimit("core", u64::MAX, u64::MAX),
             ),
+            ("build --rm --force-rm=false --compress --disable-content-trust --isolation default .", here()),
             ("build --network host .", here().network(StepNetwork::Host)),
             ("build --allow security.insecure .", here().allow(Allow::Insecure)),
             ("build --platform linux/mips .", here().platform("linux/mips")),
@@ -391,8 +415,10 @@ mod tests {
             ("build --add-host h .", "--add-host h: want name:address"),
             ("build --add-host h:x .", "--add-host h:x"),
             ("build --allow all .", "`all` is neither"),
-            ("build --pull .", "--pull: there is no registry"),
-            ("build --push .", "--push: there is no registry"),
+            ("build --pull .", "--pull: images are neither pulled"),
+            ("build --push .", "--push: images are neither pulled"),
+            ("build --isolation hyperv .", "--isolation hyperv: "),
+            ("build --disable-content-trust=false .", "--disable-content-trust=false: "),
             ("build --platform linux/amd64,linux/arm64 .", "--platform linux/arm64: "),
             ("build --provenance mode=max .", "--provenance: "),
             ("build --sbom .", "--sbom: "),
