@@ -66,7 +66,7 @@ mod volume;
 pub mod volume_driver;
 mod worker;
 
-pub use build::{BuildCacheEntry, BuildCacheKind, Built, CacheExport, CacheMode};
+pub use build::{BuildCacheEntry, BuildCacheKind, Built, CacheExport, CacheMode, CacheOptions};
 pub use container::{
     CommitSpec, ConnectSpec, Container, ContainerSpec, CopyOptions, CpuStats, Exec, ExecSpec, GivenDevice,
     Health, HealthCheck, HealthStatus, IdMap, IdRange, IoStats, Ipc, LimitValues, Limits, LogEntry,
@@ -87,7 +87,7 @@ pub use coracle_host::{Exit, Kind};
 pub use coracle_layers::registry::Proxies;
 #[cfg(feature = "registry")]
 pub use coracle_layers::registry::{Credentials, RegistryOptions};
-pub use coracle_layers::{Capture, Change, ChangeKind, Reference};
+pub use coracle_layers::{Capture, Change, ChangeKind, Compression, Reference};
 pub use coracle_net::{Attached, Mac, NetworkSpec, Pool, Subnet};
 pub use coracle_volume::{Filter as VolumeFilter, Usage as VolumeUsage, VolumeSpec};
 pub use engine::{Engine, EngineOptions};

@@ -5,7 +5,7 @@ mod output;
 mod transfer;
 
 pub use cache::{BuildCacheEntry, BuildCacheKind};
-pub use transfer::{CacheExport, CacheMode};
+pub use transfer::{CacheExport, CacheMode, CacheOptions};
 
 use std::io::Read;
 

@@ -96,7 +96,7 @@ fn what_is_damaged_on_the_way_is_not_taken() {
 #[cfg(feature = "registry")]
 #[test]
 fn a_registry_carries_them_too() {
-    use coracle::{Credentials, RegistryOptions};
+    use coracle::{CacheOptions, Compression, Credentials, RegistryOptions};
     use coracle_testhost::{DockerRegistry, skip};
 
     host(|host| {
@@ -132,6 +132,20 @@ fn a_registry_carries_them_too() {
         assert_eq!(second.image.id(), first.image.id(), "the identical image");
         assert_eq!(three.pull_build_cache(&name("min"), &me).unwrap(), 3);
         assert_eq!(ran(&three.build(&spec, |_| {}).unwrap()), [2, 3], "the other stage's steps");
+        // Compressed it is smaller, and leads to the same.
+        for (tag, compression) in [("gzip", Compression::Gzip), ("zstd", Compression::Zstd)] {
+            let how = CacheOptions::new().mode(CacheMode::Max).compression(compression);
+            let packed = one.push_build_cache(&first, &name(tag), how, &me).unwrap();
+            assert_eq!(packed.steps, 5);
+            let cold = engine(host.dir(), tag);
+            assert_eq!(cold.pull_build_cache(&name(tag), &me).unwrap(), 5);
+            let built = cold.build(&spec, |_| {}).unwrap();
+            assert_eq!((ran(&built), built.image.id()), (vec![], first.image.id()));
+            assert_ne!(packed.digest, max.digest);
+        }
+        let zstd = CacheOptions::new().mode(CacheMode::Min).compression(Compression::Zstd);
+        let twice = [(); 2].map(|()| one.push_build_cache(&first, &name("min"), zstd, &me).unwrap().digest);
+        assert_eq!(twice[0], twice[1], "the same bytes each time");
         // By its digest, and over what is there already.
         let pinned = format!("{}/team/cache@{}", registry.address(), max.digest);
         assert_eq!(three.pull_build_cache(&pinned, &me).unwrap(), 5);

@@ -21,7 +21,7 @@ use std::path::Path;
 
 use coracle_build::{Cache, CachedStep};
 use coracle_host::Call;
-use coracle_layers::{Blob, ChainId, DiffId, Digest};
+use coracle_layers::{Blob, ChainId, Compression, DiffId, Digest};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -42,6 +42,41 @@ pub enum CacheMode {
     Min,
     /// Those of all stages.
     Max,
+}
+
+/// What of a cache is written, and how. A [`CacheMode`] alone is one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CacheOptions {
+    mode: CacheMode,
+    compression: Compression,
+}
+
+impl CacheOptions {
+    /// The image's steps, their layers as they are.
+    pub fn new() -> CacheOptions {
+        CacheOptions::default()
+    }
+
+    /// Those steps.
+    #[must_use]
+    pub fn mode(mut self, mode: CacheMode) -> CacheOptions {
+        self.mode = mode;
+        self
+    }
+
+    /// Layers that are not compressed are compressed like this. What is known of them is known of their plain bytes, so that
+    /// it is done each time anew.
+    #[must_use]
+    pub fn compression(mut self, compression: Compression) -> CacheOptions {
+        self.compression = compression;
+        self
+    }
+}
+
+impl From<CacheMode> for CacheOptions {
+    fn from(mode: CacheMode) -> CacheOptions {
+        CacheOptions::new().mode(mode)
+    }
 }
 
 /// What was written: see [`Engine::export_build_cache`].
@@ -103,38 +138,38 @@ impl Engine {
         built: &Built,
         directory: impl AsRef<Path>,
         tag: &str,
-        mode: CacheMode,
+        options: impl Into<CacheOptions>,
     ) -> Result<CacheExport> {
         let path = directory.as_ref();
         layout::Layout::create(path, tag)
-            .and_then(|mut layout| self.exported(built, &mut layout, mode))
+            .and_then(|mut layout| self.exported(built, &mut layout, options.into()))
             .doing(|| format!("export the build cache to {path:?}"))
     }
 
-    fn exported(&self, built: &Built, target: &mut dyn Target, mode: CacheMode) -> Result<CacheExport> {
+    fn exported(&self, built: &Built, target: &mut dyn Target, options: CacheOptions) -> Result<CacheExport> {
         let store = &self.0.store;
         let own: BTreeSet<String> = built.image.stored().layers().iter().map(ToString::to_string).collect();
         let mut document =
             Document { version: Cache::version().to_owned(), layers: Vec::new(), steps: Vec::new() };
         let mut listed: BTreeMap<ChainId, Value> = BTreeMap::new();
         let mut order = Vec::new();
-        for step in built.cache.iter().filter(|step| mode == CacheMode::Max || own.contains(&step.snapshot)) {
+        let all = options.mode == CacheMode::Max;
+        for step in built.cache.iter().filter(|step| all || own.contains(&step.snapshot)) {
             let top: ChainId = step.snapshot.parse()?;
             for id in store.chain(&top)? {
                 if listed.contains_key(&id) {
                     continue;
                 }
-                let gone = || Error::new(Kind::NotFound, format!("layer {id} was removed"));
-                let layer = store.layer(&id)?.ok_or_else(gone)?;
-                let blob = layer.blob();
-                target.put(blob, &mut |out| store.write_layer(&id, out))?;
+                let packed = store.pack_layer(&id, options.compression)?;
+                let (layer, blob) = (packed.layer(), packed.blob());
+                target.put(blob, &mut |out| packed.write_to(out))?;
                 document.layers.push(LayerOf {
                     id: id.to_string(),
                     parent: layer.parent().map(|id| id.to_string()),
                     diff: layer.diff_id().to_string(),
                     blob: blob.digest.to_string(),
                 });
-                let media = layer.media_type().to_string();
+                let media = packed.media_type().to_string();
                 listed.insert(
                     id,
                     json!({"mediaType": media, "digest": blob.digest.to_string(), "size": blob.size}),

@@ -5,7 +5,7 @@ use std::io::Write;
 use coracle_layers::registry::{Registry, RegistryOptions, Repository, media_type};
 use coracle_layers::{Blob, Reference};
 
-use super::{CacheExport, CacheMode, MANIFEST, Origin, Target};
+use super::{CacheExport, CacheOptions, MANIFEST, Origin, Target};
 use crate::error::{Doing, Result};
 use crate::{Built, Engine};
 
@@ -61,10 +61,11 @@ impl Engine {
         &self,
         built: &Built,
         name: &str,
-        mode: CacheMode,
+        how: impl Into<CacheOptions>,
         options: &RegistryOptions,
     ) -> Result<CacheExport> {
-        let pushed = Place::of(name, options).and_then(|mut place| self.exported(built, &mut place, mode));
+        let pushed =
+            Place::of(name, options).and_then(|mut place| self.exported(built, &mut place, how.into()));
         pushed.doing(|| format!("push the build cache to {name}"))
     }
 

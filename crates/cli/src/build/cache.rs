@@ -1,6 +1,6 @@
 //! `--cache-to` and `--cache-from`: results of steps in a directory or a registry, for another machine or state directory.
 
-use coracle::{Built, CacheMode, Engine, Kind};
+use coracle::{Built, CacheMode, CacheOptions, Compression, Engine, Kind};
 
 use crate::fail::Fail;
 use crate::{env, registry};
@@ -9,7 +9,7 @@ use crate::{env, registry};
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Place {
     at: At,
-    mode: CacheMode,
+    options: CacheOptions,
     /// A failure is only told of.
     lenient: bool,
 }
@@ -42,7 +42,7 @@ impl Place {
         let written = own == "dest";
         if !text.contains('=') {
             let at = At::Registry(text.to_owned());
-            return Ok(Place { at, mode: CacheMode::Min, lenient: false });
+            return Ok(Place { at, options: CacheOptions::new(), lenient: false });
         }
         let kind = match text.split(',').find_map(|part| part.strip_prefix("type=")) {
             None => return Err(bad("a `type` is missing")),
@@ -53,7 +53,7 @@ impl Place {
             Some(other) => return Err(bad(&format!("there is no type `{other}`, only local and registry"))),
         };
         let (mut directory, mut name, mut tag) = (None, None, "latest");
-        let (mut mode, mut lenient) = (CacheMode::Min, false);
+        let (mut options, mut lenient) = (CacheOptions::new(), false);
         for part in text.split(',') {
             let (key, value) = part.split_once('=').ok_or_else(|| bad("want key=value"))?;
             match (key, value) {
@@ -62,12 +62,20 @@ impl Place {
                 (key, value) if key == own => directory = Some(value),
                 ("tag", value) if !value.is_empty() => tag = value,
                 ("digest", value) if !written => tag = value,
-                ("mode", "min") if written => mode = CacheMode::Min,
-                ("mode", "max") if written => mode = CacheMode::Max,
+                ("mode", "min") if written => options = options.mode(CacheMode::Min),
+                ("mode", "max") if written => options = options.mode(CacheMode::Max),
                 ("ignore-error", value @ ("true" | "false")) if written => lenient = value == "true",
                 // So it is written anyway.
-                ("oci-mediatypes" | "image-manifest", "true") | ("compression", "uncompressed")
-                    if written => {}
+                ("oci-mediatypes" | "image-manifest", "true") | ("force-compression", "false") if written => {
+                }
+                ("compression", value) if written => {
+                    options = options.compression(match value {
+                        "uncompressed" => Compression::None,
+                        "gzip" => Compression::Gzip,
+                        "zstd" => Compression::Zstd,
+                        other => return Err(bad(&format!("`compression={other}` is not supported"))),
+                    });
+                }
                 (key, value) => return Err(bad(&format!("`{key}={value}` is not supported"))),
             }
         }
@@ -81,7 +89,7 @@ impl Place {
             _ if directory.is_some() => return Err(bad(&format!("`{own}` goes with type=local"))),
             _ => At::Registry(wanted(name, "ref")?),
         };
-        Ok(Place { at, mode, lenient })
+        Ok(Place { at, options, lenient })
     }
 
     /// Before a build. What can't be had is told of, unless nothing is to be heard, and built: that there is nothing yet is what the first build finds.
@@ -104,9 +112,9 @@ impl Place {
     /// After a build.
     pub(super) fn export(&self, engine: &Engine, built: &Built) -> Result<(), Fail> {
         let done = match &self.at {
-            At::Directory(directory, tag) => engine.export_build_cache(built, directory, tag, self.mode),
+            At::Directory(directory, tag) => engine.export_build_cache(built, directory, tag, self.options),
             At::Registry(name) => {
-                engine.push_build_cache(built, name, self.mode, &registry::options(name, &env::own)?)
+                engine.push_build_cache(built, name, self.options, &registry::options(name, &env::own)?)
             }
         };
         told(done, self.lenient)
@@ -131,7 +139,7 @@ mod tests {
     fn where_and_how_much() {
         let local = |tag: &str| At::Directory("d".into(), tag.into());
         let named = |name: &str| At::Registry(name.into());
-        let place = |at, mode| Place { at, mode, lenient: false };
+        let place = |at, mode| Place { at, options: CacheOptions::from(mode), lenient: false };
         for (text, expected) in [
             ("type=local,dest=d", place(local("latest"), CacheMode::Min)),
             ("type=local,mode=max,dest=d,tag=t", place(local("t"), CacheMode::Max)),
@@ -161,11 +169,14 @@ mod tests {
             ("type=local", "a `dest` is missing"),
             ("dest=x", "a `type` is missing"),
             ("type=local,dest=x,mode=most", "`mode=most` is not supported"),
-            ("type=local,dest=x,compression=gzip", "`compression=gzip` is not supported"),
+            ("type=local,dest=x,compression=estargz", "`compression=estargz` is not supported"),
+            ("type=local,dest=x,compression-level=9", "`compression-level=9` is not supported"),
         ] {
             let error = Place::to(text).unwrap_err().to_string();
             assert!(error.contains(words), "{text}: {error}");
         }
+        let packed = Place::to("type=registry,ref=x,compression=zstd,force-compression=false").unwrap();
+        assert_eq!(packed.options, CacheOptions::new().compression(Compression::Zstd));
         assert!(Place::from("type=local,src=x,mode=max").unwrap_err().to_string().contains("`mode=max`"));
     }
 }
