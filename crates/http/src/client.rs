@@ -184,6 +184,11 @@ impl Response {
         self.inner.headers().get_all(name).iter().filter_map(|value| value.to_str().ok())
     }
 
+    /// Who answered it, where redirects have led.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
     /// Where its `Location` leads, in full; `None` without one.
     pub fn location(&self) -> Option<String> {
         url::join(&self.url, self.header("location")?)

@@ -58,11 +58,11 @@ impl Registry {
 
     /// Asks once, and a second time with what the registry wants to see.
     pub(super) fn once(&self, request: &Request<'_>, scopes: &Scopes) -> Result<Response, Trouble> {
-        // An upload may be somebody else's to take.
         let home = same_server(request.url, &self.0.base);
         let known = if home { self.known(scopes)? } else { None };
         let response = self.send(request, known.as_deref())?;
-        if response.status() != 401 || !home {
+        // Somebody else, whom a redirect or an upload led to, is not told who asks: CVE-2020-15157.
+        if response.status() != 401 || !same_server(response.url(), &self.0.base) {
             return Ok(response);
         }
         let Some(challenge) = Challenge::of(response.headers("www-authenticate")) else {

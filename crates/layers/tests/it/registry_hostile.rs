@@ -213,6 +213,29 @@ fn redirects_end_and_carry_no_password_away() {
 }
 
 #[test]
+fn nobody_else_is_told_who_asks() {
+    let thief = Server::new(|_, _, own| {
+        let wanted =
+            format!("WWW-Authenticate: Bearer realm=\"http://{own}/token\"\r\nWWW-Authenticate: Basic\r\n");
+        ok("401 Unauthorized", &wanted, "")
+    });
+    let there = format!("Location: http://{}/there\r\n", thief.address);
+    let registry = Server::new(move |asked, _, _| match &asked.line[..4] {
+        "HEAD" => ok("404 Not Found", "", ""),
+        "POST" => ok("202 Accepted", &there, ""),
+        _ => ok("307 Temporary Redirect", &there, ""),
+    });
+    let me = RegistryOptions::new().credentials(Credentials::password("me", "pw"));
+    let blob = Blob { digest: Digest::of(b"text"), size: 4 };
+    fails(registry.repository(&me).fetch_blob(blob, &mut Vec::new()), Kind::Denied, "401");
+    fails(registry.repository(&me).push_blob(blob, writes(b"text")), Kind::Denied, "401");
+    assert_eq!(thief.lines().len(), 2, "asked for the blob, and sent it: {:?}", thief.lines());
+    for asked in thief.log.lock().unwrap().iter() {
+        assert_eq!(asked.header("authorization"), None, "{asked:?}");
+    }
+}
+
+#[test]
 fn tokens_are_had_once_and_for_what_is_done() {
     // Registry and giver of tokens in one.
     let server = Server::new(|asked, _, own| match (&*asked.line, asked.header("authorization")) {
