@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use coracle_host::{Dir, Mount};
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{During, Error, Result};
@@ -82,10 +83,12 @@ impl Mounted {
 
     /// Takes the root away, with all that is mounted in it; where its namespace is gone, so is the root.
     pub(crate) fn take_away(&self) -> Result<()> {
-        if let Some(namespace) = self.namespace()? {
-            Mount::detach(namespace.as_fd(), &self.at, self.id)?;
+        let Some(namespace) = self.namespace()? else { return Ok(()) };
+        match Mount::detach(namespace.as_fd(), &self.at, self.id) {
+            // It is a namespace of another kind, where nothing was mounted.
+            Err(error) if error.errno() == Some(Errno::INVAL) => Ok(()),
+            detached => Ok(detached.map(drop)?),
         }
-        Ok(())
     }
 
     /// By its path, or by a process that is in it.

@@ -161,8 +161,14 @@ fn the_namespace_at_the_path_is_joined() {
         oci.ok(&["delete", "--force", "c"]);
         assert_eq!((table("self"), table(&second)), (before, theirs));
         let kinds = |path: &str| json!([{ "type": "mount", "path": path }]);
-        for path in ["/proc/self/ns/uts", "/etc/hostname", "/no/such"] {
-            refused(&oci, "/linux/namespaces", kinds(path));
+        oci.config["hostname"] = json!(null);
+        for (path, why) in [
+            ("/proc/self/ns/uts", "join mount namespace /proc/self/ns/uts: Invalid argument"),
+            ("/etc/hostname", "join mount namespace /etc/hostname: Invalid argument"),
+            ("/no/such", "No such file"),
+        ] {
+            let text = refused(&oci, "/linux/namespaces", kinds(path));
+            assert!(text.contains(why), "{text}");
         }
         let text = refused(&oci, "/linux/namespaces", kinds("proc/self/ns/mnt"));
         assert!(text.contains("not absolute"), "{text}");
