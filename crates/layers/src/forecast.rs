@@ -111,8 +111,8 @@ impl Store {
 
 impl Forecast {
     /// The `nth` of the files that were foretold is there, with all that was told of it. To be called once for each, from any
-    /// thread. `content` is all that is in it, which then need not be read, or nothing. An empty buffer is given back, for
-    /// the next one.
+    /// thread. `content` is all that is in it, or nothing: where there is any it is believed, and the file is not read. An
+    /// empty buffer is given back, for the next one.
     pub fn arrived(&self, nth: usize, content: Vec<u8>) -> Vec<u8> {
         let next = self.arrivals.bring(nth, content);
         let size = self.sizes.get(nth).copied().unwrap_or(0);
