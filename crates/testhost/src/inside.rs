@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount};
 
 use crate::host::{Host, mount_tmpfs};
 use crate::leak::Snapshot;
@@ -52,6 +52,8 @@ fn set_up(place: &Path) -> std::io::Result<()> {
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
     let strict = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     mount("proc", "/proc", "proc", strict, None)?;
+    // What is mounted below the old one would stay in the table, under paths that lead to the new one.
+    let _ = unmount("/sys", UnmountFlags::DETACH);
     mount("sysfs", "/sys", "sysfs", strict, None)?;
     cgroup::mount_own()?;
     // Two levels: everything at the place is the host's, `dir` is the test's.
