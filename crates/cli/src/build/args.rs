@@ -34,10 +34,10 @@ pub(crate) struct Args {
     /// The builder: there is one
     #[arg(long, default_value = "default")]
     builder: String,
-    /// External cache sources (format: "type=local,src=path")
+    /// External cache sources (format: "type=local,src=path", "type=registry,ref=name" or a name)
     #[arg(long, value_name = "SOURCE")]
     cache_from: Vec<String>,
-    /// Cache export destinations (format: "type=local,dest=path[,mode=max]")
+    /// Cache export destinations (format: "type=local,dest=path[,mode=max]" or "type=registry,ref=name[,mode=max]")
     #[arg(long, value_name = "DEST")]
     cache_to: Vec<String>,
     /// Compress the context, which travels nowhere here

@@ -52,7 +52,7 @@ impl Place {
             }
             Some(other) => return Err(bad(&format!("there is no type `{other}`, only local and registry"))),
         };
-        let (mut directory, mut name, mut tag) = (None, None, "latest");
+        let (mut directory, mut name, mut tag) = (None, None, None);
         let (mut options, mut lenient) = (CacheOptions::new(), false);
         for part in text.split(',') {
             let (key, value) = part.split_once('=').ok_or_else(|| bad("want key=value"))?;
@@ -60,8 +60,8 @@ impl Place {
                 ("type", _) => {}
                 ("ref", value) => name = Some(value),
                 (key, value) if key == own => directory = Some(value),
-                ("tag", value) if !value.is_empty() => tag = value,
-                ("digest", value) if !written => tag = value,
+                ("tag", value) if !value.is_empty() => tag = Some(value),
+                ("digest", value) if !written => tag = Some(value),
                 ("mode", "min") if written => options = options.mode(CacheMode::Min),
                 ("mode", "max") if written => options = options.mode(CacheMode::Max),
                 ("ignore-error", value @ ("true" | "false")) if written => lenient = value == "true",
@@ -85,7 +85,8 @@ impl Place {
         };
         let at = match kind {
             "local" if name.is_some() => return Err(bad("`ref` goes with type=registry")),
-            "local" => At::Directory(wanted(directory, own)?, tag.to_owned()),
+            "local" => At::Directory(wanted(directory, own)?, tag.unwrap_or("latest").to_owned()),
+            _ if tag.is_some() => return Err(bad("a tag or digest is part of `ref`")),
             _ if directory.is_some() => return Err(bad(&format!("`{own}` goes with type=local"))),
             _ => At::Registry(wanted(name, "ref")?),
         };
@@ -159,6 +160,7 @@ mod tests {
         }
         for (text, words) in [
             ("type=registry", "a `ref` is missing"),
+            ("type=registry,ref=x,tag=y", "a tag or digest is part of `ref`"),
             ("type=registry,dest=x,ref=y", "`dest` goes with type=local"),
             ("type=local,dest=x,ref=y", "`ref` goes with type=registry"),
             ("type=registry,ref=x,image-manifest=false", "`image-manifest=false` is not supported"),
