@@ -145,7 +145,6 @@ fn a_stage_starts_from_an_image_layout() {
         let manifest = fs::read(dir.join("blobs/sha256").join(&digest[7..])).unwrap();
         let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
         assert_eq!(manifest["annotations"]["org.example.note"], "hello");
-        cli.ok(&["rmi", "app:1"]);
         for place in
             [format!("{}:1", dir.display()), format!("{}@{digest}", dir.display()), tar.display().to_string()]
         {
