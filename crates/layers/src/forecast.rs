@@ -21,7 +21,7 @@ use crate::tar::{Entry, Time, What};
 use crate::{ChainId, Context, Layer, LayerTree, Result, Store};
 
 /// Bytes of new files after which they begin to be written to the disk.
-const FLUSH: u64 = 64 << 20;
+const FLUSH: u64 = 32 << 20;
 
 /// A regular file that will be put into an upper directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
