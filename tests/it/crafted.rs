@@ -48,9 +48,9 @@ fn a_working_directory_behind_a_link_is_inside() {
     on_host(|host| {
         let (engine, outside) = (engine(host.dir()), host.dir().join("outside"));
         std::fs::create_dir(&outside).unwrap();
-        image(&engine, |tar| link(tar, "work", &outside));
-        let spec = busy(&["pwd"]).workdir("/work/made").user("7");
-        assert_eq!(says(&engine, &spec), format!("{}/made\n", outside.display()));
+        image(&engine, |tar| link(tar, "made", &outside));
+        let spec = busy(&["pwd"]).workdir("/made/here").user("7");
+        assert_eq!(says(&engine, &spec), format!("{}/here\n", outside.display()));
         assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0);
     });
 }

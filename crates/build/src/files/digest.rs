@@ -1,7 +1,6 @@
 //! The digest of what was picked: names, types, modes, owners, link targets and contents. Never times, and never where
 //! in the tree it was.
 
-use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -153,11 +152,10 @@ fn contents(tree: Tree<'_>, entries: &[Entry]) -> Result<bool> {
     let (few, all) = (unknown.len() < FEW, Mutex::new(unknown.into_iter()));
     let changed = AtomicBool::new(false);
     let work = || -> Result<()> {
-        let mut buffer = vec![0; BUFFER];
         loop {
             let next = all.lock().unwrap_or_else(PoisonError::into_inner).next();
             let Some(entry) = next else { return Ok(()) };
-            changed.fetch_or(content(tree, entry, &mut buffer)?, Ordering::Relaxed);
+            changed.fetch_or(content(tree, entry)?, Ordering::Relaxed);
         }
     };
     side_by_side(few, work)?;
@@ -178,7 +176,6 @@ pub(crate) fn unread<'e>(tree: Tree<'_>, entries: &'e [Entry]) -> Vec<&'e Entry>
 
 /// Files that no second thread is started for.
 pub(crate) const FEW: usize = 64;
-const BUFFER: usize = 128 << 10;
 /// Threads that read and write files at once: more have to wait for the same disk.
 const MOST: usize = 4;
 
@@ -208,22 +205,9 @@ pub(super) fn side_by_side(alone: bool, work: impl Fn() -> Result<()> + Sync) ->
 }
 
 /// Reads a file for its digest. Returns whether it was written to since it was listed.
-fn content(tree: Tree<'_>, entry: &Entry, buffer: &mut [u8]) -> Result<bool> {
-    let mut source = Source::open(tree, entry)?;
-    let (mut hash, mut bytes) = (Hash::new(), 0);
-    loop {
-        let n = match source.file.read(buffer) {
-            Ok(0) => break,
-            Ok(n) => n,
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
-            Err(e) => Err(e).call(|| format!("read({:?})", entry.path))?,
-        };
-        hash.update(&buffer[..n]);
-        bytes += n as u64;
-        // There was room for more.
-        if n < buffer.len() && bytes >= entry.stamp.size {
-            break;
-        }
-    }
+fn content(tree: Tree<'_>, entry: &Entry) -> Result<bool> {
+    let source = Source::open(tree, entry)?;
+    let mut hash = Hash::new();
+    hash.update_reader(&source.file).call(|| format!("read({:?})", entry.path))?;
     source.end(Some(&hash))
 }
