@@ -17,8 +17,9 @@ use rustix::io::Errno;
 use super::lay::is_worth;
 use super::order::Batch;
 use super::pick::Tree;
+use super::source::{Source, has_changed};
 use super::unpack;
-use super::{Entry, Node, Picked, Stamp};
+use super::{Entry, Node, Picked};
 use crate::chmod::Chmod;
 use crate::error::{Error, Result};
 
@@ -285,14 +286,12 @@ impl<'a> Put<'a> {
             if let Node::Text(text) = &entry.node {
                 to.write_all(text.as_bytes()).call(|| format!("write({path:?})"))?;
             } else if let Some(tree) = tree {
-                tree.go_on()?;
-                let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-                let mut from = File::from(tree.root().open(&entry.path, flags)?);
+                let mut from = Source::open(tree, entry)?;
                 // Shares the blocks where the file system can, else the kernel copies (copy_file_range, sendfile).
-                if rustix::fs::ioctl_ficlone(&*to, &from).is_err() {
-                    std::io::copy(&mut from, to).call(|| format!("copy({:?}, {path:?})", entry.path))?;
+                if rustix::fs::ioctl_ficlone(&*to, &from.file).is_err() {
+                    std::io::copy(&mut from.file, to).call(|| format!("copy({:?}, {path:?})", entry.path))?;
                 }
-                changed = !unchanged(&from, entry)?;
+                changed = from.end(None)?;
             }
             Ok(())
         })?;
@@ -301,7 +300,7 @@ impl<'a> Put<'a> {
     }
 
     fn same(&mut self, file: &File, entry: &Entry) -> Result<()> {
-        self.changed |= !unchanged(file, entry)?;
+        self.changed |= has_changed(file, entry)?;
         Ok(())
     }
 
@@ -414,12 +413,6 @@ impl<'a> Put<'a> {
         let (uid, gid) = self.owner(entry);
         (uid.as_raw() != stat.st_uid || gid.as_raw() != stat.st_gid).then_some((uid, gid))
     }
-}
-
-/// Whether the file is still what was listed.
-pub(super) fn unchanged(file: &File, entry: &Entry) -> Result<bool> {
-    let now = rustix::fs::fstat(file).call(|| format!("fstat({:?})", entry.path))?;
-    Ok(Stamp::of(&now) == entry.stamp)
 }
 
 pub(super) fn times(entry: &Entry, latest: Option<i64>) -> Timestamps {

@@ -40,8 +40,7 @@ impl<'t> Source<'t> {
     /// # Errors
     /// As of fstat(2).
     pub(super) fn end(&self, hash: Option<&Hash>) -> Result<bool> {
-        let now = rustix::fs::fstat(&self.file).call(|| format!("fstat({:?})", self.entry.path))?;
-        let changed = Stamp::of(&now) != self.entry.stamp;
+        let changed = has_changed(&self.file, self.entry)?;
         if let Some(hash) = hash {
             let digest = hash.finalize().into();
             // Another thread's would be the same.
@@ -52,4 +51,10 @@ impl<'t> Source<'t> {
         }
         Ok(changed)
     }
+}
+
+/// Whether the file was written to since it was listed.
+pub(super) fn has_changed(file: &File, entry: &Entry) -> Result<bool> {
+    let now = rustix::fs::fstat(file).call(|| format!("fstat({:?})", entry.path))?;
+    Ok(Stamp::of(&now) != entry.stamp)
 }

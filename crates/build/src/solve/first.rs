@@ -22,6 +22,7 @@ pub(super) struct First<'a> {
     copy: &'a CopyOp,
     picked: Vec<Picked>,
     key: Option<String>,
+    outline: String,
     /// The cache is not asked.
     off: bool,
     _claim: Option<Claim<'a>>,
@@ -42,9 +43,8 @@ impl<W: Worker> Solver<'_, W> {
         if !self.is_worth(copy, picked)? {
             return Ok(None);
         }
-        let mut claim = None;
+        let (mut claim, outline) = (None, self.outline(on, copy, picked));
         if !off {
-            let outline = self.outline(on, copy, picked);
             if self.cache.has_learned() || self.has_outline(&outline) || told.has_like(self, step) {
                 return Ok(None);
             }
@@ -56,7 +56,9 @@ impl<W: Worker> Solver<'_, W> {
             }
         }
         Ok(match sources.take() {
-            Some(Sources::Picked { picked, key }) => Some(First { copy, picked, key, off, _claim: claim }),
+            Some(Sources::Picked { picked, key }) => {
+                Some(First { copy, picked, key, outline, off, _claim: claim })
+            }
             other => {
                 *sources = other;
                 None
@@ -82,7 +84,7 @@ impl<W: Worker> Solver<'_, W> {
         track: &mut Track,
     ) -> Result<()> {
         let started = Instant::now();
-        let First { copy, picked, key, off, _claim } = first;
+        let First { copy, picked, key, outline, off, _claim } = first;
         let reason = match (off, state.dirty) {
             (true, _) => Reason::NoCache,
             (false, Some(line)) => Reason::After(line),
@@ -90,7 +92,7 @@ impl<W: Worker> Solver<'_, W> {
         };
         track.tell(Event::Started { at: at.clone(), reason });
         let (snapshot, same) = self.copy(&state.snapshot, step, copy, Some(&picked), None, track)?;
-        self.note_outline(&state.snapshot, copy, &picked);
+        self.cache.note(&outline, true);
         // What was not read on its way is read now.
         let work = self.prepare(&state.snapshot, step, Some(Sources::Picked { picked, key }))?;
         let files = work.files.clone();
