@@ -36,6 +36,9 @@ pub(crate) struct StepRecord {
     pub(crate) bytes: u64,
     /// The instruction, for people who look.
     pub(crate) text: String,
+    /// Another cache said so, and nothing says that the snapshot ever was here.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) learned: bool,
 }
 
 /// What sources in a snapshot are: that never changes, so they are read once.
@@ -135,6 +138,24 @@ impl CachedStep {
     }
 }
 
+/// What the files are that a step reads in the results of others, see [`Built::files`](crate::Built::files).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct CachedFiles {
+    /// Its name in the cache: made of the result's id and of which files are read.
+    pub key: String,
+    /// Of names, kinds, modes, owners and contents.
+    pub digest: String,
+    /// How many bytes they have.
+    pub bytes: u64,
+}
+
+impl CachedFiles {
+    pub(crate) fn new(key: &str, record: &FilesRecord) -> CachedFiles {
+        CachedFiles { key: key.to_owned(), digest: record.digest.clone(), bytes: record.bytes }
+    }
+}
+
 impl Cache {
     /// Learns what a step led to elsewhere, by a cache of this version ([`Cache::version`]). It is believed: the key is the
     /// digest of what the step depends on, and nothing tells whether this is what it makes.
@@ -142,9 +163,7 @@ impl Cache {
     /// # Errors
     /// `Invalid` for what is no key or no time; the host's.
     pub fn learn(&self, step: &CachedStep) -> Result<()> {
-        if step.key.len() != 64 || !is_key(&step.key) {
-            return Err(crate::Error::invalid(format!("`{}` is no key of the build cache", step.key)));
-        }
+        whole_key(&step.key)?;
         let created = jiff::Timestamp::try_from(step.created).map_err(|error| {
             crate::Error::invalid(format!("the time of `{}` can't be written: {error}", step.text))
         })?;
@@ -154,9 +173,25 @@ impl Cache {
             milliseconds: u64::try_from(step.cost.as_millis()).unwrap_or(u64::MAX),
             bytes: step.bytes,
             text: step.text.clone(),
+            learned: true,
         };
         self.note(&learned(), true);
         self.put(&step.key, record)
+    }
+
+    /// Learns what files are that a step reads, from a cache of this version. It is believed, as [`Cache::learn`] is.
+    ///
+    /// # Errors
+    /// `Invalid` for what is no key; the host's.
+    pub fn learn_files(&self, files: &CachedFiles) -> Result<()> {
+        whole_key(&files.key)?;
+        self.put(&files.key, FilesRecord { digest: files.digest.clone(), bytes: files.bytes })
+    }
+
+    /// What it knows of the step with this key.
+    pub fn step(&self, key: &str) -> Option<CachedStep> {
+        whole_key(key).ok()?;
+        self.get(key).map(|record| CachedStep::new(key, record))
     }
 
     /// Whether it may have steps of which nothing else is known here.
@@ -220,6 +255,13 @@ fn learned() -> String {
     key("learned", "").hex()
 }
 
+fn whole_key(text: &str) -> Result<()> {
+    match text.len() == 64 && is_key(text) {
+        true => Ok(()),
+        false => Err(crate::Error::invalid(format!("`{text}` is no key of the build cache"))),
+    }
+}
+
 fn is_key(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
@@ -268,6 +310,7 @@ mod tests {
             milliseconds: 7,
             bytes: 0,
             text: "RUN x".into(),
+            learned: false,
         };
         cache.put("ab", record).unwrap();
         cache.put("cd", FilesRecord { digest: "d".into(), bytes: 7 }).unwrap();

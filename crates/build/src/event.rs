@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cache::CachedStep;
+use crate::cache::{CachedFiles, CachedStep};
 use crate::dockerfile::Dockerfile;
 use crate::trace::Cause;
 use crate::worker::Stream;
@@ -77,6 +77,8 @@ pub enum Event {
         /// Why, in one sentence.
         message: String,
     },
+    /// Results of steps were fetched from elsewhere, because their files are needed.
+    Fetched(Transfer),
     /// Something is odd but no error.
     Warning {
         /// One sentence.
@@ -87,6 +89,20 @@ pub enum Event {
         /// Its id.
         id: String,
     },
+}
+
+/// Layers that came from elsewhere, see [`Worker::fetch`](crate::Worker::fetch).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Transfer {
+    /// The step whose result was asked for.
+    pub at: Arc<Place>,
+    /// How many layers came.
+    pub layers: usize,
+    /// Their bytes as they came: those of compressed blobs.
+    pub bytes: u64,
+    /// How long that took.
+    pub duration: Duration,
 }
 
 /// Why a step was not taken from the cache.
@@ -109,6 +125,8 @@ pub enum Reason {
 pub enum Outcome {
     /// From the cache.
     Cached,
+    /// Not at all: the cache knows what it comes to, and nothing asked for its files, which are not here.
+    Known,
     /// By doing it.
     Built(Reason),
     /// It changes no files: FROM, ENV, CMD and the like.
@@ -135,9 +153,9 @@ pub struct StepReport {
 }
 
 impl StepReport {
-    /// Whether the step's result came from the cache.
+    /// Whether the step's result came from the cache, with its files or without.
     pub fn cached(&self) -> bool {
-        self.outcome == Outcome::Cached
+        matches!(self.outcome, Outcome::Cached | Outcome::Known)
     }
 
     /// Whether the step was carried out.
@@ -158,6 +176,10 @@ pub struct Built {
     pub warnings: Vec<String>,
     /// The steps with results in the cache, stage after stage: what another cache would have to know to build nothing.
     pub cache: Vec<CachedStep>,
+    /// What the files are that steps read in results of others: with it another cache needs no files of those.
+    pub files: Vec<CachedFiles>,
+    /// What was fetched from elsewhere.
+    pub fetched: Vec<Transfer>,
     pub(crate) file: Dockerfile,
 }
 
@@ -202,9 +224,18 @@ impl fmt::Display for Event {
                 }
                 Ok(())
             }
+            Event::Fetched(transfer) => transfer.fmt(f),
             Event::Warning { message } => write!(f, "warning: {message}"),
             Event::Done { id } => write!(f, "image {id}"),
         }
+    }
+}
+
+impl fmt::Display for Transfer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Transfer { at, layers, bytes, duration } = self;
+        let (number, s) = (at.number(), if *layers == 1 { "" } else { "s" });
+        write!(f, "{number} fetched {layers} layer{s}, {bytes} bytes, in {:.1}s", duration.as_secs_f64())
     }
 }
 
@@ -224,6 +255,7 @@ impl fmt::Display for StepReport {
         write!(f, "{:>4}  {:<60} ", self.at.line, self.at.text)?;
         match self.outcome {
             Outcome::Cached => f.write_str("cached"),
+            Outcome::Known => f.write_str("known"),
             Outcome::Built(reason) => write!(f, "built in {:.3}s ({reason})", self.duration.as_secs_f64()),
             Outcome::Set => f.write_str("set"),
         }

@@ -17,6 +17,8 @@ const NAMED: usize = 5;
 ///                   | because src/main.c changed
 /// built   9.8s    4 | RUN make
 /// ```
+///
+/// `known` is what was neither built nor is here: the cache knows what it comes to, and nothing asked for its files.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Explanation {
@@ -43,6 +45,9 @@ struct Totals {
     built: usize,
     saved: Duration,
     spent: Duration,
+    layers: usize,
+    bytes: u64,
+    fetching: Duration,
 }
 
 impl Built {
@@ -51,7 +56,7 @@ impl Built {
         let mut total = Totals::default();
         for step in &self.steps {
             match step.outcome {
-                Outcome::Cached => {
+                Outcome::Cached | Outcome::Known => {
                     total.cached += 1;
                     total.saved += step.cost;
                 }
@@ -61,6 +66,11 @@ impl Built {
                 }
                 Outcome::Set => {}
             }
+        }
+        for transfer in &self.fetched {
+            total.layers += transfer.layers;
+            total.bytes += transfer.bytes;
+            total.fetching += transfer.duration;
         }
         let lines = self.file.source.lines.iter().enumerate().map(|(i, text)| {
             let steps = self.steps.iter().filter(|step| step.at.line == i + 1).cloned().collect();
@@ -84,7 +94,11 @@ impl fmt::Display for Explanation {
             let left = match step {
                 None => String::new(),
                 Some(step) => {
-                    let what = if step.cached() { "cached" } else { "built" };
+                    let what = match step.outcome {
+                        Outcome::Known => "known",
+                        Outcome::Cached => "cached",
+                        Outcome::Built(_) | Outcome::Set => "built",
+                    };
                     format!("{what:<6} {:>7} {:>8}", seconds(step.cost), size(step.bytes))
                 }
             };
@@ -93,8 +107,13 @@ impl fmt::Display for Explanation {
                 writeln!(f, "{:<23} {:>width$} |   because {because}", "", "")?;
             }
         }
-        let Totals { cached, built, saved, spent } = self.total;
-        write!(f, "{cached} cached, which saved {}; {built} built in {}", seconds(saved), seconds(spent))
+        let Totals { cached, built, saved, spent, layers, bytes, fetching } = self.total;
+        write!(f, "{cached} cached, which saved {}; {built} built in {}", seconds(saved), seconds(spent))?;
+        if layers > 0 {
+            let (s, size) = (if layers == 1 { "" } else { "s" }, size(bytes));
+            write!(f, "; {layers} layer{s} fetched, {size} in {}", seconds(fetching))?;
+        }
+        Ok(())
     }
 }
 
@@ -102,7 +121,7 @@ impl fmt::Display for Explanation {
 fn reasons(step: &StepReport) -> Vec<String> {
     match step.outcome {
         Outcome::Built(Reason::NoCache) => vec!["the cache is off".to_owned()],
-        Outcome::Built(Reason::After(_)) | Outcome::Cached | Outcome::Set => Vec::new(),
+        Outcome::Built(Reason::After(_)) | Outcome::Cached | Outcome::Known | Outcome::Set => Vec::new(),
         Outcome::Built(reason) if step.causes.is_empty() => vec![format!("it is {reason}")],
         Outcome::Built(_) => {
             let mut all: Vec<String> = step.causes.iter().take(NAMED).map(ToString::to_string).collect();

@@ -84,13 +84,13 @@ mod worker;
 pub use coracle_http::Proxies;
 
 pub use advice::{Checked, check};
-pub use cache::{Cache, CachedStep};
+pub use cache::{Cache, CachedFiles, CachedStep};
 pub use cache_mounts::{CacheLoan, CacheMount, CacheMounts, CacheSpec};
 pub use cancel::Cancel;
 pub use chmod::Chmod;
 pub use dockerfile::{CheckFacts, Dockerfile, Lint};
 pub use error::{Diagnostic, Error, Result, Span};
-pub use event::{Built, Event, Outcome, Place, Reason, StepReport};
+pub use event::{Built, Event, Outcome, Place, Reason, StepReport, Transfer};
 pub use explain::{ExplainedLine, Explanation};
 pub use ignore::Ignore;
 pub use image::{ImageConfig, Nothing, RunConfig};
@@ -103,6 +103,6 @@ pub use spec::{Allow, BuildSpec, HostAddress};
 pub use stream::{Unpacked, decompress};
 pub use trace::{Cause, FileChange};
 pub use worker::{
-    Arrivals, Base, Coming, Command, Commit, Draft, DraftFiles, LayerFile, LayerFiles, Snapshot, Stream,
-    Worker,
+    Arrivals, Base, Coming, Command, Commit, Draft, DraftFiles, Fetched, LayerFile, LayerFiles, Snapshot,
+    Stream, Worker,
 };

@@ -52,6 +52,8 @@ pub enum Cause {
     Files,
     /// It is all the same, but the result was removed.
     Evicted,
+    /// It is all the same, but the cache that was imported only knows what it comes to, and has no files of it.
+    NotCarried,
 }
 
 /// What became of a file.
@@ -225,11 +227,11 @@ impl StageTrace {
         &self,
         now: &StageTrace,
         nth: usize,
-        gone: bool,
+        gone: Option<Cause>,
         from: Option<Cause>,
     ) -> Vec<Cause> {
-        if gone {
-            return vec![Cause::Evicted];
+        if let Some(gone) = gone {
+            return vec![gone];
         }
         let Some(step) = now.steps.get(nth) else { return Vec::new() };
         if self.steps.is_empty() {
@@ -287,6 +289,7 @@ impl fmt::Display for Cause {
             }
             Cause::Files => f.write_str("files from another stage or image came out different there"),
             Cause::Evicted => f.write_str("its result was removed from the cache"),
+            Cause::NotCarried => f.write_str("the imported cache knows its result, and has no files of it"),
         }
     }
 }
@@ -311,7 +314,7 @@ mod tests {
     }
 
     fn why(before: StepTrace, now: StepTrace) -> String {
-        let changes = stage("b", vec![before]).explain(&stage("b", vec![now]), 0, false, None);
+        let changes = stage("b", vec![before]).explain(&stage("b", vec![now]), 0, None, None);
         changes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
     }
 
@@ -339,14 +342,11 @@ mod tests {
         let run = || vec![step("RUN x", "s", &[], &[])];
         let base = Cause::Base { image: "i".into() };
         let (old, new) = (stage("b", run()), stage("c", vec![step("RUN x", "t", &[], &[])]));
-        assert_eq!(old.explain(&new, 0, false, Some(base.clone())), [base]);
-        assert_eq!(old.explain(&new, 0, true, None), [Cause::Evicted]);
-        assert_eq!(StageTrace::default().explain(&new, 0, false, None), [Cause::First]);
+        assert_eq!(old.explain(&new, 0, None, Some(base.clone())), [base]);
+        assert_eq!(old.explain(&new, 0, Some(Cause::Evicted), None), [Cause::Evicted]);
+        assert_eq!(StageTrace::default().explain(&new, 0, None, None), [Cause::First]);
         let added = stage("b", vec![step("RUN new", "s", &[], &[]), step("RUN x", "n", &[], &[])]);
-        assert_eq!(
-            old.explain(&added, 0, false, None),
-            [Cause::Instruction { before: Some("RUN x".into()) }]
-        );
+        assert_eq!(old.explain(&added, 0, None, None), [Cause::Instruction { before: Some("RUN x".into()) }]);
     }
 
     #[test]

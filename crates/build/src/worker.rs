@@ -44,6 +44,17 @@ pub trait Worker: Sync {
     /// Only where that can't be told.
     fn find(&self, id: &str) -> Result<Option<Self::Snapshot>, Error>;
 
+    /// The snapshot with this id, which is not here, from where else the worker can get it: all its layers that are not here. An
+    /// engine that imports no caches has none.
+    ///
+    /// # Errors
+    /// What that fails with. It is told as a warning, and the steps that led there are done again; the worker should not
+    /// try the same a second time.
+    fn fetch(&self, id: &str) -> Result<Option<Fetched<Self::Snapshot>>, Error> {
+        let _ = id;
+        Ok(None)
+    }
+
     /// The snapshot's tree as a directory to read from, say a detached mount.
     ///
     /// # Errors
@@ -105,6 +116,17 @@ pub trait Worker: Sync {
     /// # Errors
     /// The worker's own.
     fn commit(&self, image: Commit<Self::Snapshot>) -> Result<String, Error>;
+}
+
+/// A snapshot that was fetched, see [`Worker::fetch`].
+#[derive(Clone, Debug)]
+pub struct Fetched<S> {
+    /// It is here now.
+    pub snapshot: S,
+    /// How many layers came for it.
+    pub layers: usize,
+    /// Their bytes as they came: those of compressed blobs.
+    pub bytes: u64,
 }
 
 /// A layer in the making, see [`Worker::draft`].

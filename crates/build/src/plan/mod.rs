@@ -115,6 +115,19 @@ pub enum Op {
     Set,
 }
 
+impl Op {
+    /// Where files come from that it reads.
+    pub(crate) fn origins(&self) -> Vec<&Origin> {
+        match self {
+            Op::Copy(copy) => vec![&copy.from],
+            Op::Run(command) => {
+                command.mounts.iter().filter_map(RunMount::source).map(|from| &from.origin).collect()
+            }
+            Op::MakeDir { .. } | Op::Set => Vec::new(),
+        }
+    }
+}
+
 /// What COPY and ADD copy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -185,14 +198,7 @@ impl Plan {
     pub(crate) fn directories(&self) -> Vec<(&str, Span)> {
         let mut found: Vec<(&str, Span)> = Vec::new();
         for step in self.stages.iter().flat_map(|s| &s.steps) {
-            let origins: Vec<&Origin> = match &step.op {
-                Op::Copy(copy) => vec![&copy.from],
-                Op::Run(command) => {
-                    command.mounts.iter().filter_map(RunMount::source).map(|from| &from.origin).collect()
-                }
-                Op::MakeDir { .. } | Op::Set => Vec::new(),
-            };
-            for origin in origins {
+            for origin in step.op.origins() {
                 if let Origin::Directory(name) = origin
                     && !found.iter().any(|(known, _)| known == name)
                 {

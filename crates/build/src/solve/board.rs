@@ -1,6 +1,6 @@
 //! Stages side by side: who is done, who waits for whom, and what is heard of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -9,9 +9,9 @@ use std::time::Duration;
 use coracle_host::Kind;
 
 use super::Solver;
-use crate::cache::CachedStep;
+use crate::cache::{CachedFiles, CachedStep, FilesRecord};
 use crate::error::{Error, Result};
-use crate::event::{Event, Outcome, Place, StepReport};
+use crate::event::{Event, Outcome, Place, StepReport, Transfer};
 use crate::worker::Worker;
 
 /// Events that may wait to be heard.
@@ -28,11 +28,31 @@ pub(super) struct Board<T> {
 struct Inner<T> {
     done: BTreeMap<usize, T>,
     stopped: bool,
+    /// All stages begin again.
+    again: bool,
+    /// Stages that must have their files at their end.
+    wanted: BTreeSet<usize>,
+    /// What happened where nobody could tell it.
+    news: Vec<Event>,
+    /// Of all rounds: a step that was built in one is cached in the next.
+    built: Vec<StepReport>,
+    fetched: Vec<Transfer>,
+    files: BTreeMap<String, CachedFiles>,
 }
 
 impl<T: Clone> Board<T> {
-    pub(super) fn new() -> Board<T> {
-        let inner = Inner { done: BTreeMap::new(), stopped: false };
+    /// Where the stage that is built for must have its files.
+    pub(super) fn new(target: Option<usize>) -> Board<T> {
+        let inner = Inner {
+            done: BTreeMap::new(),
+            stopped: false,
+            again: false,
+            wanted: target.into_iter().collect(),
+            news: Vec::new(),
+            built: Vec::new(),
+            fetched: Vec::new(),
+            files: BTreeMap::new(),
+        };
         Board { inner: Mutex::new(inner), changed: Condvar::new() }
     }
 
@@ -72,6 +92,74 @@ impl<T: Clone> Board<T> {
         self.lock().stopped = true;
         self.changed.notify_all();
     }
+
+    /// Ends this round: in the next one the stage has its files. Returns what the stage that asks ends with.
+    pub(super) fn begin_again(&self, stage: usize) -> Error {
+        let mut inner = self.lock();
+        inner.wanted.insert(stage);
+        (inner.again, inner.stopped) = (true, true);
+        drop(inner);
+        self.changed.notify_all();
+        interrupted()
+    }
+
+    pub(super) fn begins_again(&self) -> bool {
+        self.lock().again
+    }
+
+    /// Whether there is another round, which begins with this.
+    pub(super) fn next_round(&self) -> bool {
+        let mut inner = self.lock();
+        inner.done.clear();
+        inner.stopped = false;
+        std::mem::take(&mut inner.again)
+    }
+
+    /// Whether the stage must have its files.
+    pub(super) fn wants(&self, stage: usize) -> bool {
+        self.lock().wanted.contains(&stage)
+    }
+
+    pub(super) fn news(&self, event: Event) {
+        self.lock().news.push(event);
+    }
+
+    /// A stage has built a step.
+    pub(super) fn was_built(&self, report: &StepReport) {
+        self.lock().built.push(report.clone());
+    }
+
+    /// What the files are that a step reads is known under this key.
+    pub(super) fn files(&self, key: &str, record: &FilesRecord) {
+        let files = CachedFiles::new(key, record);
+        self.lock().files.insert(key.to_owned(), files);
+    }
+
+    pub(super) fn tell_news(&self, track: &mut Track) {
+        let news = std::mem::take(&mut self.lock().news);
+        for event in news {
+            match &event {
+                Event::Warning { message } => track.warnings.push(message.clone()),
+                Event::Fetched(transfer) => self.lock().fetched.push(transfer.clone()),
+                _ => {}
+            }
+            track.send(event);
+        }
+    }
+
+    /// What was kept of all rounds.
+    pub(super) fn kept(self) -> Kept {
+        let inner = self.inner.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let files = inner.files.into_values().collect();
+        Kept { built: inner.built, fetched: inner.fetched, files }
+    }
+}
+
+/// What a board knows at the end.
+pub(super) struct Kept {
+    pub(super) built: Vec<StepReport>,
+    pub(super) fetched: Vec<Transfer>,
+    pub(super) files: Vec<CachedFiles>,
 }
 
 fn interrupted() -> Error {
@@ -89,21 +177,68 @@ impl<T: Clone> Drop for Guard<'_, T> {
     }
 }
 
-/// The reports, warnings and cached steps of a stage that is done.
-pub(super) type Told = (Vec<StepReport>, Vec<String>, Vec<CachedStep>);
-
 /// What is told and reported of one stage.
 pub(super) struct Track {
     pub(super) reports: Vec<StepReport>,
     pub(super) warnings: Vec<String>,
     pub(super) cache: Vec<CachedStep>,
+    /// Reports of known results whose files were not here, and the snapshots' ids.
+    known: Vec<(usize, String)>,
+    /// What is told when it turns out to be so.
+    held: Option<Vec<Event>>,
     events: SyncSender<Event>,
 }
 
+/// How much was reported of a stage at some point.
+#[derive(Clone, Copy)]
+pub(super) struct Mark {
+    reports: usize,
+    cache: usize,
+    known: usize,
+}
+
 impl Track {
-    pub(super) fn tell(&self, event: Event) {
+    fn new(events: SyncSender<Event>) -> Track {
+        let (reports, warnings, cache, known) = Default::default();
+        Track { reports, warnings, cache, known, held: None, events }
+    }
+
+    pub(super) fn tell(&mut self, event: Event) {
+        match &mut self.held {
+            Some(held) => held.push(event),
+            None => self.send(event),
+        }
+    }
+
+    fn send(&self, event: Event) {
         // Nobody hears it any more where the listener has panicked.
         let _ = self.events.send(event);
+    }
+
+    /// From here on things may turn out otherwise.
+    pub(super) fn hold(&mut self) -> Mark {
+        self.held.get_or_insert_default();
+        Mark { reports: self.reports.len(), cache: self.cache.len(), known: self.known.len() }
+    }
+
+    /// It was so.
+    pub(super) fn release(&mut self) {
+        for event in self.held.take().unwrap_or_default() {
+            self.send(event);
+        }
+    }
+
+    /// It was otherwise.
+    pub(super) fn go_back(&mut self, to: Mark) {
+        self.held = None;
+        self.reports.truncate(to.reports);
+        self.cache.truncate(to.cache);
+        self.known.truncate(to.known);
+    }
+
+    /// The next report is of a result that is known to be this snapshot, and nobody has its files.
+    pub(super) fn is_known(&mut self, snapshot: &str) {
+        self.known.push((self.reports.len(), snapshot.to_owned()));
     }
 
     pub(super) fn warn(&mut self, message: String) {
@@ -121,6 +256,22 @@ impl Track {
             causes: Vec::new(),
         });
     }
+
+    /// The stage is done.
+    fn end(self) -> Told {
+        let Track { reports, warnings, cache, known, held, events: _ } = self;
+        Told { reports, warnings, cache, known, held: held.unwrap_or_default() }
+    }
+}
+
+/// What was told and reported of a stage that is done.
+pub(super) struct Told {
+    pub(super) reports: Vec<StepReport>,
+    pub(super) warnings: Vec<String>,
+    pub(super) cache: Vec<CachedStep>,
+    pub(super) known: Vec<(usize, String)>,
+    /// What nobody has heard yet.
+    pub(super) held: Vec<Event>,
 }
 
 /// All stages, each as soon as those it needs are done; `on_event` is called on this thread only.
@@ -145,19 +296,14 @@ pub(super) fn stages<W: Worker>(
             let at = next.fetch_add(1, Ordering::Relaxed);
             plan.stages.get(at).map(|stage| (at, stage))
         } {
-            let mut track = Track {
-                reports: Vec::new(),
-                warnings: Vec::new(),
-                cache: Vec::new(),
-                events: events.clone(),
-            };
+            let mut track = Track::new(events.clone());
             let result = solver.stage(stage, &mut track).map(|state| solver.board.done(stage.index, state));
             if result.is_err() {
                 solver.board.stop();
             }
             let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
             // Without its end of the channel, which closes with the last of them.
-            results.insert(at, result.map(|()| (track.reports, track.warnings, track.cache)));
+            results.insert(at, result.map(|()| track.end()));
         }
     };
     std::thread::scope(|scope| {

@@ -4,10 +4,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::board::Track;
+use super::stage::{Done, Walk};
 use super::step::{Sources, copy_key};
-use super::telling::Telling;
-use super::{Done, Solver, State, locate};
+use super::{Solver, locate};
 use crate::cache::{CachedStep, Claim, StepRecord};
 use crate::error::Result;
 use crate::event::{Event, Place, Reason};
@@ -32,20 +31,19 @@ impl<W: Worker> Solver<'_, W> {
     /// Takes the sources where it is better to read them late.
     pub(super) fn first<'a>(
         &'a self,
-        on: &W::Snapshot,
+        walk: &Walk<'_, W::Snapshot>,
         step: &Step,
         copy: &'a CopyOp,
         sources: &mut Option<Sources>,
-        off: bool,
-        told: &Telling,
     ) -> Result<Option<First<'a>>> {
         let Some(Sources::Picked { picked, .. }) = sources else { return Ok(None) };
         if !self.is_worth(copy, picked)? {
             return Ok(None);
         }
+        let (on, off) = (walk.state.reached.id(), walk.off);
         let (mut claim, outline) = (None, self.outline(on, copy, picked));
         if !off {
-            if self.cache.has_learned() || self.has_outline(&outline) || told.has_like(self, step) {
+            if self.cache.has_learned() || self.has_outline(&outline) || walk.told.has_like(self, step) {
                 return Ok(None);
             }
             // Another build may be at the same.
@@ -76,32 +74,34 @@ impl<W: Worker> Solver<'_, W> {
 
     pub(super) fn lay_first(
         &self,
-        state: &mut State<W::Snapshot>,
+        walk: &mut Walk<'_, W::Snapshot>,
+        on: &W::Snapshot,
         step: &Step,
         first: First<'_>,
         at: Arc<Place>,
-        told: &mut Telling,
-        track: &mut Track,
     ) -> Result<()> {
         let started = Instant::now();
         let First { copy, picked, key, outline, off, _claim } = first;
-        let reason = match (off, state.dirty) {
+        let reason = match (off, walk.state.dirty) {
             (true, _) => Reason::NoCache,
             (false, Some(line)) => Reason::After(line),
             (false, None) => Reason::New,
         };
-        track.tell(Event::Started { at: at.clone(), reason });
-        let (snapshot, same) = self.copy(&state.snapshot, step, copy, Some(&picked), None, track)?;
+        walk.track.tell(Event::Started { at: at.clone(), reason });
+        let (snapshot, same) = self.copy(on, step, copy, Some(&picked), None, walk.track)?;
         self.cache.note(&outline, true);
         // What was not read on its way is read now.
-        let work = self.prepare(&state.snapshot, step, Some(Sources::Picked { picked, key }))?;
+        let work = self.prepare(on.id(), step, Some(Sources::Picked { picked, key }))?;
         let files = work.files.clone();
-        told.step(StepTrace::new(step, state.snapshot.id(), &work.key, files, work.list.clone()));
-        let causes = self.causes(state, reason, told);
+        walk.told.step(StepTrace::new(step, on.id(), &work.key, files, work.list.clone()));
+        let causes = self.causes(walk, reason, false);
         // Where it was done in another way meanwhile, all go on from one result.
         let record = self.cache.get::<StepRecord>(&work.key).filter(|_| !off);
         let theirs = match &record {
-            Some(record) => self.find(step, record)?,
+            Some(record) => {
+                let found = self.worker.find(&record.snapshot);
+                found.map_err(|error| locate(self.plan, step.span, error, None))?
+            }
             None => None,
         };
         let (snapshot, created) = match (record, theirs) {
@@ -109,19 +109,19 @@ impl<W: Worker> Solver<'_, W> {
             _ => {
                 let record = self.record(step, &work, &snapshot, started)?;
                 if same && !work.changed {
-                    track.cache.push(CachedStep::new(&work.key, record.clone()));
+                    walk.track.cache.push(CachedStep::new(&work.key, record.clone()));
                     self.cache.put(&work.key, record.clone())?;
                 }
                 (snapshot, record.created)
             }
         };
-        told.built(started.elapsed());
-        self.built(state, step, Done { snapshot, created, at, reason, started, causes }, track);
+        walk.told.built(started.elapsed());
+        self.built(walk, step, Done { snapshot, created, at, reason, started, causes });
         Ok(())
     }
 
     /// Remembers that there was such a step with files like these.
-    pub(super) fn note_outline(&self, on: &W::Snapshot, copy: &CopyOp, picked: &[Picked]) {
+    pub(super) fn note_outline(&self, on: &str, copy: &CopyOp, picked: &[Picked]) {
         self.cache.note(&self.outline(on, copy, picked), true);
     }
 
@@ -129,8 +129,8 @@ impl<W: Worker> Solver<'_, W> {
         self.cache.get::<bool>(key).is_some()
     }
 
-    fn outline(&self, on: &W::Snapshot, copy: &CopyOp, picked: &[Picked]) -> String {
-        let mut key = copy_key("outline", on.id(), copy);
+    fn outline(&self, on: &str, copy: &CopyOp, picked: &[Picked]) -> String {
+        let mut key = copy_key("outline", on, copy);
         key.add(outline(picked));
         key.hex()
     }

@@ -4,31 +4,31 @@ mod board;
 mod first;
 pub(crate) mod load;
 mod mounts;
+mod reached;
+mod stage;
 mod step;
 mod telling;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::sync_channel;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 
+use coracle_host::Kind;
 use oci_spec::image::History;
 
-use board::{Board, EVENTS, Track, stages};
+use board::{Board, EVENTS, Told, stages};
 use load::Context;
-use step::Work;
-use telling::Telling;
+use reached::Reached;
+use stage::State;
 pub(crate) use telling::trace_key;
 
-use crate::cache::{Cache, CachedStep, StepRecord};
-use crate::cancel::Cancel;
+use crate::cache::Cache;
 use crate::error::{Error, Result, Span};
-use crate::event::{Built, Event, Outcome, Place, Reason, StepReport};
+use crate::event::{Built, Event, Outcome, Place, StepReport};
 use crate::image::ImageConfig;
-use crate::plan::{Graph, Op, Origin, Plan, Stage, Step};
+use crate::plan::{Graph, Plan};
 use crate::remote::fetch::Fetches;
 use crate::spec::{BuildSpec, Named};
-use crate::trace::{Cause, StepTrace};
 use crate::worker::{Base, Commit, Snapshot, Worker};
 
 /// Builds an image: reads the Dockerfile, plans, takes from `cache` what is there, has `worker` do the rest, and
@@ -75,7 +75,6 @@ pub fn build<W: Worker>(
         named.insert(name.to_owned(), context);
     }
     let epoch = spec.source_date_epoch.map(timestamp_of_epoch).transpose()?;
-    let (events, heard) = sync_channel(EVENTS);
     let solver = Solver {
         spec,
         worker,
@@ -84,27 +83,89 @@ pub fn build<W: Worker>(
         context,
         named,
         images,
-        board: Board::new(),
+        board: Board::new(plan.stages.last().map(|stage| stage.index)),
         fetches: Fetches::new(spec.proxies.clone()),
         epoch,
     };
     for warning in &warnings {
         on_event(&Event::Warning { message: warning.clone() });
     }
-    let told = stages(&solver, events, heard, on_event);
+    let told = rounds(&solver, on_event);
     for context in solver.context.iter().chain(solver.named.values()) {
         context.remember(cache);
     }
     let told = told?;
     let id = solver.commit()?;
     on_event(&Event::Done { id: id.clone() });
-    let mut built = Built { id, steps: Vec::new(), warnings, cache: Vec::new(), file: plan.file.clone() };
-    for (reports, warnings, cache) in told {
-        built.cache.extend(cache);
-        built.steps.extend(reports);
-        built.warnings.extend(warnings);
+    let kept = solver.board.kept();
+    let mut built = Built {
+        id,
+        steps: Vec::new(),
+        warnings,
+        cache: Vec::new(),
+        files: kept.files,
+        fetched: kept.fetched,
+        file: plan.file.clone(),
+    };
+    for told in told {
+        built.cache.extend(told.cache);
+        built.steps.extend(told.reports);
+        built.warnings.extend(told.warnings);
+    }
+    for step in &mut built.steps {
+        // It may have been built in an earlier round.
+        if let Some(before) = kept.built.iter().find(|before| step.cached() && before.at == step.at) {
+            *step = before.clone();
+        }
     }
     Ok(built)
+}
+
+/// Solves all stages: mostly in one round. Where one needs the files of another's result that is only known, and nobody has them,
+/// that one is built in a next round, in which all go on from what it comes to.
+fn rounds<W: Worker>(solver: &Solver<'_, W>, on_event: &mut dyn FnMut(&Event)) -> Result<Vec<Told>> {
+    let mut heard = Heard::default();
+    let mut once = |event: &Event| {
+        if heard.is_news(event) {
+            on_event(event);
+        }
+    };
+    let mut told = loop {
+        let (events, coming) = sync_channel(EVENTS);
+        let told = stages(solver, events, coming, &mut once);
+        match told {
+            Err(error) if error.kind() == Kind::Interrupted && solver.board.next_round() => {}
+            told => break told?,
+        }
+    };
+    for stage in &mut told {
+        stage.held.drain(..).for_each(|event| once(&event));
+        for (nth, id) in &stage.known {
+            // What others asked for may have brought it.
+            let Some(found) = solver.worker.find(id)? else { continue };
+            let report: &mut StepReport = &mut stage.reports[*nth];
+            (report.outcome, report.bytes) = (Outcome::Cached, found.layer_size());
+        }
+    }
+    Ok(told)
+}
+
+/// The instructions that were told to be done, so that later rounds don't tell it again.
+#[derive(Default)]
+struct Heard(BTreeSet<(String, usize, usize)>);
+
+impl Heard {
+    fn is_news(&mut self, event: &Event) -> bool {
+        let place = |at: &Place| (at.stage.clone(), at.line, at.index);
+        match event {
+            Event::From { at } | Event::Set { at } | Event::Cached { at } => self.0.insert(place(at)),
+            Event::Built { at, .. } => {
+                self.0.insert(place(at));
+                true
+            }
+            _ => true,
+        }
+    }
 }
 
 /// The base image, or the error at the place that asks for it.
@@ -127,27 +188,6 @@ fn timestamp_of_epoch(seconds: i64) -> Result<String> {
         .map_err(|error| Error::invalid(format!("source_date_epoch {seconds}: {error}")))
 }
 
-/// What a stage has come to.
-#[derive(Clone)]
-struct State<S> {
-    snapshot: S,
-    history: Vec<History>,
-    /// When the newest layer was made: metadata is dated with it, so that it changes only when a layer does.
-    time: Option<String>,
-    /// The line of the last step that was built.
-    dirty: Option<usize>,
-}
-
-/// A step that was carried out.
-struct Done<S> {
-    snapshot: S,
-    created: String,
-    at: Arc<Place>,
-    reason: Reason,
-    started: Instant,
-    causes: Vec<Cause>,
-}
-
 struct Solver<'a, W: Worker> {
     spec: &'a BuildSpec,
     worker: &'a W,
@@ -163,206 +203,6 @@ struct Solver<'a, W: Worker> {
 }
 
 impl<W: Worker> Solver<'_, W> {
-    fn stage(&self, stage: &Stage, track: &mut Track) -> Result<State<W::Snapshot>> {
-        let started = Instant::now();
-        let mut state = self.start(stage)?;
-        let mut told = Telling::new(self, stage, &state.snapshot);
-        let from = usize::from(matches!(stage.from, Origin::Image(_)));
-        let total = from + stage.steps.iter().filter(|step| step.op != Op::Set).count();
-        let alone = stage.name.is_none() && self.plan.file.stages.len() == 1;
-        let without = &self.spec.no_cache_stages;
-        let by_name = stage.name.as_ref().is_some_and(|name| without.contains(name));
-        let uncached = by_name || without.contains(&stage.index.to_string());
-        let place = |index: usize, line: usize, text: &str| {
-            Arc::new(Place { stage: stage.title(), alone, index, total, line, text: text.to_owned() })
-        };
-        let at = place(from, stage.line, &stage.text);
-        if from > 0 {
-            track.tell(Event::From { at: at.clone() });
-        } else {
-            track.tell(Event::Set { at: at.clone() });
-        }
-        track.set(at, started.elapsed());
-        let mut index = from;
-        for step in &stage.steps {
-            let empty = step.op == Op::Set;
-            index += usize::from(!empty);
-            let at = place(index, step.line, &step.text);
-            if empty {
-                track.tell(Event::Set { at: at.clone() });
-                track.set(at, Duration::ZERO);
-            } else {
-                self.board.go_on()?;
-                Cancel::go_on(self.spec.cancel())?;
-                let done = self.step(&mut state, step, at.clone(), uncached, &mut told, track);
-                if let Err(error) = &done {
-                    told.finish(self);
-                    track.tell(Event::Failed { at, message: error.sentence() });
-                }
-                done?;
-            }
-            let mut history = History::default();
-            history.set_created(if empty { self.epoch.clone() } else { state.time.clone() });
-            history.set_created_by(Some(step.created_by.clone()));
-            history.set_empty_layer(empty.then_some(true));
-            state.history.push(history);
-        }
-        told.finish(self);
-        Ok(state)
-    }
-
-    fn start(&self, stage: &Stage) -> Result<State<W::Snapshot>> {
-        let time = self.epoch.clone();
-        Ok(match &stage.from {
-            Origin::Stage(index) => self.board.wait(*index)?,
-            Origin::Image(name) => {
-                let base = &self.images[name];
-                State {
-                    snapshot: base.snapshot.clone(),
-                    history: base.config.history.clone(),
-                    time: time.or_else(|| base.config.created.clone()),
-                    dirty: None,
-                }
-            }
-            Origin::Scratch | Origin::Context | Origin::Directory(_) => {
-                State { snapshot: self.worker.scratch(), history: Vec::new(), time, dirty: None }
-            }
-        })
-    }
-
-    /// One step that makes a layer: from the cache, or by the worker.
-    fn step(
-        &self,
-        state: &mut State<W::Snapshot>,
-        step: &Step,
-        at: Arc<Place>,
-        uncached: bool,
-        told: &mut Telling,
-        track: &mut Track,
-    ) -> Result<()> {
-        let started = Instant::now();
-        let off = self.spec.no_cache || uncached;
-        let mut sources = match &step.op {
-            Op::Copy(copy) => Some(self.sources(step, copy)?),
-            _ => None,
-        };
-        if let Op::Copy(copy) = &step.op
-            && let Some(first) = self.first(&state.snapshot, step, copy, &mut sources, off, told)?
-        {
-            return self.lay_first(state, step, first, at, told, track);
-        }
-        let mut work = self.prepare(&state.snapshot, step, sources)?;
-        let (files, list) = (std::mem::take(&mut work.files), work.list.take());
-        told.step(StepTrace::new(step, state.snapshot.id(), &work.key, files, list));
-        let reason = off.then_some(Reason::NoCache);
-        let mut claim = None;
-        let reason = match reason {
-            Some(reason) => reason,
-            None => loop {
-                let record = self.cache.get::<StepRecord>(&work.key);
-                if let Some(record) = &record
-                    && let Some(snapshot) = self.find(step, record)?
-                {
-                    drop(claim);
-                    told.cached(record.milliseconds);
-                    track.cache.push(CachedStep::new(&work.key, record.clone()));
-                    self.cached(state, snapshot, record, at, started, track);
-                    return Ok(());
-                }
-                // Another build may be doing the same. Its record is there when the claim is ours.
-                if claim.is_none() {
-                    let claimed = self.cache.claim(&work.key);
-                    claim = Some(claimed.map_err(|e| locate(self.plan, step.span, e, None))?);
-                    continue;
-                }
-                let new = state.dirty.map_or(Reason::New, Reason::After);
-                break if record.is_some() { Reason::Gone } else { new };
-            },
-        };
-        let causes = self.causes(state, reason, told);
-        track.tell(Event::Started { at: at.clone(), reason });
-        let like = told.like(self, step);
-        work.uncached = reason == Reason::NoCache;
-        let (snapshot, keep) = self.carry_out(&state.snapshot, step, &work, like.as_deref(), &at, track)?;
-        if let (Op::Copy(copy), Some(picked)) = (&step.op, &work.picked) {
-            self.note_outline(&state.snapshot, copy, picked);
-        }
-        let record = self.record(step, &work, &snapshot, started)?;
-        if keep {
-            track.cache.push(CachedStep::new(&work.key, record.clone()));
-            self.cache.put(&work.key, record.clone())?;
-        }
-        drop(claim);
-        told.built(started.elapsed());
-        let created = record.created;
-        self.built(state, step, Done { snapshot, created, at, reason, started, causes }, track);
-        Ok(())
-    }
-
-    /// Why the cache does not have it, as far as that can be told.
-    fn causes(&self, state: &State<W::Snapshot>, reason: Reason, told: &mut Telling) -> Vec<Cause> {
-        match (reason, state.dirty) {
-            (Reason::New | Reason::Gone, None) => told.missed(self, reason == Reason::Gone),
-            // It follows from another step, or was not asked for.
-            _ => {
-                told.uncached(self);
-                Vec::new()
-            }
-        }
-    }
-
-    /// The snapshot that the step led to, if it is still there.
-    fn find(&self, step: &Step, record: &StepRecord) -> Result<Option<W::Snapshot>> {
-        self.worker.find(&record.snapshot).map_err(|error| locate(self.plan, step.span, error, None))
-    }
-
-    fn record(
-        &self,
-        step: &Step,
-        work: &Work,
-        snapshot: &W::Snapshot,
-        started: Instant,
-    ) -> Result<StepRecord> {
-        let duration = started.elapsed();
-        Ok(StepRecord {
-            snapshot: snapshot.id().to_owned(),
-            created: self.now()?,
-            milliseconds: u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
-            bytes: work.bytes,
-            text: step.text.clone(),
-        })
-    }
-
-    fn built(&self, state: &mut State<W::Snapshot>, step: &Step, done: Done<W::Snapshot>, track: &mut Track) {
-        let Done { snapshot, created, at, reason, started, causes } = done;
-        let duration = started.elapsed();
-        track.tell(Event::Built { at: at.clone(), duration });
-        let bytes = snapshot.layer_size();
-        state.snapshot = snapshot;
-        state.time = Some(created);
-        state.dirty = Some(step.line);
-        let outcome = Outcome::Built(reason);
-        track.reports.push(StepReport { at, outcome, duration, cost: duration, bytes, causes });
-    }
-
-    fn cached(
-        &self,
-        state: &mut State<W::Snapshot>,
-        snapshot: W::Snapshot,
-        record: &StepRecord,
-        at: Arc<Place>,
-        started: Instant,
-        track: &mut Track,
-    ) {
-        track.tell(Event::Cached { at: at.clone() });
-        let bytes = snapshot.layer_size();
-        state.snapshot = snapshot;
-        state.time = Some(self.epoch.clone().unwrap_or_else(|| record.created.clone()));
-        let cost = Duration::from_millis(record.milliseconds);
-        let (outcome, duration) = (Outcome::Cached, started.elapsed());
-        track.reports.push(StepReport { at, outcome, duration, cost, bytes, causes: Vec::new() });
-    }
-
     fn now(&self) -> Result<String> {
         if let Some(epoch) = &self.epoch {
             return Ok(epoch.clone());
@@ -380,8 +220,11 @@ impl<W: Worker> Solver<'_, W> {
         let mut state = self.board.wait(stage.index)?;
         date(&mut state.history);
         let config = ImageConfig { created: state.time, history: state.history, ..stage.config.clone() };
+        let Reached::Here(snapshot) = state.reached else {
+            return Err(Error::invalid("the stage that is built for has no files"));
+        };
         let commit = Commit {
-            snapshot: state.snapshot,
+            snapshot,
             config,
             tags: self.spec.tags.clone(),
             annotations: self.spec.annotations.clone(),

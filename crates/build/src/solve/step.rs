@@ -69,7 +69,7 @@ pub(super) struct Read {
 
 impl<W: Worker> Solver<'_, W> {
     /// `sources` are those of a COPY step.
-    pub(super) fn prepare(&self, on: &W::Snapshot, step: &Step, sources: Option<Sources>) -> Result<Work> {
+    pub(super) fn prepare(&self, on: &str, step: &Step, sources: Option<Sources>) -> Result<Work> {
         let mut work = self.work(on, step, sources)?;
         if let Some(epoch) = self.spec.source_date_epoch {
             // Layers that are dated with it are others than those that are not.
@@ -80,22 +80,22 @@ impl<W: Worker> Solver<'_, W> {
         Ok(work)
     }
 
-    fn work(&self, on: &W::Snapshot, step: &Step, sources: Option<Sources>) -> Result<Work> {
+    fn work(&self, on: &str, step: &Step, sources: Option<Sources>) -> Result<Work> {
         match &step.op {
             Op::Run(command) => {
-                let mut key = run_key(on.id(), command);
+                let mut key = run_key(on, command);
                 let (files, list) = self.mount_keys(step, command, &mut key)?;
                 Ok(Work { files, list, ..Work::new(key.hex()) })
             }
             Op::MakeDir { path, user } => {
-                let mut key = cache::key("directory", on.id());
+                let mut key = cache::key("directory", on);
                 key.add(path).add(user);
                 Ok(Work::new(key.hex()))
             }
             Op::Copy(copy) => {
                 let sources = sources.map_or_else(|| self.sources(step, copy), Ok)?;
                 let Read { record: files, picked, list, changed } = self.read(step, copy, sources)?;
-                let mut key = copy_key("copy", on.id(), copy);
+                let mut key = copy_key("copy", on, copy);
                 key.add(&files.digest);
                 let (bytes, files) = (files.bytes, files.digest);
                 Ok(Work { bytes, picked, files, list, changed, ..Work::new(key.hex()) })
@@ -238,7 +238,7 @@ impl<W: Worker> Solver<'_, W> {
         let overrides = overrides(copy);
         let fixed = match self.fetched_identities(step, copy)? {
             Some(identities) => Some(format!("fetched {identities}")),
-            None => self.snapshot_of(&copy.from)?.map(|snapshot| snapshot.id().to_owned()),
+            None => self.id_of(&copy.from)?,
         };
         let key = fixed.map(|fixed| {
             let mut key = cache::key("files", &fixed);
@@ -262,6 +262,7 @@ impl<W: Worker> Solver<'_, W> {
             && !self.spec.no_cache
             && let Some(record) = self.cache.get::<FilesRecord>(key)
         {
+            self.board.files(key, &record);
             return Ok(Sources::Known(record));
         }
         let fail = |error| locate(self.plan, step.span, error, None);
@@ -286,6 +287,7 @@ impl<W: Worker> Solver<'_, W> {
         let record = FilesRecord { digest, bytes };
         if let Some(key) = &key {
             self.cache.put(key, record.clone())?;
+            self.board.files(key, &record);
         }
         Ok(Read { record, picked: Some(picked), list, changed })
     }
@@ -355,10 +357,19 @@ impl<W: Worker> Solver<'_, W> {
         Ok(picked)
     }
 
-    /// Waits for a stage that is not done yet.
+    /// What files come from where that never changes. Waits for a stage that is not done yet.
+    fn id_of(&self, from: &Origin) -> Result<Option<String>> {
+        match from {
+            Origin::Stage(index) => Ok(Some(self.board.wait(*index)?.reached.id().to_owned())),
+            Origin::Image(name) => Ok(self.images.get(name).map(|base| base.snapshot.id().to_owned())),
+            Origin::Context | Origin::Directory(_) | Origin::Scratch => Ok(None),
+        }
+    }
+
+    /// The same with its files.
     fn snapshot_of(&self, from: &Origin) -> Result<Option<W::Snapshot>> {
         match from {
-            Origin::Stage(index) => Ok(Some(self.board.wait(*index)?.snapshot)),
+            Origin::Stage(index) => self.files_of(*index).map(Some),
             Origin::Image(name) => Ok(self.images.get(name).map(|base| base.snapshot.clone())),
             Origin::Context | Origin::Directory(_) | Origin::Scratch => Ok(None),
         }

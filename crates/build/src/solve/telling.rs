@@ -7,7 +7,7 @@ use crate::cache::{self, StepRecord};
 use crate::plan::{Op, Origin, Plan, Stage, Step};
 use crate::spec::BuildSpec;
 use crate::trace::{Cause, StageTrace, StepTrace};
-use crate::worker::{Snapshot, Worker};
+use crate::worker::Worker;
 
 /// One stage as it is built, and as it was.
 pub(super) struct Telling {
@@ -31,7 +31,7 @@ pub(crate) fn trace_key(plan: &Plan, spec: &BuildSpec, stage: &Stage) -> String 
 }
 
 impl Telling {
-    pub(super) fn new<W: Worker>(solver: &Solver<'_, W>, stage: &Stage, on: &W::Snapshot) -> Telling {
+    pub(super) fn new<W: Worker>(solver: &Solver<'_, W>, stage: &Stage, on: &str) -> Telling {
         let key = trace_key(solver.plan, solver.spec, stage);
         let from = match &stage.from {
             Origin::Image(image) => Some(Cause::Base { image: image.clone() }),
@@ -41,13 +41,18 @@ impl Telling {
             }
             Origin::Scratch | Origin::Context | Origin::Directory(_) => None,
         };
-        let now = StageTrace { base: on.id().to_owned(), ..StageTrace::default() };
+        let now = StageTrace { base: on.to_owned(), ..StageTrace::default() };
         Telling { key, now, from, missed: None, off: false }
     }
 
     /// The next step, before it is known what becomes of it.
     pub(super) fn step(&mut self, step: StepTrace) {
         self.now.steps.push(step);
+    }
+
+    /// Only so many steps were told of.
+    pub(super) fn go_back(&mut self, steps: usize) {
+        self.now.steps.truncate(steps);
     }
 
     pub(super) fn cached(&mut self, milliseconds: u64) {
@@ -57,7 +62,7 @@ impl Telling {
     }
 
     /// The step at hand is the first that the cache does not have: why?
-    pub(super) fn missed<W: Worker>(&mut self, solver: &Solver<'_, W>, gone: bool) -> Vec<Cause> {
+    pub(super) fn missed<W: Worker>(&mut self, solver: &Solver<'_, W>, gone: Option<Cause>) -> Vec<Cause> {
         let before = solver.cache.get::<StageTrace>(&self.key).unwrap_or_default();
         let nth = self.now.steps.len().saturating_sub(1);
         let changes = before.explain(&self.now, nth, gone, self.from.clone());

@@ -9,8 +9,8 @@ use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
 use coracle_build::{
-    Base, BuildSpec, Built, Cache, Command, Commit, Error, Event, ImageConfig, Snapshot, Stream, Worker,
-    build,
+    Base, BuildSpec, Built, Cache, Command, Commit, Error, Event, Fetched, ImageConfig, Snapshot, Stream,
+    Worker, build,
 };
 use coracle_host::{Dir, Kind, Staging};
 use sha2::{Digest, Sha256};
@@ -41,6 +41,8 @@ pub struct DirWorker {
     pub trees_lent: Mutex<usize>,
     pub images: Mutex<Vec<(Commit<Tree>, Vec<u8>)>>,
     pub before_edit: Mutex<Option<BeforeEdit>>,
+    /// Snapshots that can be fetched: where they are, or nothing where that fails.
+    pub elsewhere: Mutex<BTreeMap<String, Option<PathBuf>>>,
     met: Mutex<usize>,
     meeting: Condvar,
 }
@@ -93,6 +95,17 @@ impl Worker for DirWorker {
 
     fn find(&self, id: &str) -> Result<Option<Tree>, Error> {
         Ok(self.place.join(id).exists().then(|| Tree { id: id.to_owned() }))
+    }
+
+    fn fetch(&self, id: &str) -> Result<Option<Fetched<Tree>>, Error> {
+        match self.elsewhere.lock().unwrap().remove(id) {
+            None => Ok(None),
+            Some(None) => Err(Error::new(Kind::Corrupt, "its blob is another")),
+            Some(Some(path)) => {
+                fs::rename(path, self.place.join(id)).unwrap();
+                Ok(Some(Fetched { snapshot: Tree { id: id.to_owned() }, layers: 1, bytes: 7 }))
+            }
+        }
     }
 
     fn tree(&self, of: &Tree) -> Result<OwnedFd, Error> {
@@ -167,7 +180,7 @@ impl Worker for DirWorker {
 pub struct Bench {
     place: tempfile::TempDir,
     pub worker: DirWorker,
-    cache: Cache,
+    pub cache: Cache,
     pub events: Vec<Event>,
 }
 
@@ -259,6 +272,23 @@ impl Bench {
         self.worker.path(&self.last_image().0.snapshot).join(path).symlink_metadata().unwrap()
     }
 
+    /// Removes what the build's step at this line led to, or has it elsewhere only; or there it is broken.
+    pub fn evict(&self, built: &Built, line: usize, whither: Evict) {
+        let step = built.steps.iter().find(|step| step.at.line == line).unwrap();
+        let cached = built.cache.iter().find(|cached| cached.text == step.at.text).unwrap();
+        let path = self.worker.place.join(&cached.snapshot);
+        let moved = self.place.path().join(format!("moved {}", cached.snapshot));
+        if path.exists() {
+            fs::rename(&path, &moved).unwrap();
+        }
+        let there = match whither {
+            Evict::Gone => return,
+            Evict::Elsewhere => Some(moved),
+            Evict::Broken => None,
+        };
+        self.worker.elsewhere.lock().unwrap().insert(cached.snapshot.clone(), there);
+    }
+
     pub fn runs(&self) -> usize {
         self.worker.ran.lock().unwrap().len()
     }
@@ -266,6 +296,14 @@ impl Bench {
     pub fn records(&self) -> Vec<PathBuf> {
         fs::read_dir(self.path("cache")).unwrap().map(|e| e.unwrap().path()).collect()
     }
+}
+
+/// Where a snapshot is then.
+#[derive(Clone, Copy)]
+pub enum Evict {
+    Gone,
+    Elsewhere,
+    Broken,
 }
 
 /// The lines of the steps that were built.

@@ -6,6 +6,7 @@ mod copy;
 mod explain;
 mod fuzz;
 mod image;
+mod known;
 mod language;
 mod reference;
 mod refuse;
