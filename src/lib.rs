@@ -66,7 +66,9 @@ mod volume;
 pub mod volume_driver;
 mod worker;
 
-pub use build::{BuildCacheEntry, BuildCacheKind, Built, CacheExport, CacheMode, CacheOptions};
+pub use build::{
+    BuildCacheEntry, BuildCacheKind, Built, CacheExport, CacheMode, CacheOptions, ImportedCache,
+};
 pub use container::{
     CommitSpec, ConnectSpec, Container, ContainerSpec, CopyOptions, CpuStats, Exec, ExecSpec, GivenDevice,
     Health, HealthCheck, HealthStatus, IdMap, IdRange, IoStats, Ipc, LimitValues, Limits, LogEntry,
@@ -80,7 +82,7 @@ pub use coracle_build::Proxies;
 pub use coracle_build::{
     Allow, BuildSpec, Cancel, Cause, Checked, Error as BuildError, Event, Explanation, Fetch, FileChange,
     Git, GitSource, HostAddress, ImageConfig, Lint, Network as StepNetwork, Nothing, Outcome, Place, Reason,
-    Remote, RemoteContext, RemoteSource, RunConfig, StepReport, Stream as StepStream, Unpacked,
+    Remote, RemoteContext, RemoteSource, RunConfig, StepReport, Stream as StepStream, Transfer, Unpacked,
 };
 pub use coracle_host::{Exit, Kind};
 #[cfg(all(feature = "registry", not(feature = "http")))]

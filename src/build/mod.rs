@@ -5,13 +5,14 @@ mod output;
 mod transfer;
 
 pub use cache::{BuildCacheEntry, BuildCacheKind};
-pub use transfer::{CacheExport, CacheMode, CacheOptions};
+pub(crate) use transfer::Came;
+pub use transfer::{CacheExport, CacheMode, CacheOptions, ImportedCache};
 
 use std::io::Read;
 
 use coracle_build::{
-    BuildSpec, Cache, CacheMounts, CachedStep, Checked, Event, Explanation, Fetch, Remote, RemoteContext,
-    StepReport, Unpacked,
+    BuildSpec, Cache, CacheMounts, CachedFiles, CachedStep, Checked, Event, Explanation, Fetch, Remote,
+    RemoteContext, StepReport, Unpacked,
 };
 
 use coracle_layers::Reference;
@@ -33,6 +34,7 @@ pub struct Built {
     pub explanation: Explanation,
     /// The steps as the cache has them: see [`Engine::export_build_cache`].
     cache: Vec<CachedStep>,
+    files: Vec<CachedFiles>,
 }
 
 impl Engine {
@@ -42,7 +44,21 @@ impl Engine {
     /// # Errors
     /// `Invalid` with everything that is wrong in the Dockerfile, each at its file and line; `Failed` where a command
     /// of a RUN line did; `NotFound` for a source or an image.
-    pub fn build(&self, spec: &BuildSpec, mut event: impl FnMut(&Event)) -> Result<Built> {
+    pub fn build(&self, spec: &BuildSpec, event: impl FnMut(&Event)) -> Result<Built> {
+        self.build_from(spec, &[], event)
+    }
+
+    /// [`Engine::build`] with caches that were imported: where files of a step's result are needed and are not here, they are
+    /// fetched from the first of them that has them. What can't be fetched is built, with a warning.
+    ///
+    /// # Errors
+    /// As of [`Engine::build`].
+    pub fn build_from(
+        &self,
+        spec: &BuildSpec,
+        caches: &[ImportedCache],
+        mut event: impl FnMut(&Event),
+    ) -> Result<Built> {
         // Not after an hour of building.
         for tag in spec.tags() {
             tag.parse::<Reference>().doing(|| format!("invalid tag `{tag}`"))?;
@@ -51,7 +67,7 @@ impl Engine {
         if let Some(what) = limits.find_map(|(name, soft, hard)| rlimit_problem(name, soft, hard)) {
             return Err(Error::new(Kind::Invalid, what));
         }
-        let builder = Builder::new(&self.0, spec);
+        let builder = Builder::new(&self.0, spec).fetching(caches);
         let cache = self.0.build_steps();
         let built = coracle_build::build(spec, &builder, &cache, &mut event)?;
         let image = match builder.made() {
@@ -62,7 +78,7 @@ impl Engine {
             Error::new(Kind::NotFound, format!("the image {} was removed while it was built", built.id))
         })?;
         let explanation = built.explain();
-        Ok(Built { image, steps: built.steps, explanation, cache: built.cache })
+        Ok(Built { image, steps: built.steps, explanation, cache: built.cache, files: built.files })
     }
 }
 

@@ -12,8 +12,8 @@ use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use coracle_build::{
-    Base, BuildSpec, CacheMounts, Cancel, Command, Commit, Draft, Error, ImageConfig, LayerFile, LayerFiles,
-    Stream, Worker,
+    Base, BuildSpec, CacheMounts, Cancel, Command, Commit, Draft, Error, Fetched, ImageConfig, LayerFile,
+    LayerFiles, Stream, Worker,
 };
 use coracle_host::{Call, Exit, Kind, Root, StagedDir};
 use coracle_layers::{ChainId, LayerEntry, Reference, Rootfs, UpperOptions};
@@ -21,6 +21,7 @@ use coracle_net::Hold;
 use rustix::fs::OFlags;
 
 use self::draft::{Drafted, Drafting};
+use crate::build::{Came, ImportedCache};
 use crate::engine::Inner;
 use crate::error::Result;
 use crate::stack::{DEFAULT_NETWORK, Stack};
@@ -28,6 +29,8 @@ use crate::stack::{DEFAULT_NETWORK, Stack};
 /// An engine at work on one build.
 pub(crate) struct Builder<'a> {
     engine: &'a Inner,
+    /// Where layers may come from that are not here.
+    imported: &'a [ImportedCache],
     clamp_mtime: Option<i64>,
     cancel: Option<Cancel>,
     caches: CacheMounts,
@@ -123,6 +126,22 @@ impl Worker for Builder<'_> {
         }
     }
 
+    fn fetch(&self, id: &str) -> Result<Option<Fetched<Snapshot>>, Error> {
+        let Ok(top) = id.parse::<ChainId>() else { return Ok(None) };
+        let mut failed = None;
+        for cache in self.imported {
+            match cache.fetch(&self.engine.store, &top, self.cancel.as_ref()) {
+                Ok(None) => {}
+                Ok(Some(Came { layers, bytes })) => {
+                    let snapshot = self.find(id)?;
+                    return Ok(snapshot.map(|snapshot| Fetched { snapshot, layers, bytes }));
+                }
+                Err(error) => failed = Some(error),
+            }
+        }
+        failed.map_or(Ok(None), |error| Err(facade(error)))
+    }
+
     fn tree(&self, of: &Snapshot) -> Result<OwnedFd, Error> {
         let mut trees = self.trees.lock().unwrap_or_else(PoisonError::into_inner);
         if !trees.contains_key(&of.id) {
@@ -214,6 +233,7 @@ impl<'a> Builder<'a> {
     pub(crate) fn new(engine: &'a Inner, spec: &BuildSpec) -> Builder<'a> {
         Builder {
             engine,
+            imported: &[],
             clamp_mtime: spec.epoch(),
             cancel: spec.cancel().cloned(),
             caches: engine.cache_mounts(),
@@ -224,6 +244,11 @@ impl<'a> Builder<'a> {
             unlisted: spec.is_unlisted(),
             made: Mutex::new(None),
         }
+    }
+
+    pub(crate) fn fetching(mut self, imported: &'a [ImportedCache]) -> Builder<'a> {
+        self.imported = imported;
+        self
     }
 
     /// The image that was made and is listed nowhere.

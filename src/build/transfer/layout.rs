@@ -9,7 +9,8 @@ use coracle_layers::{Blob, Digest};
 use rustix::fs::OFlags;
 use serde_json::{Value, json};
 
-use super::{LONGEST, MANIFEST, Origin, Target, checked, parsed};
+use super::import::Origin;
+use super::{LONGEST, MANIFEST, Target, checked, parsed};
 use crate::Kind;
 use crate::error::{Error, Result};
 

@@ -6,11 +6,16 @@
 //! ```text
 //! { "version": what keys are of; another version's are of no use,
 //!   "layers":  [ { "id": chain id, "parent": chain id or null, "diff": diff id, "blob": digest } … parents first ],
-//!   "steps":   [ { "key", "snapshot": chain id, "text", "created", "cost", "bytes" } … ] }
+//!   "steps":   [ { "key", "snapshot": chain id, "text", "created", "cost", "bytes" } … ],
+//!   "files":   [ { "key", "digest", "bytes" } … ] }
 //! ```
+//!
+//! Steps whose snapshot is not among the layers are known by their result's id alone, which is enough for the keys of those that
+//! follow; `files` says the same of files that are copied from one to another.
 //!
 //! Everything that can copy images between layouts and registries can copy it, too.
 
+mod import;
 mod layout;
 #[cfg(feature = "registry")]
 mod registry;
@@ -19,11 +24,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::path::Path;
 
-use coracle_build::{Cache, CachedStep};
+use coracle_build::{Cache, CachedFiles, CachedStep};
 use coracle_host::Call;
 use coracle_layers::{Blob, ChainId, Compression, DiffId, Digest};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+
+pub(crate) use import::Came;
+pub use import::ImportedCache;
 
 use super::Built;
 use crate::error::{Doing, Error, Result};
@@ -34,13 +42,13 @@ const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 /// A document that is longer than this is none of ours.
 const LONGEST: u64 = 64 << 20;
 
-/// Which steps are carried along.
+/// Whose layers are carried along. Of all steps it is carried what they came to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CacheMode {
-    /// Those whose layers the image has.
+    /// Those of the image: a build of the same needs no others.
     #[default]
     Min,
-    /// Those of all stages.
+    /// Those of all stages: a build of something else has them to go on from.
     Max,
 }
 
@@ -52,12 +60,12 @@ pub struct CacheOptions {
 }
 
 impl CacheOptions {
-    /// The image's steps, their layers as they are.
+    /// The image's layers as they are.
     pub fn new() -> CacheOptions {
         CacheOptions::default()
     }
 
-    /// Those steps.
+    /// Those layers.
     #[must_use]
     pub fn mode(mut self, mode: CacheMode) -> CacheOptions {
         self.mode = mode;
@@ -85,6 +93,8 @@ impl From<CacheMode> for CacheOptions {
 pub struct CacheExport {
     /// How many steps.
     pub steps: usize,
+    /// How many layers.
+    pub layers: usize,
     /// The digest of the manifest.
     pub digest: String,
 }
@@ -94,14 +104,16 @@ struct Document {
     version: String,
     layers: Vec<LayerOf>,
     steps: Vec<CachedStep>,
+    #[serde(default)]
+    files: Vec<CachedFiles>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct LayerOf {
-    id: String,
-    parent: Option<String>,
-    diff: String,
-    blob: String,
+    id: ChainId,
+    parent: Option<ChainId>,
+    diff: DiffId,
+    blob: Digest,
 }
 
 /// Where a cache goes.
@@ -115,15 +127,6 @@ trait Target {
 
     /// Stores the manifest, which is what the place's name means from now on.
     fn name(&mut self, manifest: &[u8]) -> Result<()>;
-}
-
-/// Where a cache comes from.
-trait Origin {
-    /// What the place's name means.
-    fn manifest(&self) -> Result<Vec<u8>>;
-
-    /// Writes a blob's bytes, no more than its size; whether they are the right ones is the caller's to check.
-    fn copy(&self, blob: Blob, into: &mut dyn Write) -> Result<()>;
 }
 
 impl Engine {
@@ -148,14 +151,22 @@ impl Engine {
 
     fn exported(&self, built: &Built, target: &mut dyn Target, options: CacheOptions) -> Result<CacheExport> {
         let store = &self.0.store;
-        let own: BTreeSet<String> = built.image.stored().layers().iter().map(ToString::to_string).collect();
-        let mut document =
-            Document { version: Cache::version().to_owned(), layers: Vec::new(), steps: Vec::new() };
+        let own: BTreeSet<&ChainId> = built.image.stored().layers().iter().collect();
+        let (version, files) = (Cache::version().to_owned(), built.files.clone());
+        let mut document = Document { version, layers: Vec::new(), steps: Vec::new(), files };
         let mut listed: BTreeMap<ChainId, Value> = BTreeMap::new();
         let mut order = Vec::new();
         let all = options.mode == CacheMode::Max;
-        for step in built.cache.iter().filter(|step| all || own.contains(&step.snapshot)) {
+        for step in &built.cache {
+            if document.steps.contains(step) {
+                continue;
+            }
+            document.steps.push(step.clone());
             let top: ChainId = step.snapshot.parse()?;
+            // What nobody needed of an imported cache may not be here.
+            if !own.contains(&top) && (!all || store.layer(&top)?.is_none()) {
+                continue;
+            }
             for id in store.chain(&top)? {
                 if listed.contains_key(&id) {
                     continue;
@@ -163,21 +174,14 @@ impl Engine {
                 let packed = store.pack_layer(&id, options.compression)?;
                 let (layer, blob) = (packed.layer(), packed.blob());
                 target.put(blob, &mut |out| packed.write_to(out))?;
-                document.layers.push(LayerOf {
-                    id: id.to_string(),
-                    parent: layer.parent().map(|id| id.to_string()),
-                    diff: layer.diff_id().to_string(),
-                    blob: blob.digest.to_string(),
-                });
+                let (parent, diff) = (layer.parent(), layer.diff_id());
+                document.layers.push(LayerOf { id, parent, diff, blob: blob.digest });
                 let media = packed.media_type().to_string();
                 listed.insert(
                     id,
                     json!({"mediaType": media, "digest": blob.digest.to_string(), "size": blob.size}),
                 );
                 order.push(id);
-            }
-            if !document.steps.contains(step) {
-                document.steps.push(step.clone());
             }
         }
         let config = bytes_of(&document)?;
@@ -191,105 +195,9 @@ impl Engine {
             "config": { "mediaType": CONFIG, "digest": blob.digest.to_string(), "size": blob.size },
         }))?;
         target.name(&manifest)?;
-        Ok(CacheExport { steps: document.steps.len(), digest: Digest::of(&manifest).to_string() })
+        let (steps, layers) = (document.steps.len(), order.len());
+        Ok(CacheExport { steps, layers, digest: Digest::of(&manifest).to_string() })
     }
-
-    /// Takes the results of steps from what [`Engine::export_build_cache`] wrote, by the manifest's digest or else by `tag`:
-    /// what `docker build --cache-from type=local` does. Returns how many steps there are. They are believed, like all that
-    /// one builds upon: every layer is checked to be the one that it is said to be, but not that its step makes it.
-    ///
-    /// # Errors
-    /// `NotFound` where there is none; `Invalid` and `Corrupt` for one that is none or damaged; `Unsupported` for another
-    /// program's or version's.
-    pub fn import_build_cache(&self, directory: impl AsRef<Path>, tag: &str) -> Result<usize> {
-        let path = directory.as_ref();
-        layout::Layout::open(path, tag)
-            .and_then(|layout| self.imported_cache(&layout))
-            .doing(|| format!("import the build cache of {path:?}"))
-    }
-
-    fn imported_cache(&self, origin: &dyn Origin) -> Result<usize> {
-        let manifest: Manifest = parsed(&origin.manifest()?, "manifest")?;
-        let kind = manifest.config.media_type;
-        if kind != CONFIG {
-            let what = format!("it is a cache of {kind:?}, and only {CONFIG} is known");
-            return Err(Error::new(Kind::Unsupported, what));
-        }
-        let mut config = Vec::new();
-        let blob = Blob { digest: manifest.config.digest, size: manifest.config.size };
-        if blob.size > LONGEST {
-            return Err(Error::new(Kind::Invalid, format!("its config has {} bytes", blob.size)));
-        }
-        origin.copy(blob, &mut config)?;
-        checked(&blob.digest, Digest::of(&config))?;
-        let document: Document = parsed(&config, "config")?;
-        if document.version != Cache::version() {
-            let what = format!("it is of {}, and this is {}", document.version, Cache::version());
-            return Err(Error::new(Kind::Unsupported, what));
-        }
-        let sizes: BTreeMap<Digest, u64> =
-            manifest.layers.iter().map(|listed| (listed.digest, listed.size)).collect();
-        let mut known = BTreeSet::new();
-        for layer in &document.layers {
-            self.import_cached_layer(origin, &sizes, layer).doing(|| format!("layer {}", layer.id))?;
-            known.insert(layer.id.as_str());
-        }
-        let cache = self.0.build_steps();
-        for step in &document.steps {
-            if !known.contains(step.snapshot.as_str()) {
-                let what = format!("`{}` leads to {}, which is not in it", step.text, step.snapshot);
-                return Err(Error::new(Kind::Corrupt, what));
-            }
-            cache.learn(step)?;
-        }
-        Ok(document.steps.len())
-    }
-
-    fn import_cached_layer(
-        &self,
-        origin: &dyn Origin,
-        sizes: &BTreeMap<Digest, u64>,
-        layer: &LayerOf,
-    ) -> Result<()> {
-        let store = &self.0.store;
-        let (id, diff, blob): (ChainId, DiffId, Digest) =
-            (layer.id.parse()?, layer.diff.parse()?, layer.blob.parse()?);
-        let parent = layer.parent.as_deref().map(str::parse::<ChainId>).transpose()?;
-        if ChainId::next(parent.as_ref(), &diff) != id {
-            return Err(Error::new(Kind::Corrupt, format!("it does not follow from {diff}")));
-        }
-        if store.layer(&id)?.is_some() {
-            return Ok(());
-        }
-        if !store.blobs().has(&blob)? {
-            let unlisted = || Error::new(Kind::Corrupt, format!("its manifest doesn't list {blob}"));
-            let size = *sizes.get(&blob).ok_or_else(unlisted)?;
-            let mut writer = store.blobs().writer()?;
-            origin.copy(Blob { digest: blob, size }, &mut writer)?;
-            checked(&blob, writer.finish()?.digest)?;
-        }
-        let stored = store.add_layer_from_blob(parent.as_ref(), &blob)?;
-        if stored.chain_id() != id {
-            return Err(Error::new(Kind::Corrupt, format!("its blob makes {}", stored.chain_id())));
-        }
-        Ok(())
-    }
-}
-
-/// As much of a manifest as matters here (image-spec, manifest.md).
-#[derive(Deserialize)]
-struct Manifest {
-    config: Listed,
-    #[serde(default)]
-    layers: Vec<Listed>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Listed {
-    media_type: String,
-    digest: Digest,
-    size: u64,
 }
 
 fn parsed<T: serde::de::DeserializeOwned>(bytes: &[u8], what: &str) -> Result<T> {

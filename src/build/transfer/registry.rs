@@ -5,7 +5,8 @@ use std::io::Write;
 use coracle_layers::registry::{Registry, RegistryOptions, Repository, media_type};
 use coracle_layers::{Blob, Reference};
 
-use super::{CacheExport, CacheOptions, MANIFEST, Origin, Target};
+use super::import::Origin;
+use super::{CacheExport, CacheOptions, ImportedCache, MANIFEST, Target};
 use crate::error::{Doing, Result};
 use crate::{Built, Engine};
 
@@ -73,8 +74,9 @@ impl Engine {
     ///
     /// # Errors
     /// As of [`Engine::push_build_cache`] and [`Engine::import_build_cache`].
-    pub fn pull_build_cache(&self, name: &str, options: &RegistryOptions) -> Result<usize> {
-        let pulled = Place::of(name, options).and_then(|place| self.imported_cache(&place));
+    pub fn pull_build_cache(&self, name: &str, options: &RegistryOptions) -> Result<ImportedCache> {
+        let place = Place::of(name, options);
+        let pulled = place.and_then(|place| self.imported_cache(Box::new(place), name));
         pulled.doing(|| format!("pull the build cache {name}"))
     }
 }

@@ -1,7 +1,10 @@
 //! `--cache-to` and `--cache-from`: results of steps in a directory or a registry, for another machine or state directory.
 
-use coracle::{Built, CacheMode, CacheOptions, Compression, Engine, Kind};
+use std::time::Instant;
 
+use coracle::{Built, CacheMode, CacheOptions, Compression, Engine, ImportedCache};
+
+use super::progress::Progress;
 use crate::fail::Fail;
 use crate::{env, registry};
 
@@ -93,21 +96,28 @@ impl Place {
         Ok(Place { at, options, lenient })
     }
 
-    /// Before a build. What can't be had is told of, unless nothing is to be heard, and built: that there is nothing yet is what the first build finds.
-    pub(super) fn import(&self, engine: &Engine, quiet: bool) -> Result<(), Fail> {
-        let (done, lenient) = match &self.at {
-            At::Directory(directory, tag) => {
-                let done = engine.import_build_cache(directory, tag);
-                let missing = done.as_ref().is_err_and(|error| error.kind() == Kind::NotFound);
-                (done, missing)
-            }
-            // As BuildKit has it, whatever the registry or the network come to.
-            At::Registry(name) => (engine.pull_build_cache(name, &registry::options(name, &env::own)?), true),
+    /// Before a build. What can't be had is told of, and built, as BuildKit has it: that there is nothing yet is what the first
+    /// build finds.
+    pub(super) fn import(
+        &self,
+        engine: &Engine,
+        progress: &mut Progress,
+    ) -> Result<Option<ImportedCache>, Fail> {
+        let began = Instant::now();
+        let (name, done) = match &self.at {
+            At::Directory(directory, tag) => (directory, engine.import_build_cache(directory, tag)),
+            At::Registry(name) => (name, engine.pull_build_cache(name, &registry::options(name, &env::own)?)),
         };
         match done {
-            Err(_) if lenient && quiet => Ok(()),
-            done => told(done, lenient),
+            Ok(cache) => {
+                let says = format!("{} steps, {} layers to fetch from", cache.steps(), cache.layers());
+                progress.did(&format!("importing cache manifest from {name}"), &[says], began.elapsed());
+                return Ok(Some(cache));
+            }
+            Err(_) if progress.is_quiet() => {}
+            Err(error) => crate::out::say(format!("WARNING: {error}")),
         }
+        Ok(None)
     }
 
     /// After a build.
@@ -118,17 +128,13 @@ impl Place {
                 engine.push_build_cache(built, name, self.options, &registry::options(name, &env::own)?)
             }
         };
-        told(done, self.lenient)
-    }
-}
-
-fn told<T>(done: coracle::Result<T>, lenient: bool) -> Result<(), Fail> {
-    match done {
-        Err(error) if lenient => {
-            crate::out::say(format!("WARNING: {error}"));
-            Ok(())
+        match done {
+            Err(error) if self.lenient => {
+                crate::out::say(format!("WARNING: {error}"));
+                Ok(())
+            }
+            done => Ok(done.map(drop)?),
         }
-        done => Ok(done.map(drop)?),
     }
 }
 

@@ -38,8 +38,11 @@ pub(crate) fn run(args: &Args) -> Done {
         return check(&engine, &spec);
     }
     let mut progress = Progress::new(if args.quiet { "quiet" } else { &args.progress });
-    cache_from.iter().try_for_each(|place| place.import(&engine, progress.is_quiet()))?;
-    let built = engine.build(&spec, |event| progress.tell(event));
+    let mut caches = Vec::new();
+    for place in &cache_from {
+        caches.extend(place.import(&engine, &mut progress)?);
+    }
+    let built = engine.build_from(&spec, &caches, |event| progress.tell(event));
     drop((context, contexts));
     let built = built.inspect_err(|_| progress.fail())?;
     let id = if outputs.is_image() { built.image.id() } else { String::new() };

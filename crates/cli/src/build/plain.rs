@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use coracle::{Event, Place, StepStream};
+use coracle::{Event, Place, StepStream, Transfer};
+
+use crate::units::size;
 
 /// Characters of a step's name in its heading.
 const NAME: usize = 72;
@@ -54,6 +56,12 @@ impl Plain {
                 let step = self.step(at, now);
                 self.failed.push(step);
             }
+            Event::Fetched(transfer) => {
+                let step = self.step(&transfer.at, now);
+                self.turn_to(step, &mut lines);
+                lines.push(format!("#{} {}", step + 1, fetched(transfer)));
+                self.current = None;
+            }
             Event::Warning { message } => lines.push(format!("WARNING: {message}")),
             _ => {}
         }
@@ -61,14 +69,14 @@ impl Plain {
     }
 
     /// The lines of a step of the program's own that is done.
-    pub(super) fn own(&mut self, name: &str, says: &[String]) -> Vec<String> {
+    pub(super) fn own(&mut self, name: &str, says: &[String], time: Duration) -> Vec<String> {
         let mut lines = Vec::new();
         self.steps.push(Step::new(name, Instant::now()));
         let step = self.steps.len() - 1;
         self.turn_to(step, &mut lines);
         let number = step + 1;
         lines.extend(says.iter().map(|line| format!("#{number} {line}")));
-        lines.push(format!("#{number} DONE 0.0s"));
+        lines.push(format!("#{number} DONE {}", seconds(time)));
         self.current = None;
         lines
     }
@@ -171,6 +179,12 @@ impl Step {
     }
 }
 
+fn fetched(transfer: &Transfer) -> String {
+    let Transfer { layers, bytes, duration, .. } = transfer;
+    let s = if *layers == 1 { "" } else { "s" };
+    format!("fetched {layers} layer{s}, {}, in {}", size(*bytes), seconds(*duration))
+}
+
 fn seconds(time: Duration) -> String {
     format!("{:.1}s", time.as_secs_f64())
 }
@@ -224,6 +238,9 @@ mod tests {
         let failures = plain.failures().join("\n");
         let all = "0.050 two\n0.060 an error\n0.070 lines, and the rest\n1.500 no end";
         assert_eq!(failures, format!("------\n > [one 3/3] RUN x:\n{all}\n------"));
-        assert_eq!(plain.own("exporting", &["id".into()]).join("\n"), "\n#5 exporting\n#5 id\n#5 DONE 0.0s");
+        assert_eq!(
+            plain.own("exporting", &["id".into()], Duration::ZERO).join("\n"),
+            "\n#5 exporting\n#5 id\n#5 DONE 0.0s"
+        );
     }
 }

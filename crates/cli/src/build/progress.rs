@@ -1,7 +1,7 @@
 //! What is seen of a build: plain lines, or a JSON document a line.
 
 use std::io::{IsTerminal, Write};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use coracle::{Event, Place};
 use serde_json::{Value, json};
@@ -56,6 +56,20 @@ impl Progress {
         }
     }
 
+    /// Something of the program's own was done before the build.
+    pub(super) fn did(&mut self, title: &str, says: &[String], time: Duration) {
+        match &mut self.style {
+            Style::Terminal(view) => view.did(title, time),
+            Style::Lines => self.plain.own(title, says, time).iter().for_each(crate::out::say),
+            Style::Quiet(kept) => kept.extend(self.plain.own(title, says, time)),
+            Style::Json => {
+                let did =
+                    json!({ "event": "did", "text": title, "says": says, "seconds": time.as_secs_f64() });
+                crate::out::say(did);
+            }
+        }
+    }
+
     /// Nothing more comes: it failed.
     pub(super) fn fail(&mut self) {
         match &mut self.style {
@@ -77,7 +91,7 @@ impl Progress {
             }
             Style::Lines => {
                 for (title, says) in done {
-                    self.plain.own(title, says).iter().for_each(crate::out::say);
+                    self.plain.own(title, says, Duration::ZERO).iter().for_each(crate::out::say);
                 }
             }
             Style::Quiet(_) | Style::Json => {}
@@ -107,6 +121,13 @@ fn document(event: &Event) -> Value {
         Event::Built { at, duration } => {
             json!({ "event": "built", "step": step(at), "seconds": duration.as_secs_f64() })
         }
+        Event::Fetched(transfer) => json!({
+            "event": "fetched",
+            "step": step(&transfer.at),
+            "layers": transfer.layers,
+            "bytes": transfer.bytes,
+            "seconds": transfer.duration.as_secs_f64(),
+        }),
         Event::Warning { message } => json!({ "event": "warning", "message": message }),
         Event::Done { id } => json!({ "event": "done", "image": id }),
         other => json!({ "event": "other", "text": other.to_string() }),

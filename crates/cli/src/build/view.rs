@@ -17,8 +17,14 @@ const TAIL: usize = 6;
 
 /// Draws on a thread of its own, so that times go on while nothing happens.
 pub(super) struct View {
-    events: Option<Sender<Event>>,
+    events: Option<Sender<News>>,
     thread: Option<JoinHandle<()>>,
+}
+
+enum News {
+    Event(Event),
+    /// Something of the program's own is done, in this time.
+    Did(String, Duration),
 }
 
 impl View {
@@ -31,7 +37,13 @@ impl View {
 
     pub(super) fn tell(&self, event: &Event) {
         if let Some(events) = &self.events {
-            let _ = events.send(event.clone());
+            let _ = events.send(News::Event(event.clone()));
+        }
+    }
+
+    pub(super) fn did(&self, title: &str, time: Duration) {
+        if let Some(events) = &self.events {
+            let _ = events.send(News::Did(title.to_owned(), time));
         }
     }
 
@@ -44,16 +56,16 @@ impl View {
     }
 }
 
-fn draw(heard: &Receiver<Event>) {
+fn draw(heard: &Receiver<News>) {
     let mut screen = Screen::new(Instant::now());
     let mut drawn = 0;
     loop {
         let next = heard.recv_timeout(TICK);
         let over = matches!(next, Err(RecvTimeoutError::Disconnected));
-        if let Ok(event) = next {
-            screen.tell(&event, Instant::now());
+        if let Ok(news) = next {
+            screen.hear(news);
             // Many may have come at once.
-            heard.try_iter().for_each(|event| screen.tell(&event, Instant::now()));
+            heard.try_iter().for_each(|news| screen.hear(news));
         }
         let size = tcgetwinsize(std::io::stderr()).ok();
         let columns = size.map_or(80, |size| usize::from(size.ws_col).max(20));
@@ -100,8 +112,18 @@ impl Screen {
         Screen { started, steps: Vec::new(), warnings: Vec::new(), done: false }
     }
 
+    fn hear(&mut self, news: News) {
+        match news {
+            News::Event(event) => self.tell(&event, Instant::now()),
+            News::Did(title, time) => self.named(title).state = State::Done(time),
+        }
+    }
+
     fn step(&mut self, at: &Place) -> &mut Step {
-        let name = at.to_string();
+        self.named(at.to_string())
+    }
+
+    fn named(&mut self, name: String) -> &mut Step {
         let found = self.steps.iter().position(|step| step.name == name);
         let index = found.unwrap_or_else(|| {
             let state = State::Done(Duration::ZERO);

@@ -198,6 +198,7 @@ fn a_cold_machine_builds_nothing_with_the_cache_of_another() {
         let first = cli.run(&words);
         assert_eq!(first.status, 0, "{first:?}");
         assert!(first.err.starts_with("WARNING: import the build cache of"), "there is none yet: {first:?}");
+        assert!(!first.err.contains("importing cache manifest"), "{first:?}");
         let first = cli.run(&["build", "-q", text(&context)]);
         let elsewhere = host.dir().join("elsewhere");
         let mut second = cli.command(&["build", "--progress=plain", "--cache-from", &from, text(&context)]);
@@ -205,6 +206,9 @@ fn a_cold_machine_builds_nothing_with_the_cache_of_another() {
         let said = String::from_utf8(second.stderr).unwrap();
         assert!(said.contains(first.out.trim()), "the same image: {said}");
         assert_eq!(said.matches(" CACHED").count(), 2, "{said}");
+        assert!(said.starts_with(&format!("#1 importing cache manifest from {}\n#1 ", text(&cache))), "{said}");
+        // The layer of the image alone.
+        assert!(said.contains(" fetched 1 layer, "), "{said}");
     });
 }
 
