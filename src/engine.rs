@@ -4,7 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use coracle_host::Kind;
+#[cfg(feature = "registry")]
+use coracle_layers::Reference;
 use coracle_layers::Store;
+#[cfg(feature = "registry")]
+use coracle_layers::registry::RegistryOptions;
 use coracle_net::{NetworkSpec, Networks};
 use coracle_runtime::cgroup::Hierarchies;
 use coracle_volume::{Driver, Volumes};
@@ -30,12 +34,46 @@ pub(crate) struct Inner {
     groups: OnceLock<Hierarchies>,
     /// Filters of system calls, made once for each profile and set of capabilities.
     pub(crate) filters: Filters,
+    #[cfg(feature = "registry")]
+    pub(crate) registries: Registries,
 }
 
 /// What a program brings along to an engine: nothing of it is in the state directory.
 #[derive(Clone, Debug, Default)]
 pub struct EngineOptions {
     volume_drivers: Vec<Arc<dyn Driver>>,
+    #[cfg(feature = "registry")]
+    registries: Registries,
+}
+
+/// How registries are spoken with.
+#[cfg(feature = "registry")]
+#[derive(Clone)]
+pub(crate) struct Registries(Arc<dyn Fn(&Reference) -> RegistryResult + Send + Sync>);
+
+#[cfg(feature = "registry")]
+type RegistryResult = Result<RegistryOptions, Box<dyn std::error::Error + Send + Sync>>;
+
+#[cfg(feature = "registry")]
+impl Registries {
+    /// For an image's registry.
+    pub(crate) fn options(&self, name: &Reference) -> Result<RegistryOptions> {
+        (self.0)(name).map_err(|error| Error::new(Kind::Failed, error.to_string()))
+    }
+}
+
+#[cfg(feature = "registry")]
+impl Default for Registries {
+    fn default() -> Registries {
+        Registries(Arc::new(|_| Ok(RegistryOptions::new())))
+    }
+}
+
+#[cfg(feature = "registry")]
+impl std::fmt::Debug for Registries {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Registries")
+    }
 }
 
 impl EngineOptions {
@@ -50,6 +88,22 @@ impl EngineOptions {
     #[must_use]
     pub fn volume_driver(mut self, driver: Arc<dyn Driver>) -> EngineOptions {
         self.volume_drivers.push(driver);
+        self
+    }
+
+    /// How the registry of an image is spoken with that a build has pulled ([`BuildSpec::pull`](crate::BuildSpec::pull)): as
+    /// whom, and by way of which proxies. It is asked with the image's name when one is needed, from any thread; its failure
+    /// is the build's. Without, it is as of [`RegistryOptions::new`].
+    #[cfg(feature = "registry")]
+    #[must_use]
+    pub fn registries(
+        mut self,
+        options: impl Fn(&Reference) -> Result<RegistryOptions, Box<dyn std::error::Error + Send + Sync>>
+        + Send
+        + Sync
+        + 'static,
+    ) -> EngineOptions {
+        self.registries = Registries(Arc::new(options));
         self
     }
 }
@@ -75,12 +129,21 @@ impl Engine {
     }
 
     /// [`Engine::open`] at `$CORACLE_ROOT`; without it at `/var/lib/coracle` for root, and at
-    /// `$XDG_DATA_HOME/coracle` or `~/.local/share/coracle` for others. This is the only call that reads the environment.
+    /// `$XDG_DATA_HOME/coracle` or `~/.local/share/coracle` for others. This and [`Engine::open_default_with`] are the only calls that
+    /// read the environment.
     ///
     /// # Errors
     /// As of [`Engine::open`]; `NotFound` where no variable says where.
     pub fn open_default() -> Result<Engine> {
-        Engine::open(default_path()?)
+        Engine::open_default_with(&EngineOptions::new())
+    }
+
+    /// [`Engine::open_default`] with what this program brings along.
+    ///
+    /// # Errors
+    /// As of [`Engine::open_default`].
+    pub fn open_default_with(options: &EngineOptions) -> Result<Engine> {
+        Engine::open_with(default_path()?, options)
     }
 
     fn try_open(path: &Path, options: &EngineOptions) -> Result<Engine> {
@@ -91,7 +154,16 @@ impl Engine {
         let drivers = options.volume_drivers.iter().cloned();
         let volumes = drivers.fold(volumes, Volumes::with_driver);
         let (groups, filters) = (OnceLock::new(), Filters::default());
-        let inner = Inner { state, store, networks, volumes, groups, filters };
+        let inner = Inner {
+            state,
+            store,
+            networks,
+            volumes,
+            groups,
+            filters,
+            #[cfg(feature = "registry")]
+            registries: options.registries.clone(),
+        };
         reclaim(&inner)?;
         inner.networks.reclaim()?;
         Ok(Engine(Arc::new(inner)))

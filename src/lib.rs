@@ -55,7 +55,6 @@ mod events;
 mod image;
 mod names;
 mod network;
-mod platform;
 mod port;
 mod resolver;
 mod signal;
@@ -81,20 +80,23 @@ pub use container::{supervise, supervise_with};
 pub use coracle_build::Proxies;
 pub use coracle_build::{
     Allow, BuildSpec, Cancel, Cause, Checked, Error as BuildError, Event, Explanation, Fetch, FileChange,
-    Git, GitSource, HostAddress, ImageConfig, Lint, Network as StepNetwork, Nothing, Outcome, Place, Reason,
-    Remote, RemoteContext, RemoteSource, RunConfig, StepReport, Stream as StepStream, Transfer, Unpacked,
+    Git, GitSource, HostAddress, ImageConfig, Lint, Network as StepNetwork, Nothing, Outcome, Place, Pull,
+    PullProgress, Reason, Remote, RemoteContext, RemoteSource, RunConfig, StepReport, Stream as StepStream,
+    Transfer, Unpacked,
 };
 pub use coracle_host::{Exit, Kind};
 #[cfg(all(feature = "registry", not(feature = "http")))]
 pub use coracle_layers::registry::Proxies;
 #[cfg(feature = "registry")]
-pub use coracle_layers::registry::{Credentials, RegistryOptions};
-pub use coracle_layers::{Capture, Change, ChangeKind, Compression, Reference};
+pub use coracle_layers::registry::{Credentials, PullEvent, PullOptions, RegistryOptions};
+pub use coracle_layers::{Capture, Change, ChangeKind, Compression, Digest, Platform, Reference};
 pub use coracle_net::{Attached, Mac, NetworkSpec, Pool, Subnet};
 pub use coracle_volume::{Filter as VolumeFilter, Usage as VolumeUsage, VolumeSpec};
 pub use engine::{Engine, EngineOptions};
 pub use error::{Error, Result};
 pub use events::{EngineEvent, Events};
+#[cfg(feature = "registry")]
+pub use image::PulledImage;
 pub use image::{HistoryEntry, Image, ImportSpec, LoadedImage, RemovedImage};
 pub use network::{EphemeralNetwork, Network};
 pub use port::{Port, Publish, Published, sctp, tcp, udp};

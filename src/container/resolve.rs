@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use coracle_build::{ImageConfig, RunConfig};
+use coracle_layers::Platform;
 use coracle_runtime::{Facts, LogLimits, docker_spec};
 use oci_spec::runtime::Root;
 
@@ -12,7 +13,6 @@ use super::spec::{ContainerSpec, Stdin};
 use super::{check, config, device, label, places, rights, room, settings, shared};
 use crate::engine::Inner;
 use crate::error::{Error, Result};
-use crate::platform::Platform;
 use crate::stack::Mode;
 use crate::{Kind, Port, Publish};
 
@@ -189,9 +189,10 @@ fn image_config(engine: &Inner, image: &coracle_layers::Image) -> Result<ImageCo
 
 /// Why an image is not for the platform that is wanted, if it is not.
 fn unfit(wanted: &str, image: &ImageConfig) -> Option<String> {
-    match Platform::parse(wanted) {
-        Err(problem) => Some(problem),
-        Ok(platform) if platform.fits(image) => None,
+    let (os, architecture) = (image.os.to_string(), image.architecture.to_string());
+    match wanted.parse::<Platform>() {
+        Err(problem) => Some(problem.to_string()),
+        Ok(platform) if platform.fits(&os, &architecture, image.variant.as_deref()) => None,
         Ok(_) => Some(format!(
             "the image does not match the specified platform: wanted {wanted}, actual: {}/{}",
             image.os, image.architecture

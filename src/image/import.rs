@@ -4,14 +4,13 @@ use std::io::Read;
 use std::time::SystemTime;
 
 use coracle_build::ImageConfig;
-use coracle_layers::{Reference, host_config};
+use coracle_layers::{Platform, Reference, host_config};
 use jiff::Timestamp;
 use oci_spec::image::{Arch, HistoryBuilder};
 
 use super::Image;
 use super::packed::storable;
 use crate::error::{Doing, Error, Result};
-use crate::platform::Platform;
 use crate::{Engine, Kind};
 
 /// What the image is to be that is made of a tar. A name alone will do.
@@ -121,16 +120,16 @@ impl Engine {
 
 /// Architecture and variant of `linux/architecture[/variant]`.
 fn machine(text: &str) -> Result<(Arch, Option<String>)> {
-    let platform = Platform::parse(text).map_err(|problem| Error::new(Kind::Invalid, problem))?;
-    if let Some(other) = platform.os.filter(|os| os != "linux") {
+    let platform: Platform = text.parse()?;
+    if let Some(other) = platform.os().filter(|os| *os != "linux") {
         let text = format!("platform {text:?}: the operating system {other} is not supported");
         return Err(Error::new(Kind::Unsupported, text));
     }
-    match platform.architecture.as_deref().map(Arch::from) {
+    match platform.architecture().map(Arch::from) {
         None | Some(Arch::Other(_)) => {
             Err(Error::new(Kind::Invalid, format!("platform {text:?}: want linux/architecture")))
         }
-        Some(known) => Ok((known, platform.variant)),
+        Some(known) => Ok((known, platform.variant().map(str::to_owned))),
     }
 }
 

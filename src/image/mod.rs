@@ -4,6 +4,8 @@ mod archive;
 mod change;
 mod import;
 mod packed;
+#[cfg(feature = "registry")]
+mod pull;
 mod remove;
 
 use std::path::PathBuf;
@@ -15,6 +17,8 @@ use coracle_layers::{Capture, Reference};
 pub use archive::LoadedImage;
 pub(crate) use change::apply as apply_changes;
 pub use import::ImportSpec;
+#[cfg(feature = "registry")]
+pub use pull::PulledImage;
 pub use remove::RemovedImage;
 
 use crate::error::{Doing, Error, Result};
@@ -132,6 +136,12 @@ impl Image {
     /// tag.
     pub fn digest(&self) -> String {
         self.stored.manifest().to_string()
+    }
+
+    /// What registries had it under when it was pulled, `repository@sha256:…` in the short form: the digest of its manifest
+    /// there, or of the index that lists it.
+    pub fn registry_digests(&self) -> Vec<String> {
+        self.stored.digests().iter().map(Reference::familiar).collect()
     }
 
     /// How many bytes its manifest has.

@@ -3,6 +3,8 @@
 mod agent;
 mod draft;
 mod mounts;
+#[cfg(feature = "registry")]
+mod pull;
 mod run;
 mod stubs;
 
@@ -15,6 +17,8 @@ use coracle_build::{
     Base, BuildSpec, CacheMounts, Cancel, Command, Commit, Draft, Error, Fetched, ImageConfig, LayerFile,
     LayerFiles, Stream, Worker,
 };
+#[cfg(feature = "registry")]
+use coracle_build::{Event, Pull};
 use coracle_host::{Call, Exit, Kind, Root, StagedDir};
 use coracle_layers::{ChainId, LayerEntry, Reference, Rootfs, UpperOptions};
 use coracle_net::Hold;
@@ -107,11 +111,12 @@ impl Worker for Builder<'_> {
     }
 
     fn base(&self, name: &str) -> Result<Base<Snapshot>, Error> {
-        let image = self.engine.store.image(name).map_err(own)?;
-        let image = image.ok_or_else(|| Error::new(Kind::NotFound, format!("no such image: {name}")))?;
-        let blob = self.engine.store.blobs().read(&image.id().digest(), LONGEST_CONFIG).map_err(own)?;
-        let config = ImageConfig::from_json(&blob)?;
-        Ok(Base { snapshot: Snapshot::of(image.layers().to_vec()), config, digest: image.id().to_string() })
+        self.here(name)
+    }
+
+    #[cfg(feature = "registry")]
+    fn pull(&self, name: &str, when: Pull, tell: &mut dyn FnMut(&Event)) -> Result<Base<Snapshot>, Error> {
+        self.pulled(name, when, tell)
     }
 
     fn find(&self, id: &str) -> Result<Option<Snapshot>, Error> {
@@ -249,6 +254,15 @@ impl<'a> Builder<'a> {
     pub(crate) fn fetching(mut self, imported: &'a [ImportedCache]) -> Builder<'a> {
         self.imported = imported;
         self
+    }
+
+    /// The image of that name in the store.
+    fn here(&self, name: &str) -> Result<Base<Snapshot>, Error> {
+        let image = self.engine.store.image(name).map_err(own)?;
+        let image = image.ok_or_else(|| Error::new(Kind::NotFound, format!("no such image: {name}")))?;
+        let blob = self.engine.store.blobs().read(&image.id().digest(), LONGEST_CONFIG).map_err(own)?;
+        let config = ImageConfig::from_json(&blob)?;
+        Ok(Base { snapshot: Snapshot::of(image.layers().to_vec()), config, digest: image.id().to_string() })
     }
 
     /// The image that was made and is listed nowhere.

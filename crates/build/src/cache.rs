@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::{Duration, SystemTime};
 
-use coracle_host::{Dir, Lock, Staging};
+use coracle_host::{Claim, Dir, Staging};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::error::Result;
@@ -48,21 +48,6 @@ pub(crate) struct FilesRecord {
     pub(crate) bytes: u64,
 }
 
-/// Held while a step is done.
-pub(crate) struct Claim<'a> {
-    dir: &'a Dir,
-    name: String,
-    _lock: Lock,
-}
-
-impl Drop for Claim<'_> {
-    /// Removed while it is held: who waits for it finds that it is no longer at its name, and makes a new one. One
-    /// that is left behind by a crash is taken by whoever does the step next.
-    fn drop(&mut self) {
-        let _ = self.dir.remove_file(&self.name);
-    }
-}
-
 #[derive(Serialize, Deserialize)]
 struct Envelope<T> {
     version: String,
@@ -78,11 +63,9 @@ impl Cache {
     }
 
     /// The sole right to do the step with this key, waiting while another build has it, in this process or another.
-    pub(crate) fn claim(&self, key: &str) -> Result<Claim<'_>> {
-        let name = format!("{key}.lock");
-        let lock = Lock::exclusive(&self.dir, &name)
-            .map_err(|error| crate::Error::from(error).context("wait for the same step of another build"))?;
-        Ok(Claim { dir: &self.dir, name, _lock: lock })
+    pub(crate) fn claim(&self, key: &str) -> Result<Claim> {
+        Claim::take(&self.dir, format!("{key}.lock"))
+            .map_err(|error| crate::Error::from(error).context("wait for the same step of another build"))
     }
 
     /// A directory that is removed when it is dropped.

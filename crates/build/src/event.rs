@@ -32,6 +32,13 @@ pub struct Place {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
+    /// An image is asked for where it comes from, before the first step.
+    Pull {
+        /// Its name in full: `docker.io/library/busybox:latest`.
+        image: String,
+        /// How far it is.
+        progress: PullProgress,
+    },
     /// The image that a stage starts from is there.
     From {
         /// The instruction.
@@ -103,6 +110,35 @@ pub struct Transfer {
     pub bytes: u64,
     /// How long that took.
     pub duration: Duration,
+}
+
+/// How an image comes, see [`Event::Pull`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PullProgress {
+    /// It is asked for.
+    Asked,
+    /// This is it: the digest of what is there under the name, a manifest or an index.
+    Resolved {
+        /// `sha256:…`
+        digest: String,
+    },
+    /// So much of one of its layers has come; the last time all of it.
+    Layer {
+        /// The digest of what comes.
+        digest: String,
+        /// How much, in bytes.
+        bytes: u64,
+        /// Of how much.
+        of: u64,
+    },
+    /// It is here.
+    Done,
+    /// It could not be had, and the build fails.
+    Failed {
+        /// Why, in one sentence.
+        message: String,
+    },
 }
 
 /// Why a step was not taken from the cache.
@@ -210,6 +246,15 @@ impl fmt::Display for Place {
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Event::Pull { image, progress } => match progress {
+                PullProgress::Asked => write!(f, "pull {image}"),
+                PullProgress::Resolved { digest } => write!(f, "pull {image} … {digest}"),
+                PullProgress::Layer { digest, bytes, of } => {
+                    write!(f, "pull {image} … {digest} {bytes} of {of} bytes")
+                }
+                PullProgress::Done => write!(f, "pull {image} … done"),
+                PullProgress::Failed { message } => write!(f, "pull {image} … failed: {message}"),
+            },
             Event::From { at } | Event::Started { at, .. } | Event::Set { at } => at.fmt(f),
             Event::Cached { at } => write!(f, "{at} … cached"),
             Event::Built { at, duration } => {

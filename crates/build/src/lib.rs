@@ -90,7 +90,7 @@ pub use cancel::Cancel;
 pub use chmod::Chmod;
 pub use dockerfile::{CheckFacts, Dockerfile, Lint};
 pub use error::{Diagnostic, Error, Result, Span};
-pub use event::{Built, Event, Outcome, Place, Reason, StepReport, Transfer};
+pub use event::{Built, Event, Outcome, Place, PullProgress, Reason, StepReport, Transfer};
 pub use explain::{ExplainedLine, Explanation};
 pub use ignore::Ignore;
 pub use image::{ImageConfig, Nothing, RunConfig};
@@ -99,7 +99,7 @@ pub use plan::{CopyFrom, CopyOp, Graph, Op, Origin, Plan, Stage, Step};
 pub use remote::fetch::{Fetch, RemoteContext, fetch_context};
 pub use remote::{Git, GitSource, Remote, RemoteSource};
 pub use solve::build;
-pub use spec::{Allow, BuildSpec, HostAddress};
+pub use spec::{Allow, BuildSpec, HostAddress, Pull};
 pub use stream::{Unpacked, decompress};
 pub use trace::{Cause, FileChange};
 pub use worker::{

@@ -43,6 +43,21 @@ pub enum Allow {
     Insecure,
 }
 
+/// When an image that a Dockerfile names is fetched from where it comes from, say a registry: what FROM, `COPY --from` and
+/// `RUN --mount` name and is no stage and no context of the build. An image by its id is nowhere else.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Pull {
+    /// Not at all: what is not here is missing. A program that didn't ask for it is not to go on the network because a name is
+    /// misspelt, nor to run what a stranger has under that name.
+    #[default]
+    Never,
+    /// Where it is not here, as docker does it.
+    Missing,
+    /// Always, in case the name means another image by now: docker's `--pull`. Where nobody answers the build fails.
+    Always,
+}
+
 /// What to build. Writing one never fails; [`build`](crate::build()) says everything that is wrong with it.
 ///
 /// ```
@@ -76,6 +91,7 @@ pub struct BuildSpec {
     pub(crate) unlisted: bool,
     pub(crate) rlimits: BTreeMap<String, (u64, u64)>,
     pub(crate) shm_size: Option<u64>,
+    pub(crate) pull: Pull,
 }
 
 /// Who fetches git repositories.
@@ -230,6 +246,12 @@ impl BuildSpec {
     /// Whether [`BuildSpec::unlisted`] was asked for: a worker for such a build gives no names.
     pub fn is_unlisted(&self) -> bool {
         self.unlisted
+    }
+
+    /// When images are fetched; see [`Pull`].
+    pub fn pull(mut self, when: Pull) -> BuildSpec {
+        self.pull = when;
+        self
     }
 
     /// Runs every step, whatever the cache has. The results replace what it had.

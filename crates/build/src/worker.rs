@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
+use coracle_host::Kind;
+
 use crate::error::Error;
+use crate::event::Event;
 use crate::image::ImageConfig;
 use crate::mount::{Network, RunMount};
-use crate::spec::HostAddress;
+use crate::spec::{HostAddress, Pull};
 
 /// An immutable state of a file system: a chain of layers. Cloning is cheap; while one lives, its tree is kept.
 pub trait Snapshot: Clone + Send + Sync {
@@ -20,7 +23,7 @@ pub trait Snapshot: Clone + Send + Sync {
     }
 }
 
-/// The six things that a build asks of an engine. Coracle's facade implements them with its layer store and its
+/// What a build asks of an engine. Coracle's facade implements them with its layer store and its
 /// runtime; a test with directories.
 ///
 /// Implementations report their failures with [`Error::new`]; the build adds the instruction and its place.
@@ -37,6 +40,24 @@ pub trait Worker: Sync {
     /// # Errors
     /// `NotFound` where there is none.
     fn base(&self, name: &str) -> Result<Base<Self::Snapshot>, Error>;
+
+    /// [`Worker::base`] of a build that may have the image fetched. `tell` hears how it comes ([`Event::Pull`]). A worker that
+    /// knows nowhere to fetch from leaves it at this: what is missing is missing.
+    ///
+    /// # Errors
+    /// As of [`Worker::base`]; what fetching comes to; `Unsupported` for [`Pull::Always`] where nothing can be fetched.
+    fn pull(
+        &self,
+        name: &str,
+        when: Pull,
+        tell: &mut dyn FnMut(&Event),
+    ) -> Result<Base<Self::Snapshot>, Error> {
+        let _ = tell;
+        match when {
+            Pull::Never | Pull::Missing => self.base(name),
+            Pull::Always => Err(Error::new(Kind::Unsupported, "images can't be pulled here")),
+        }
+    }
 
     /// The snapshot with this id, if it is still there: cache records outlive layers.
     ///

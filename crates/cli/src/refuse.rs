@@ -47,12 +47,12 @@ const VERBS: &[(&str, &str)] = &[
     (
         "",
         "checkpoint compose config context info login logout manifest node \
-         plugin pull push search \
+         plugin push search \
          secret service stack swarm system trust",
     ),
     ("buildx", "bake create dial-stdio history imagetools inspect install ls rm stop uninstall use version"),
     ("volume", "update"),
-    ("image", "pull push"),
+    ("image", "push"),
 ];
 
 /// What to print for what clap could not make sense of, and the status that docker ends with then: 125 for flags, 1

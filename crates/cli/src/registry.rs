@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use coracle::{Credentials, Reference, RegistryOptions};
+use coracle::{Credentials, EngineOptions, Reference, RegistryOptions};
 use serde::Deserialize;
 
 use crate::env::{self, Lookup};
@@ -43,14 +43,23 @@ struct Stored {
     secret: String,
 }
 
+/// What this program brings along for registries that an engine asks by itself.
+pub(crate) fn engine_options() -> EngineOptions {
+    EngineOptions::new().registries(|name| Ok(found(name, &env::own)?))
+}
+
 /// How the registry of that image name is spoken with: by way of the environment's proxies, with docker's credentials.
 pub(crate) fn options(name: &str, lookup: Lookup<'_>) -> Result<RegistryOptions, Fail> {
-    let options = RegistryOptions::new().proxies(env::proxies(lookup));
     let name: Reference = name.parse().map_err(|error| Fail::new(1, error))?;
+    found(&name, lookup).map_err(|error| Fail::new(1, error))
+}
+
+fn found(name: &Reference, lookup: Lookup<'_>) -> Result<RegistryOptions, String> {
+    let options = RegistryOptions::new().proxies(env::proxies(lookup));
     let directory = lookup("DOCKER_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from);
     let directory = directory.or_else(|| lookup("HOME").map(|home| PathBuf::from(home).join(".docker")));
     let Some(path) = directory.map(|directory| directory.join("config.json")) else { return Ok(options) };
-    let bad = |error: &dyn std::fmt::Display| Fail::new(1, format!("{path:?}: {error}"));
+    let bad = |error: &dyn std::fmt::Display| format!("{path:?}: {error}");
     let config: Config = match std::fs::read(&path) {
         Ok(bytes) => serde_json::from_slice(&bytes).map_err(|error| bad(&error))?,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(options),

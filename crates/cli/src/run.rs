@@ -1,6 +1,7 @@
 //! `coracle run`.
 
 mod flags;
+mod image;
 mod life;
 pub(crate) mod limits;
 mod network;
@@ -53,16 +54,17 @@ pub(crate) fn run(args: &Args) -> Done {
     }
     let named = |container: &Container| id_file.map_or(Ok(()), |file| file.write(container.id()));
     if args.detach {
-        let container = open()?.start(&spec).map_err(|error| Fail::starting(&error))?;
+        let container = args.open()?.start(&spec).map_err(|error| Fail::starting(&error))?;
         named(&container)?;
         crate::out::line(container.id())?;
         return Ok(0);
     }
     if args.is_direct() {
-        return direct(&spec, args.sig_proxy, named);
+        return direct(&args.open()?, &spec, args.sig_proxy, named);
     }
+    let engine = args.open()?;
     let session = Session::begin(args.sig_proxy);
-    let started = open()?.start_attached(&spec);
+    let started = engine.start_attached(&spec);
     let (container, mut streams) = started.map_err(|error| Fail::starting(&error))?;
     named(&container)?;
     streams.stdout = streams.stdout.filter(|_| args.flags.attaches("stdout"));
@@ -70,14 +72,15 @@ pub(crate) fn run(args: &Args) -> Done {
     session.run(container, streams, input, &args.detach_keys()?)
 }
 
-fn open() -> Result<Engine, Fail> {
-    Engine::open_default().map_err(|error| Fail::starting(&error))
-}
-
 /// It has this program's own streams, and goes with it.
-fn direct(spec: &ContainerSpec, sig_proxy: bool, named: impl FnOnce(&Container) -> Result<(), Fail>) -> Done {
+fn direct(
+    engine: &Engine,
+    spec: &ContainerSpec,
+    sig_proxy: bool,
+    named: impl FnOnce(&Container) -> Result<(), Fail>,
+) -> Done {
     let forwarding = sig_proxy.then(Forwarding::begin);
-    let container = open()?.start(spec).map_err(|error| Fail::starting(&error))?;
+    let container = engine.start(spec).map_err(|error| Fail::starting(&error))?;
     named(&container)?;
     let container = Arc::new(container);
     if let Some(forwarding) = &forwarding {
@@ -94,6 +97,11 @@ fn direct(spec: &ContainerSpec, sig_proxy: bool, named: impl FnOnce(&Container) 
 }
 
 impl Args {
+    /// The engine, with the image in it if it is to be had.
+    fn open(&self) -> Result<Engine, Fail> {
+        image::open(&self.flags, self.words.first().map_or("", String::as_str))
+    }
+
     /// Whether it can have this program's own streams: one that stays must be startable again by others, and a terminal
     /// or a choice of streams has to be copied.
     fn is_direct(&self) -> bool {
@@ -149,7 +157,7 @@ pub(crate) fn created(
     let spec = when(spec, flags.interactive, ContainerSpec::open_stdin);
     let spec = when(spec.keep(), flags.rm, ContainerSpec::remove_when_ended);
     let id_file = flags.id_file()?;
-    let container = open()?.create(&spec).map_err(|error| Fail::starting(&error))?;
+    let container = image::open(flags, image)?.create(&spec).map_err(|error| Fail::starting(&error))?;
     if let Some(file) = id_file {
         file.write(container.id())?;
     }
@@ -409,7 +417,6 @@ mod tests {
             ),
             ("run --kernel-memory 1g i", "run --kernel-memory: kernels have no such limit any more"),
             ("run --log-driver syslog i", "run --log-driver syslog: not supported yet"),
-            ("run --pull always i", "run --pull always: not supported yet"),
             ("run -v x/y:/y i", "for \"-v, --volume\" flag: \"x/y\" includes invalid characters"),
             ("run --mount type=npipe,target=/x i", "mount type unknown"),
         ];

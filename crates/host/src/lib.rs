@@ -54,7 +54,7 @@ pub use dir::Dir;
 pub use error::{Call, Error, Kind, Result};
 pub use follow::Follow;
 pub use handoff::{Answer, Handoff, send_fds};
-pub use lock::Lock;
+pub use lock::{Claim, Lock};
 pub use memory::give_back_memory;
 pub use mount::{Mount, Propagation};
 pub use namespace::Namespace;

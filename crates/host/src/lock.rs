@@ -12,7 +12,7 @@ use crate::{Dir, Error, Result, aside};
 /// A held lock: an open file description lock (fcntl_locking(2)) on a whole file. It is released when the
 /// value is dropped, and by the kernel when the process dies, however it dies.
 ///
-/// Lock files are never unlinked alone, only together with the directory that they guard; taking one checks
+/// Lock files are never unlinked alone (those of a [`Claim`] apart), only together with the directory that they guard; taking one checks
 /// that the locked inode is still the one at the name, so that a lock on a removed directory is never held
 /// by mistake.
 #[must_use = "a lock is released when it is dropped"]
@@ -114,6 +114,35 @@ impl Lock {
                 return Ok(Some(Lock { fd: aside(fd), path: dir.path_of(name) }));
             }
         }
+    }
+}
+
+/// A lock of a file that is there only while somebody holds it: the sole right to do what the file's name says.
+#[must_use = "a claim is given up when it is dropped"]
+#[derive(Debug)]
+pub struct Claim {
+    dir: Dir,
+    name: PathBuf,
+    _lock: Lock,
+}
+
+impl Claim {
+    /// Takes it, waiting while anybody has it, in this process or another.
+    ///
+    /// # Errors
+    /// As of [`Lock::exclusive`].
+    pub fn take(dir: &Dir, name: impl AsRef<Path>) -> Result<Claim> {
+        let name = name.as_ref();
+        let lock = Lock::exclusive(dir, name)?;
+        Ok(Claim { dir: dir.clone(), name: name.to_owned(), _lock: lock })
+    }
+}
+
+impl Drop for Claim {
+    /// Removed while it is held: who waits for it finds that it is no longer at its name, and makes a new one. One
+    /// that is left behind by a crash is taken by whoever claims the same next.
+    fn drop(&mut self) {
+        let _ = self.dir.remove_file(&self.name);
     }
 }
 

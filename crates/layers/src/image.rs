@@ -26,6 +26,7 @@ pub struct Image {
     config: ImageConfiguration,
     layers: Vec<ChainId>,
     names: Vec<Reference>,
+    digests: Vec<Reference>,
     named: Option<SystemTime>,
     size: u64,
 }
@@ -69,6 +70,12 @@ impl Image {
     /// Its names, sorted.
     pub fn names(&self) -> &[Reference] {
         &self.names
+    }
+
+    /// What registries had it under when it was pulled, `repository@digest`, sorted: the digest of its manifest there, or of the
+    /// index that lists it.
+    pub fn digests(&self) -> &[Reference] {
+        &self.digests
     }
 
     /// When it was last given one of its names.
@@ -245,13 +252,18 @@ impl Store {
         let record = self.record(text)?.ok_or_else(|| no_image(text))?;
         let named: Vec<Record> =
             self.records_of_names()?.into_iter().filter(|other| other.image == record.image).collect();
-        let (gone, rest): (Vec<&Record>, Vec<&Record>) = match &record.name {
+        let (mut gone, mut rest): (Vec<&Record>, Vec<&Record>) = match &record.name {
             Some(name) => named.iter().partition(|other| other.name.as_ref() == Some(name)),
             None => (named.iter().collect(), Vec::new()),
         };
-        let names = parse_names(&gone)?;
-        if record.name.is_none() && names.len() > 1 && !force {
-            let names: Vec<String> = names.iter().map(Reference::familiar).collect();
+        // With the last of its tags an image is no longer wanted for having been pulled under a digest.
+        if rest.iter().all(|record| record.has_digest()) {
+            gone.append(&mut rest);
+        }
+        let names = parse_names(gone.iter().copied())?;
+        let tags: Vec<&Reference> = names.iter().filter(|name| name.digest().is_none()).collect();
+        if record.name.is_none() && tags.len() > 1 && !force {
+            let names: Vec<String> = tags.into_iter().map(Reference::familiar).collect();
             let text = format!("image {text:?} has several names: {}", names.join(", "));
             return Err(Error::new(Kind::InUse, text));
         }
@@ -294,13 +306,14 @@ impl Store {
         Ok(records.pop())
     }
 
-    fn record_of_reference(&self, name: &Reference) -> Result<Option<Record>> {
+    pub(crate) fn record_of_reference(&self, name: &Reference) -> Result<Option<Record>> {
         let Some(digest) = name.digest() else {
             return self.record_of_name(name);
         };
         let matches = |record: &Record| {
             let of = record.name.as_deref().and_then(|name| name.parse::<Reference>().ok());
-            record.manifest == digest && of.is_some_and(|of| of.repository() == name.repository())
+            (record.manifest == digest || record.source == Some(digest))
+                && of.is_some_and(|of| of.repository() == name.repository())
         };
         Ok(self.records_of_names()?.into_iter().find(matches))
     }
@@ -330,7 +343,8 @@ impl Store {
             document: document.into(),
             config,
             layers,
-            names: parse_names(&named)?,
+            names: parse_names(named.iter().copied().filter(|record| !record.has_digest()))?,
+            digests: digests_of(&named)?,
             named: at.map(|secs| SystemTime::UNIX_EPOCH + Duration::from_secs(secs)),
             size,
         })
@@ -352,8 +366,20 @@ fn manifest_of(config: Blob, stack: &[Layer]) -> Result<ImageManifest> {
         .map_err(|error| Error::invalid(format!("commit image: {error}")))
 }
 
-fn parse_names(records: &[&Record]) -> Result<Vec<Reference>> {
-    records.iter().filter_map(|record| record.name.as_ref()).map(|name| name.parse()).collect()
+fn parse_names<'r>(records: impl IntoIterator<Item = &'r Record>) -> Result<Vec<Reference>> {
+    records.into_iter().filter_map(|record| record.name.as_ref()).map(|name| name.parse()).collect()
+}
+
+fn digests_of(records: &[&Record]) -> Result<Vec<Reference>> {
+    let mut digests = Vec::new();
+    for record in records {
+        if let (Some(name), Some(source)) = (&record.name, record.source) {
+            digests.push(name.parse::<Reference>()?.pinned(source));
+        }
+    }
+    digests.sort();
+    digests.dedup();
+    Ok(digests)
 }
 
 fn no_image(text: &str) -> Error {

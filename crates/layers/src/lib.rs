@@ -27,6 +27,7 @@
 //! - [`Image`]: a config over layers; [`Reference`] is its name. From layers ([`Store::commit`]), from the tar of a
 //!   root file system ([`Store::import`]), or from programs of this host ([`Store::capture`], [`Capture`]).
 //! - Archives of images: [`Store::save`] and [`Store::load`], as docker, podman and skopeo exchange them.
+//! - Images out of registries (feature `registry`): [`Store::pull`](registry::PullOptions).
 //! - What a container changed: told by [`Store::changes`], made a layer of by [`Store::copy_layer_from_upper`], and its whole
 //!   file system written by [`Store::export`]. Other trees are copied by [`pack_tree`] and [`unpack_tree`].
 //! - [`Rootfs`]: layers (and a directory for changes) as a detached mount, with the locks that keep them.
@@ -50,8 +51,8 @@
 //! # Limits
 //!
 //! Root (or `CAP_SYS_ADMIN`, `CAP_MKNOD`, `CAP_CHOWN` and their like) is needed to unpack and mount. There is no
-//! garbage collection yet: removing an image frees its names, not its blobs. The registry client (feature `registry`) moves
-//! manifests and blobs, and not yet whole images. Sparse tar members
+//! garbage collection yet: removing an image frees its names, not its blobs. The registry client (feature `registry`) pulls
+//! images, and pushes blobs and manifests, not yet whole images. Sparse tar members
 //! and layers packed with anything but gzip and zstd are refused.
 //!
 //! # Should I be using this crate?
@@ -72,6 +73,7 @@ mod contents;
 mod copy;
 mod diff;
 mod digest;
+mod document;
 mod error;
 mod flush;
 mod forecast;
@@ -85,6 +87,7 @@ mod marks;
 mod names;
 mod owners;
 mod packed;
+mod platform;
 mod reference;
 #[cfg(feature = "registry")]
 pub mod registry;
@@ -113,6 +116,7 @@ pub use import::{ImportOptions, host_config};
 pub use layer::{Layer, UpperOptions};
 pub use owners::{Ids, Owners};
 pub use packed::PackedLayer;
+pub use platform::Platform;
 pub use reference::Reference;
 pub use rootfs::{Rootfs, Shown};
 pub use store::Store;

@@ -30,6 +30,9 @@ pub(crate) struct Record {
     pub manifest_size: u64,
     /// Seconds since the epoch.
     pub updated: u64,
+    /// What the registry had under this name when the image was pulled: its manifest, or the index that lists it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Digest>,
 }
 
 impl Record {
@@ -37,11 +40,23 @@ impl Record {
         let updated =
             SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let name = name.map(Reference::to_string);
-        Record { name, image, manifest: manifest.digest, manifest_size: manifest.size, updated }
+        Record { name, image, manifest: manifest.digest, manifest_size: manifest.size, updated, source: None }
+    }
+
+    /// As a registry has it.
+    #[cfg(feature = "registry")]
+    pub fn of_registry(name: &Reference, image: ImageId, manifest: Blob, source: Digest) -> Record {
+        Record { source: Some(source), ..Record::new(Some(name), image, manifest) }
+    }
+
+    /// Whether the name pins it.
+    pub fn has_digest(&self) -> bool {
+        self.name.as_ref().is_some_and(|name| name.contains('@'))
     }
 
     fn same_as(&self, other: &Record) -> bool {
-        (&self.name, self.image, self.manifest) == (&other.name, other.image, other.manifest)
+        let all = |record: &Record| (record.image, record.manifest, record.source);
+        self.name == other.name && all(self) == all(other)
     }
 
     fn descriptor(&self, name: &str) -> Result<Descriptor> {

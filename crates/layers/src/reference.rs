@@ -43,6 +43,12 @@ impl Reference {
         self.digest
     }
 
+    /// The same repository's image of that manifest digest, whatever its tag.
+    #[must_use]
+    pub fn pinned(&self, digest: Digest) -> Reference {
+        Reference { tag: None, digest: Some(digest), ..self.clone() }
+    }
+
     /// Registry and path, without tag and digest.
     pub fn repository(&self) -> String {
         format!("{}/{}", self.domain, self.path)

@@ -4,10 +4,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use coracle_host::Claim;
+
 use super::stage::{Done, Walk};
 use super::step::{Sources, copy_key};
 use super::{Solver, locate};
-use crate::cache::{CachedStep, Claim, StepRecord};
+use crate::cache::{CachedStep, StepRecord};
 use crate::error::Result;
 use crate::event::{Event, Place, Reason};
 use crate::files::Picked;
@@ -24,7 +26,7 @@ pub(super) struct First<'a> {
     outline: String,
     /// The cache is not asked.
     off: bool,
-    _claim: Option<Claim<'a>>,
+    _claim: Option<Claim>,
 }
 
 impl<W: Worker> Solver<'_, W> {

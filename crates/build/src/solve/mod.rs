@@ -28,7 +28,7 @@ use crate::event::{Built, Event, Outcome, Place, StepReport};
 use crate::image::ImageConfig;
 use crate::plan::{Graph, Plan};
 use crate::remote::fetch::Fetches;
-use crate::spec::{BuildSpec, Named};
+use crate::spec::{BuildSpec, Named, Pull};
 use crate::worker::{Base, Commit, Snapshot, Worker};
 
 /// Builds an image: reads the Dockerfile, plans, takes from `cache` what is there, has `worker` do the rest, and
@@ -56,7 +56,7 @@ pub fn build<W: Worker>(
     }
     let mut images = BTreeMap::new();
     let (graph, configs) = graph.settled(|graph, name| {
-        let base = base(graph, worker, name)?;
+        let base = base(graph, worker, name, spec.pull, on_event)?;
         let config = base.config.clone();
         images.insert(name.to_owned(), base);
         Ok(Some(config))
@@ -169,8 +169,14 @@ impl Heard {
 }
 
 /// The base image, or the error at the place that asks for it.
-fn base<W: Worker>(graph: &Graph, worker: &W, name: &str) -> Result<Base<W::Snapshot>> {
-    worker.base(name).map_err(|error| {
+fn base<W: Worker>(
+    graph: &Graph,
+    worker: &W,
+    name: &str,
+    when: Pull,
+    on_event: &mut dyn FnMut(&Event),
+) -> Result<Base<W::Snapshot>> {
+    worker.pull(name, when, on_event).map_err(|error| {
         let (span, near) = graph.asks_for(name);
         let help = near.map(|near| format!("did you mean the stage `{near}`?"));
         let error = error.context(format!("image `{name}`"));

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use coracle::{Allow, BuildSpec, HostAddress, StepNetwork};
+use coracle::{Allow, BuildSpec, HostAddress, Pull, StepNetwork};
 
 use super::cache::Place;
 use crate::env;
@@ -97,7 +97,7 @@ pub(crate) struct Args {
     /// Attestation of where the image is from (only false)
     #[arg(long, value_name = "BOOL", num_args = 1)]
     provenance: Option<String>,
-    /// Always attempt to pull all referenced images (only false)
+    /// Always attempt to pull all referenced images
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pull: Option<String>,
     /// Push the image to a registry (only false)
@@ -163,8 +163,6 @@ impl Args {
     /// Says what docker has and this program does not, before anything is read.
     fn refused(&self) -> Result<(), Fail> {
         let refuse = |flag: &str, why: &str| Err(Fail::new(1, format!("build --{flag}: {why}")));
-        let on = |value: &Option<String>| value.as_deref().is_some_and(|v| !["false", "0"].contains(&v));
-        let registry = "images are neither pulled nor pushed yet: they come by load, import and build";
         if let [_, second, ..] = self.platform.as_slice() {
             return refuse(&format!("platform {second}"), "an image is for one platform, this machine's");
         }
@@ -194,8 +192,7 @@ impl Args {
             other => return refuse(&format!("builder {other}"), "there is one builder, `default`"),
         }
         match () {
-            () if on(&self.pull) => refuse("pull", registry),
-            () if on(&self.push) => refuse("push", registry),
+            () if on(&self.push) => refuse("push", "images can't be pushed yet"),
             () if on(&self.provenance) => refuse("provenance", "there are no attestations yet"),
             () if on(&self.sbom) => refuse("sbom", "there are no attestations yet"),
             () => Ok(()),
@@ -274,7 +271,13 @@ pub(super) fn spec(args: &Args, mut spec: BuildSpec, lookup: env::Lookup<'_>) ->
         spec = spec.source_date_epoch(epoch);
     }
     spec = args.no_cache_filter.iter().fold(spec, BuildSpec::no_cache_stage);
-    Ok(spec.no_cache(args.no_cache))
+    let pull = if on(&args.pull) { Pull::Always } else { Pull::Missing };
+    Ok(spec.no_cache(args.no_cache).pull(pull))
+}
+
+/// Whether a flag that takes a word is on.
+fn on(value: &Option<String>) -> bool {
+    value.as_deref().is_some_and(|v| !["false", "0"].contains(&v))
 }
 
 /// `name:ip`, also `name=ip`, `name:[ip]` and `name:host-gateway`.
@@ -365,7 +368,7 @@ mod tests {
 
     #[test]
     fn a_command_line_is_a_spec() {
-        let here = || BuildSpec::new(".").network(StepNetwork::Default);
+        let here = || BuildSpec::new(".").network(StepNetwork::Default).pull(Pull::Missing);
         let ip = HostAddress::Ip([10, 1, 2, 3].into());
         let table = [
             ("build .", here()),
@@ -398,6 +401,8 @@ mod tests {
                 here().annotation("a", "b").annotation("c", "d"),
             ),
             ("build --pull=false --push=false --provenance=false --sbom=false --call build .", here()),
+            ("build --pull .", here().pull(Pull::Always)),
+            ("build --pull=true --pull=0 .", here()),
             ("build --secret id=a,env=SET --secret id=SET .", here().secret("a", "1").secret("SET", "1")),
             ("build --secret type=env,id=SET .", here().secret("SET", "1")),
             ("build --secret id=h,src=/etc/passwd .", here().secret_file("h", "/etc/passwd")),
@@ -415,8 +420,7 @@ mod tests {
             ("build --add-host h .", "--add-host h: want name:address"),
             ("build --add-host h:x .", "--add-host h:x"),
             ("build --allow all .", "`all` is neither"),
-            ("build --pull .", "--pull: images are neither pulled"),
-            ("build --push .", "--push: images are neither pulled"),
+            ("build --push .", "--push: images can't be pushed"),
             ("build --isolation hyperv .", "--isolation hyperv: "),
             ("build --disable-content-trust=false .", "--disable-content-trust=false: "),
             ("build --platform linux/amd64,linux/arm64 .", "--platform linux/arm64: "),

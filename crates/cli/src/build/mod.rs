@@ -7,6 +7,7 @@ mod git;
 mod output;
 mod plain;
 mod progress;
+mod pulling;
 mod source;
 mod view;
 
@@ -15,8 +16,8 @@ use std::sync::Arc;
 use coracle::{BuildSpec, Engine, Image};
 use serde_json::{Value, json};
 
-use crate::env;
 use crate::fail::{Done, Fail};
+use crate::{env, registry};
 
 pub(crate) use args::Args;
 use output::Outputs;
@@ -29,7 +30,7 @@ pub(crate) fn run(args: &Args) -> Done {
     let source = Source::of(args)?;
     let outputs = Outputs::parse(&args.output, args.load, &args.tag)?;
     let (cache_from, cache_to) = args.caches()?;
-    let engine = Engine::open_default()?;
+    let engine = Engine::open_default_with(&registry::engine_options())?;
     let (context, spec) = source.open(&engine)?;
     let spec = args::spec(args, spec, &env::own)?.git(Arc::new(git::ByProgram));
     let spec = outputs.spec(spec.proxies(env::proxies(&env::own)));

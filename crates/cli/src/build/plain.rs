@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use coracle::{Event, Place, StepStream, Transfer};
+use coracle::{Event, Place, PullProgress, StepStream, Transfer};
 
+use super::pulling;
 use crate::units::size;
 
 /// Characters of a step's name in its heading.
@@ -37,27 +38,34 @@ impl Plain {
     pub(super) fn lines(&mut self, event: &Event, now: Instant) -> Vec<String> {
         let mut lines = Vec::new();
         match event {
-            Event::From { at } => self.end(at, now, &mut lines, |time| format!("DONE {time}")),
+            Event::Pull { image, progress } => self.pull(image, progress, now, &mut lines),
+            Event::From { at } => {
+                let step = self.step(&at.to_string(), now);
+                self.end(step, now, &mut lines, |time| format!("DONE {time}"));
+            }
             Event::Started { at, .. } => {
-                let step = self.step(at, now);
+                let step = self.step(&at.to_string(), now);
                 // Where another one's lines come, it waits until it has something to say.
                 if self.current.is_none() {
                     self.turn_to(step, &mut lines);
                 }
             }
-            Event::Cached { at } => self.end(at, now, &mut lines, |_| "CACHED".to_owned()),
+            Event::Cached { at } => {
+                let step = self.step(&at.to_string(), now);
+                self.end(step, now, &mut lines, |_| "CACHED".to_owned());
+            }
             Event::Output { at, stream, bytes } => self.output(at, *stream, bytes, now, &mut lines),
             Event::Built { at, duration } => {
-                let time = seconds(*duration);
-                self.end(at, now, &mut lines, |_| format!("DONE {time}"));
+                let (step, time) = (self.step(&at.to_string(), now), seconds(*duration));
+                self.end(step, now, &mut lines, |_| format!("DONE {time}"));
             }
             Event::Failed { at, message } => {
-                self.end(at, now, &mut lines, |_| format!("ERROR: {message}"));
-                let step = self.step(at, now);
+                let step = self.step(&at.to_string(), now);
+                self.end(step, now, &mut lines, |_| format!("ERROR: {message}"));
                 self.failed.push(step);
             }
             Event::Fetched(transfer) => {
-                let step = self.step(&transfer.at, now);
+                let step = self.step(&transfer.at.to_string(), now);
                 self.turn_to(step, &mut lines);
                 lines.push(format!("#{} {}", step + 1, fetched(transfer)));
                 self.current = None;
@@ -96,11 +104,10 @@ impl Plain {
     }
 
     /// The number of a step, which is new or was told of before.
-    fn step(&mut self, at: &Place, now: Instant) -> usize {
-        let name = at.to_string();
+    fn step(&mut self, name: &str, now: Instant) -> usize {
         let known = self.steps.iter().position(|step| step.name == name);
         known.unwrap_or_else(|| {
-            self.steps.push(Step::new(&name, now));
+            self.steps.push(Step::new(name, now));
             self.steps.len() - 1
         })
     }
@@ -124,7 +131,7 @@ impl Plain {
         now: Instant,
         lines: &mut Vec<String>,
     ) {
-        let number = self.step(at, now);
+        let number = self.step(&at.to_string(), now);
         let step = &mut self.steps[number];
         let mut whole = Vec::new();
         let partial = &mut step.partial[usize::from(stream == StepStream::Stderr)];
@@ -139,8 +146,25 @@ impl Plain {
         }
     }
 
-    fn end(&mut self, at: &Place, now: Instant, lines: &mut Vec<String>, how: impl Fn(String) -> String) {
-        let number = self.step(at, now);
+    /// An image that comes: what is known of it, and each layer when it is here.
+    fn pull(&mut self, image: &str, progress: &PullProgress, now: Instant, lines: &mut Vec<String>) {
+        let step = self.step(&pulling::name(image), now);
+        self.turn_to(step, lines);
+        match progress {
+            PullProgress::Done => self.end(step, now, lines, |time| format!("DONE {time}")),
+            PullProgress::Failed { message } => {
+                self.end(step, now, lines, |_| format!("ERROR: {message}"));
+                self.failed.push(step);
+            }
+            PullProgress::Layer { bytes, of, .. } if bytes < of => {}
+            _ => {
+                let line = pulling::line(image, progress).map(|line| format!("#{} {line} done", step + 1));
+                lines.extend(line);
+            }
+        }
+    }
+
+    fn end(&mut self, number: usize, now: Instant, lines: &mut Vec<String>, how: impl Fn(String) -> String) {
         if std::mem::replace(&mut self.steps[number].over, true) {
             return;
         }
@@ -199,6 +223,24 @@ mod tests {
 
     fn at(number: usize, text: &str) -> Arc<Place> {
         Arc::new(Place::new("one", number, 3, text))
+    }
+
+    #[test]
+    fn an_image_that_comes() {
+        let began = Instant::now();
+        let mut plain = Plain::default();
+        let mut tell = |progress, after: u64| {
+            let event = Event::Pull { image: "docker.io/library/a:1".into(), progress };
+            plain.lines(&event, began + Duration::from_millis(after)).join("\n")
+        };
+        assert_eq!(tell(PullProgress::Asked, 0), "#1 [internal] load metadata for docker.io/library/a:1");
+        let digest = || "sha256:0".to_owned();
+        let resolved = PullProgress::Resolved { digest: digest() };
+        assert_eq!(tell(resolved, 1), "#1 resolve docker.io/library/a:1@sha256:0 done");
+        let layer = |bytes| PullProgress::Layer { digest: digest(), bytes, of: 2_220_000 };
+        assert_eq!(tell(layer(1), 2), "");
+        assert_eq!(tell(layer(2_220_000), 3), "#1 sha256:0 2.22MB / 2.22MB done");
+        assert_eq!(tell(PullProgress::Done, 1234), "#1 DONE 1.2s");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use coracle::{Event, Place};
 use serde_json::{Value, json};
 
 use super::plain::Plain;
+use super::pulling;
 use super::view::View;
 
 /// How it is shown.
@@ -106,6 +107,7 @@ fn document(event: &Event) -> Value {
         Event::Started { at, reason } => {
             json!({ "event": "started", "step": step(at), "reason": reason.to_string() })
         }
+        Event::Pull { image, progress } => pulling::document(image, progress),
         Event::From { at } => json!({ "event": "from", "step": step(at) }),
         Event::Failed { at, message } => {
             json!({ "event": "failed", "step": step(at), "message": message })

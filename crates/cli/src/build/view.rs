@@ -7,8 +7,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use coracle::{Event, Place};
+use coracle::{Event, Place, PullProgress};
 use rustix::termios::tcgetwinsize;
+
+use super::pulling;
 
 /// How often times are drawn anew.
 const TICK: Duration = Duration::from_millis(100);
@@ -135,6 +137,7 @@ impl Screen {
 
     fn tell(&mut self, event: &Event, now: Instant) {
         match event {
+            Event::Pull { image, progress } => self.pull(image, progress, now),
             Event::Started { at, .. } => self.step(at).state = State::Running(now),
             Event::Cached { at } => self.step(at).state = State::Cached,
             Event::Built { at, duration } => self.step(at).state = State::Done(*duration),
@@ -161,6 +164,29 @@ impl Screen {
             Event::Warning { message } => self.warnings.push(message.clone()),
             Event::Done { .. } => self.done = true,
             _ => {}
+        }
+    }
+
+    fn pull(&mut self, image: &str, progress: &PullProgress, now: Instant) {
+        let step = self.named(pulling::name(image));
+        let since = match step.state {
+            State::Running(since) => since,
+            _ => now,
+        };
+        step.state = match progress {
+            PullProgress::Done => State::Done(now - since),
+            PullProgress::Failed { .. } => State::Failed(now - since),
+            _ => State::Running(since),
+        };
+        let Some(line) = pulling::line(image, progress) else { return };
+        // A layer has one line, which changes as it comes.
+        let of = |line: &str| line.split(' ').next().map(str::to_owned);
+        match step.tail.iter_mut().find(|known| of(known) == of(&line)) {
+            Some(known) => *known = line,
+            None => step.tail.push_back(line),
+        }
+        if step.tail.len() > TAIL {
+            step.tail.pop_front();
         }
     }
 

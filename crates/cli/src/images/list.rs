@@ -74,6 +74,12 @@ fn rows(image: &Image, filters: &Filters, whole: bool) -> Vec<Value> {
     let mut names = image.names();
     names.retain(|name| filters.names(name));
     if names.is_empty() {
+        // What was pulled by its digest has a repository, and no tag.
+        let digests = image.registry_digests();
+        let repositories = digests.iter().filter_map(|name| name.split('@').next());
+        names.extend(repositories.map(|name| format!("{name}:{NONE}")));
+    }
+    if names.is_empty() {
         names.push(format!("{NONE}:{NONE}"));
     }
     let created = image.created().and_then(|time| time.parse().ok());

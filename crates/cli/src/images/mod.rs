@@ -6,6 +6,7 @@ mod history;
 mod import;
 mod list;
 mod prune;
+mod pull;
 mod remove;
 
 use coracle::{Engine, Image};
@@ -18,6 +19,7 @@ pub(crate) use history::{HistoryArgs, history};
 pub(crate) use import::{ImportArgs, import};
 pub(crate) use list::{ListArgs, list};
 pub(crate) use prune::{PruneArgs, prune};
+pub(crate) use pull::{PullArgs, fetch, platform, pull};
 pub(crate) use remove::{RemoveArgs, remove};
 
 /// The verbs of `coracle image`.
@@ -31,6 +33,7 @@ pub(crate) enum Command {
     #[command(alias = "list")]
     Ls(ListArgs),
     Prune(PruneArgs),
+    Pull(PullArgs),
     #[command(alias = "remove")]
     Rm(RemoveArgs),
     Save(SaveArgs),
@@ -67,6 +70,7 @@ pub(crate) fn run(command: &Command) -> Done {
         Command::Load(args) => load(args),
         Command::Ls(args) => list(args),
         Command::Prune(args) => prune(args),
+        Command::Pull(args) => pull(args),
         Command::Rm(args) => remove(args),
         Command::Save(args) => save(args),
         Command::Tag(args) => tag(args),

@@ -39,13 +39,18 @@ pub(crate) fn describe(image: &Image) -> Result<Value, Fail> {
     Ok(Value::fields(fields))
 }
 
-/// Names that mean this very image, one for each repository.
+/// Names that mean this very image, one for each repository: what registries had it under, and what it would be there.
 fn digests(image: &Image) -> Vec<String> {
+    let mut pulled = image.registry_digests();
+    let of = |name: &str| name.split('@').next().unwrap_or_default().to_owned();
+    let known: Vec<String> = pulled.iter().map(|name| of(name)).collect();
     let names = image.names();
     let mut digests: Vec<String> =
         names.iter().filter_map(|name| name.rsplit_once(':')).map(|(name, _)| name.to_owned()).collect();
     digests.dedup();
-    digests.iter().map(|name| format!("{name}@{}", image.digest())).collect()
+    digests.retain(|name| !known.contains(name));
+    pulled.extend(digests.iter().map(|name| format!("{name}@{}", image.digest())));
+    pulled
 }
 
 fn named(image: &Image) -> String {

@@ -37,7 +37,7 @@ pub(crate) struct Flags {
     #[arg(short, long, value_name = "KEY[=VALUE]", value_parser = life::label)]
     label: Vec<(String, String)>,
     #[command(flatten)]
-    life: life::Flags,
+    pub(super) life: life::Flags,
     #[command(flatten)]
     limits: limits::Flags,
     #[command(flatten)]

@@ -46,7 +46,7 @@ pub(crate) struct Flags {
     platform: Option<String>,
     /// Pull image before running ("always", "missing", "never")
     #[arg(long, value_name = "WHEN", default_value = "missing", value_parser = pull)]
-    pull: String,
+    pull: Pull,
     /// Suppress the pull output
     #[arg(short, long)]
     quiet: bool,
@@ -97,6 +97,21 @@ struct Health {
     no_healthcheck: bool,
 }
 
+/// When the image is pulled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pull {
+    Always,
+    Missing,
+    Never,
+}
+
+impl super::Flags {
+    /// When the image is pulled, whether that is to be quiet, and for which platform.
+    pub(super) fn pull(&self) -> (Pull, bool, Option<&str>) {
+        (self.life.pull, self.life.quiet, self.life.platform.as_deref())
+    }
+}
+
 /// What they make of the spec. `gone`: it goes with its end (`--rm`).
 pub(super) fn apply(flags: &Flags, spec: ContainerSpec, gone: bool) -> Result<ContainerSpec, Fail> {
     not_yet(&[
@@ -108,7 +123,6 @@ pub(super) fn apply(flags: &Flags, spec: ContainerSpec, gone: bool) -> Result<Co
     ])?;
     default_only("--isolation", flags.isolation.as_deref(), &["", "default"])?;
     default_only("--log-driver", flags.log_driver.as_deref(), &["", "json-file", "none"])?;
-    default_only("--pull", Some(&flags.pull), &["missing", "never"])?;
     if gone && flags.restart != Restart::No {
         return Err(Fail::new(125, "conflicting options: cannot specify both --restart and --rm"));
     }
@@ -243,9 +257,11 @@ fn annotation(text: &str) -> Result<(String, String), String> {
     }
 }
 
-fn pull(text: &str) -> Result<String, String> {
+fn pull(text: &str) -> Result<Pull, String> {
     match text {
-        "always" | "missing" | "never" => Ok(text.to_owned()),
+        "always" => Ok(Pull::Always),
+        "missing" => Ok(Pull::Missing),
+        "never" => Ok(Pull::Never),
         _ => {
             Err(format!("invalid pull option: '{text}': must be one of \"always\", \"missing\" or \"never\""))
         }

@@ -206,7 +206,10 @@ fn a_cold_machine_builds_nothing_with_the_cache_of_another() {
         let said = String::from_utf8(second.stderr).unwrap();
         assert!(said.contains(first.out.trim()), "the same image: {said}");
         assert_eq!(said.matches(" CACHED").count(), 2, "{said}");
-        assert!(said.starts_with(&format!("#1 importing cache manifest from {}\n#1 ", text(&cache))), "{said}");
+        assert!(
+            said.starts_with(&format!("#1 importing cache manifest from {}\n#1 ", text(&cache))),
+            "{said}"
+        );
         // The layer of the image alone.
         assert!(said.contains(" fetched 1 layer, "), "{said}");
     });

@@ -14,6 +14,7 @@ mod life;
 mod messages;
 mod network;
 mod ps;
+mod pull;
 mod run;
 mod spaces;
 mod terminal;

@@ -26,7 +26,14 @@ fn help_and_version_go_to_standard_output() {
 fn engine_errors_of_run_are_125() {
     coracle_testhost::run(|host| {
         let cli = Cli::new(host);
-        assert!(cli.fails(125, &["run", "nosuch"]).contains("no such image: nosuch"));
+        let said = cli.fails(125, &["run", "nosuch"]);
+        assert!(
+            said.starts_with(
+                "Unable to find image 'nosuch:latest' locally\ncoracle: pull nosuch:latest: GET https://"
+            ),
+            "{said}"
+        );
+        assert!(cli.fails(125, &["run", "--pull=never", "nosuch"]).contains("no such image: nosuch"));
         cli.ok(&["run", "-d", "--name", "taken", "base", "sleep", "1000"]);
         let said = cli.fails(125, &["run", "-d", "--name", "taken", "base", "id"]);
         assert!(said.contains("the name `taken` is in use by container"), "{said}");

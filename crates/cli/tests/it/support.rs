@@ -49,6 +49,11 @@ impl Cli {
         Cli { root }
     }
 
+    /// Without any image, in a state directory of that name.
+    pub(crate) fn empty(host: &Host, name: &str) -> Cli {
+        Cli { root: host.dir().join(name) }
+    }
+
     pub(crate) fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_coracle"));
         command.args(words).env("CORACLE_ROOT", &self.root);

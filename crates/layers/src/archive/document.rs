@@ -1,16 +1,13 @@
 //! What an archive's index or manifest lists: which images, of which members, under which names. Touches nothing.
 
 use coracle_host::Kind;
-use oci_spec::image::{Arch, Descriptor, ImageIndex, ImageManifest, MediaType, Os};
+use oci_spec::image::{Descriptor, ImageIndex};
 
 use super::members::{Members, absent};
 use super::{INDEX, LAYOUT, Listed, MANIFEST};
-use crate::import::host_architecture;
+use crate::document::{DEEPEST, Document};
 use crate::names::{IMAGE_NAME, REF_NAME};
-use crate::{Digest, Error, Reference, Result, json};
-
-/// Indexes in indexes.
-const DEEPEST: usize = 4;
+use crate::{Digest, Error, Platform, Reference, Result};
 
 /// An image of an archive, not yet in the store.
 pub(super) struct Pending {
@@ -111,37 +108,25 @@ fn manifest(members: &Members, descriptor: &Descriptor, deepest: usize) -> Resul
     let digest: Digest = descriptor.digest().to_string().parse()?;
     let Some(bytes) = members.blob(&digest)? else { return Err(absent(&digest.to_string())) };
     let listed = |text: &Descriptor| -> Result<Digest> { text.digest().to_string().parse() };
-    // By what it holds: writers are careless with the media types of nested documents.
-    let document: serde_json::Value = json::parse(&bytes, || digest.to_string())?;
-    if document.get("manifests").is_some() {
-        let index: ImageIndex = json::parse(&bytes, || format!("index {digest}"))?;
-        let deeper = deepest.checked_sub(1).ok_or_else(|| Error::invalid("indexes in indexes in indexes"))?;
-        for one in index.manifests().iter().filter(|one| is_ours(one)) {
-            // An archive may have the blobs of some platforms only.
-            let there = members.open(&format!("blobs/sha256/{}", listed(one)?.hex()))?.is_some();
-            if there && let Some(found) = manifest(members, one, deeper)? {
-                return Ok(Some(found));
+    let parsed = match Document::parse(&bytes, &digest)? {
+        Document::Image(parsed) => parsed,
+        Document::Index(all) => {
+            let deeper =
+                deepest.checked_sub(1).ok_or_else(|| Error::invalid("indexes in indexes in indexes"))?;
+            for one in Platform::host()?.choose(&all) {
+                // An archive may have the blobs of some platforms only.
+                let there = members.open(&format!("blobs/sha256/{}", listed(one)?.hex()))?.is_some();
+                if there && let Some(found) = manifest(members, one, deeper)? {
+                    return Ok(Some(found));
+                }
             }
+            return Ok(None);
         }
-        return Ok(None);
-    }
-    let parsed: ImageManifest = json::parse(&bytes, || format!("manifest {digest}"))?;
-    if let MediaType::Other(kind) = parsed.config().media_type()
-        && kind != "application/vnd.docker.container.image.v1+json"
-    {
-        return Err(Error::unsupported(format!("manifest {digest}: is of {kind}, not of an image")));
-    }
+    };
     let config = listed(parsed.config())?;
     let config = members.blob(&config)?.ok_or_else(|| absent(&config.to_string()))?;
     let layers = parsed.layers().iter().map(|layer| Ok(format!("blobs/sha256/{}", listed(layer)?.hex())));
     Ok(Some((config, layers.collect::<Result<_>>()?, bytes)))
-}
-
-/// Whether a manifest of an index is an image for this machine; attestations say that they are for none.
-fn is_ours(descriptor: &Descriptor) -> bool {
-    let Some(platform) = descriptor.platform() else { return true };
-    let known = |arch: &Arch| host_architecture().is_ok_and(|own| own == *arch);
-    *platform.os() == Os::Linux && known(platform.architecture())
 }
 
 /// A name in full, or one whose tag is said; a tag alone (as skopeo writes it) names nothing here.

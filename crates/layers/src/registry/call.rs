@@ -1,6 +1,7 @@
 //! One request to a registry: let in where that is asked for, repeated where that may help, its failure in a sentence.
 
 use std::io::Read;
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
 
@@ -50,7 +51,10 @@ impl Registry {
                 Ok(response) if tried < TRIES && is_passing(response.status()) => {
                     thread::sleep(pause(tried, response.header("retry-after")));
                 }
-                Err(Trouble { passing: true, .. }) if tried < TRIES => thread::sleep(pause(tried, None)),
+                // Who can't be reached at all is not waited for: the name is wrong, or the network is not there.
+                Err(Trouble { passing: true, .. }) if tried < TRIES && self.was_reached() => {
+                    thread::sleep(pause(tried, None));
+                }
                 other => return other.map_err(|trouble| trouble.error),
             }
         }
@@ -79,10 +83,16 @@ impl Registry {
         let mut headers = request.headers.to_vec();
         headers.extend(who.map(|value| ("Authorization", value)));
         let asked = Request { headers: &headers, ..*request };
-        self.0.client.send(&asked).map_err(|error| Trouble {
+        let answer = self.0.client.send(&asked).map_err(|error| Trouble {
             passing: error.is_passing(),
             error: Error::new(error.kind(), format!("{}: {error}", shown(request))),
-        })
+        })?;
+        self.0.reached.store(true, Ordering::Relaxed);
+        Ok(answer)
+    }
+
+    fn was_reached(&self) -> bool {
+        self.0.reached.load(Ordering::Relaxed)
     }
 }
 

@@ -23,11 +23,14 @@ mod auth;
 mod call;
 mod challenge;
 mod fetch;
+mod layers;
 mod manifest;
+mod pull;
 mod push;
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use coracle_http::Client;
@@ -36,6 +39,7 @@ pub use coracle_http::Proxies;
 use crate::Reference;
 use auth::Tokens;
 pub use manifest::{Manifest, ManifestHead};
+pub use pull::{PullEvent, PullOptions, Pulled};
 
 /// Media types of manifests (image-spec, media-types.md; docker's are those of "Image Manifest V 2, Schema 2").
 pub mod media_type {
@@ -126,6 +130,8 @@ struct Inner {
     base: String,
     credentials: Option<Credentials>,
     tokens: Mutex<Tokens>,
+    /// It has answered before.
+    reached: AtomicBool,
 }
 
 impl Registry {
@@ -142,6 +148,7 @@ impl Registry {
             base: format!("{scheme}://{domain}"),
             credentials: options.credentials.clone(),
             tokens: Mutex::default(),
+            reached: AtomicBool::new(false),
         }))
     }
 

@@ -11,11 +11,17 @@ mod images;
 mod oracle;
 mod overlay;
 mod pack;
+#[cfg(feature = "registry")]
+mod pull;
+#[cfg(feature = "registry")]
+mod pull_hostile;
 mod races;
 #[cfg(feature = "registry")]
 mod registry;
 #[cfg(feature = "registry")]
 mod registry_hostile;
+#[cfg(feature = "registry")]
+mod server;
 mod tree;
 mod unpack;
 

@@ -6,7 +6,7 @@ use coracle_layers::{Blob, Digest, Reference, Result};
 use coracle_testhost::{DockerRegistry, Host, run as host, skip};
 
 /// Whether there is one to speak with.
-fn there(host: &Host) -> bool {
+pub fn there(host: &Host) -> bool {
     let there = DockerRegistry::is_there();
     if !there {
         skip(host.test(), "docker-registry is not installed");

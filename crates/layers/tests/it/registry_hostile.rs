@@ -1,101 +1,13 @@
 //! A registry that does what none should: what it says is one function of the test.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::Write;
 use std::sync::{Arc, Mutex};
 
 use coracle_host::Kind;
-use coracle_layers::registry::{Credentials, Registry, RegistryOptions, Repository, media_type};
-use coracle_layers::{Blob, Digest, Error, Reference};
+use coracle_layers::registry::{Credentials, RegistryOptions, media_type};
+use coracle_layers::{Blob, Digest, Error};
 
-/// One request as it came.
-#[derive(Clone, Debug)]
-struct Asked {
-    /// `GET /v2/a/blobs/…`
-    line: String,
-    headers: Vec<String>,
-    body: Vec<u8>,
-}
-
-impl Asked {
-    fn header(&self, name: &str) -> Option<&str> {
-        let named =
-            |line: &&String| line.split_once(':').is_some_and(|(own, _)| own.eq_ignore_ascii_case(name));
-        self.headers.iter().find(named)?.split_once(':').map(|(_, value)| value.trim())
-    }
-}
-
-/// A server for one test: it ends with the test's process.
-struct Server {
-    address: String,
-    log: Arc<Mutex<Vec<Asked>>>,
-}
-
-/// What is sent: head and body, as they are.
-type Answer = (String, Vec<u8>);
-
-fn ok(status: &str, headers: &str, body: impl Into<Vec<u8>>) -> Answer {
-    let body = body.into();
-    (
-        format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n", body.len()),
-        body,
-    )
-}
-
-impl Server {
-    /// `answers` is given the request and how many came before it.
-    fn new(answers: impl Fn(&Asked, usize, &str) -> Answer + Send + 'static) -> Server {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let log: Arc<Mutex<Vec<Asked>>> = Arc::default();
-        let (own, theirs) = (address.clone(), log.clone());
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let mut stream = stream.unwrap();
-                let Some(asked) = read(&mut stream) else { continue };
-                let before = theirs.lock().unwrap().len();
-                theirs.lock().unwrap().push(asked.clone());
-                let (head, body) = answers(&asked, before, &own);
-                // The client may have heard enough.
-                let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body));
-            }
-        });
-        Server { address, log }
-    }
-
-    fn repository(&self, options: &RegistryOptions) -> Repository {
-        let name: Reference = format!("{}/a", self.address).parse().unwrap();
-        Registry::of(&name, options).repository(name.path())
-    }
-
-    fn fetch(&self, bytes: &[u8]) -> Result<Vec<u8>, Error> {
-        let mut came = Vec::new();
-        let blob = Blob { digest: Digest::of(bytes), size: bytes.len() as u64 };
-        self.repository(&RegistryOptions::new()).fetch_blob(blob, &mut came).map(|()| came)
-    }
-
-    fn lines(&self) -> Vec<String> {
-        self.log.lock().unwrap().iter().map(|asked| asked.line.clone()).collect()
-    }
-}
-
-fn read(stream: &mut TcpStream) -> Option<Asked> {
-    let mut reader = BufReader::new(stream);
-    let mut lines = Vec::new();
-    loop {
-        let mut line = String::new();
-        if reader.read_line(&mut line).ok()? == 0 || line == "\r\n" {
-            break;
-        }
-        lines.push(line.trim_end().to_owned());
-    }
-    let first = lines.first()?.trim_end_matches(" HTTP/1.1").to_owned();
-    let mut asked = Asked { line: first, headers: lines.split_off(1), body: Vec::new() };
-    let length = asked.header("content-length").and_then(|text| text.parse().ok()).unwrap_or(0);
-    asked.body.resize(length, 0);
-    reader.read_exact(&mut asked.body).ok()?;
-    Some(asked)
-}
+use crate::server::{Server, ok};
 
 fn writes(bytes: &[u8]) -> impl FnOnce(&mut dyn Write) -> Result<(), Error> {
     |out| {
@@ -105,7 +17,7 @@ fn writes(bytes: &[u8]) -> impl FnOnce(&mut dyn Write) -> Result<(), Error> {
 }
 
 #[track_caller]
-fn fails<T>(result: Result<T, Error>, kind: Kind, words: &str) {
+pub fn fails<T>(result: Result<T, Error>, kind: Kind, words: &str) {
     let error = result.err().expect("it succeeded");
     assert_eq!(error.kind(), kind, "{error}");
     assert!(error.to_string().contains(words), "{error}");

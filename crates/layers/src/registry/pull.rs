@@ -1,0 +1,272 @@
+//! Images out of registries (distribution-spec, "Pulling manifests" and "Pulling blobs").
+
+use std::fmt;
+use std::sync::Arc;
+
+use coracle_host::Kind;
+use oci_spec::image::{Descriptor, ImageConfiguration, ImageManifest};
+
+use super::layers::{Listed, Watch};
+use super::{Registry, RegistryOptions, Repository, media_type};
+use crate::document::{DEEPEST, Document};
+use crate::image::MOST_JSON;
+use crate::names::Record;
+use crate::{Blob, Context, DiffId, Digest, Error, Image, Platform, Reference, Result, Store, json};
+
+const ACCEPT: [&str; 4] = [
+    media_type::IMAGE_INDEX,
+    media_type::IMAGE_MANIFEST,
+    media_type::DOCKER_LIST,
+    media_type::DOCKER_MANIFEST,
+];
+
+/// How an image is pulled.
+#[derive(Clone, Default)]
+pub struct PullOptions {
+    pub(super) registry: RegistryOptions,
+    platform: Option<Platform>,
+    pub(super) cancelled: Option<Arc<dyn Fn() -> bool + Send + Sync>>,
+}
+
+impl PullOptions {
+    /// For this host's platform.
+    pub fn new(registry: RegistryOptions) -> PullOptions {
+        PullOptions { registry, ..PullOptions::default() }
+    }
+
+    /// For this platform; what it doesn't say is as this host has it.
+    #[must_use]
+    pub fn platform(mut self, platform: Platform) -> PullOptions {
+        self.platform = Some(platform);
+        self
+    }
+
+    /// Asked now and then, from any thread: once it is true the pull ends with `Interrupted`.
+    #[must_use]
+    pub fn cancelled_by(mut self, cancelled: impl Fn() -> bool + Send + Sync + 'static) -> PullOptions {
+        self.cancelled = Some(Arc::new(cancelled));
+        self
+    }
+}
+
+impl fmt::Debug for PullOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = (&self.registry, &self.platform, self.cancelled.is_some());
+        f.debug_tuple("PullOptions").field(&all).finish()
+    }
+}
+
+/// What a pull came to.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Pulled {
+    /// The image as the store has it now.
+    pub image: Image,
+    /// What the registry has under the name: its manifest, or the index that lists it.
+    pub digest: Digest,
+    /// Whether the name meant something else before, or nothing.
+    pub changed: bool,
+}
+
+/// Progress of a pull. Layers are named by their blobs, as manifests list them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PullEvent {
+    /// What the registry has under the name.
+    Resolved {
+        /// Of the manifest or index.
+        digest: Digest,
+    },
+    /// A layer that the store has.
+    Exists {
+        /// The layer.
+        layer: Digest,
+    },
+    /// A layer that is to be fetched.
+    Waiting {
+        /// The layer.
+        layer: Digest,
+    },
+    /// So much of a layer has come; the last time all of it.
+    Fetching {
+        /// The layer.
+        layer: Digest,
+        /// How much, in bytes.
+        bytes: u64,
+        /// Of how much.
+        of: u64,
+    },
+    /// A layer is unpacked and stored.
+    Stored {
+        /// The layer.
+        layer: Digest,
+    },
+}
+
+/// An image as its registry has it.
+struct Found {
+    manifest: Box<ImageManifest>,
+    bytes: Vec<u8>,
+}
+
+impl Store {
+    /// Fetches an image and gives it the name that it was asked by. Layers that the store has are not fetched; where the
+    /// registry says that the name still means what it did when it was last pulled, nothing is. Of an index the image for the
+    /// platform is taken. A name with a digest never changes its meaning: the registry is asked only where the store lacks it.
+    ///
+    /// All digests are verified: of what was asked for, of each blob, and of each layer's plain tar. Several layers come at
+    /// once, and are unpacked on top of each other as they come; who pulls the same image, or another one upon the same
+    /// layers, at the same time, in this process or another, waits, and finds them here. Of a pull that fails only whole
+    /// layers stay, and the name means what it did.
+    ///
+    /// # Errors
+    /// `NotFound` where the registry has no such image, or none for the platform; `Denied`; `Failed` and `Timeout` for what
+    /// the network comes to; `Corrupt` and `Invalid` for what is not what it says; `Unsupported` for what is no image.
+    pub fn pull(
+        &self,
+        name: &Reference,
+        options: &PullOptions,
+        event: &mut dyn FnMut(&PullEvent),
+    ) -> Result<Pulled> {
+        self.pull_named(name, options, event).context(|| format!("pull {}", name.familiar()))
+    }
+
+    fn pull_named(
+        &self,
+        name: &Reference,
+        options: &PullOptions,
+        event: &mut dyn FnMut(&PullEvent),
+    ) -> Result<Pulled> {
+        let platform = options.platform.clone().unwrap_or_default().completed()?;
+        let known = self.pulled(name, &platform)?;
+        if let Some((image, digest)) = known.as_ref().filter(|_| name.digest().is_some()) {
+            return Ok(Pulled { image: image.clone(), digest: *digest, changed: false });
+        }
+        let from = Registry::of(name, &options.registry).repository(name.path());
+        let which = match (name.digest(), name.tag()) {
+            (Some(digest), _) => digest.to_string(),
+            (None, tag) => tag.unwrap_or("latest").to_owned(),
+        };
+        if let Some((image, digest)) = known
+            // To ask what it is costs nothing that registries count.
+            && from.head_manifest(&which, &ACCEPT)?.and_then(|head| head.digest) == Some(digest)
+        {
+            event(&PullEvent::Resolved { digest });
+            return Ok(Pulled { image, digest, changed: false });
+        }
+        let top = from.manifest(&which, &ACCEPT)?;
+        let digest = top.digest;
+        event(&PullEvent::Resolved { digest });
+        let found = found(&from, &platform, top.bytes, digest, DEEPEST)?;
+        let found = found
+            .ok_or_else(|| Error::new(Kind::NotFound, format!("it has no image for {platform}: {digest}")))?;
+        let image = self.bring(&from, found, options, event)?;
+        let changed = self.name_pulled(&image, name, digest)?;
+        let image = self.image(&image.id().to_string())?;
+        let image = image.ok_or_else(|| Error::new(Kind::NotFound, "it was removed while it was pulled"))?;
+        Ok(Pulled { image, digest, changed })
+    }
+
+    /// The image that was pulled under that name, if it is all here and for that platform, and what the registry had then.
+    fn pulled(&self, name: &Reference, platform: &Platform) -> Result<Option<(Image, Digest)>> {
+        let Some(record) = self.record_of_reference(name)? else { return Ok(None) };
+        let Some(source) = name.digest().or(record.source) else { return Ok(None) };
+        let image = self.image_of(&record)?;
+        let config = image.config();
+        let (os, architecture) = (config.os().to_string(), config.architecture().to_string());
+        let fits = platform.fits(&os, &architecture, config.variant().as_deref());
+        let here = image.layers().last().map_or(Ok(true), |top| Ok(self.layer(top)?.is_some()));
+        here.map(|here: bool| (here && fits).then_some((image, source)))
+    }
+
+    /// Fetches what an image is made of, and stores it without a name.
+    fn bring(
+        &self,
+        from: &Repository,
+        found: Found,
+        options: &PullOptions,
+        event: &mut dyn FnMut(&PullEvent),
+    ) -> Result<Image> {
+        let watch = Watch::new(options.cancelled.clone());
+        let listed = blob(found.manifest.config())?;
+        let document = self.config(from, listed)?;
+        let config: ImageConfiguration = json::parse(&document, || format!("config {}", listed.digest))?;
+        let wanted = &options.platform;
+        let (os, architecture) = (config.os().to_string(), config.architecture().to_string());
+        if let Some(wanted) = wanted
+            && !wanted.fits(&os, &architecture, config.variant().as_deref())
+        {
+            let what = format!("it is for {os}/{architecture}, not for {wanted}");
+            return Err(Error::new(Kind::NotFound, what));
+        }
+        let diffs = config.rootfs().diff_ids();
+        if diffs.len() != found.manifest.layers().len() {
+            let of = found.manifest.layers().len();
+            let what = format!("it has {of} layers, and its config speaks of {}", diffs.len());
+            return Err(Error::corrupt(what));
+        }
+        let layer = |(listed, diff): (&Descriptor, &String)| -> Result<Listed> {
+            Ok(Listed { blob: blob(listed)?, diff: diff.parse::<DiffId>()? })
+        };
+        let layers: Vec<Listed> =
+            found.manifest.layers().iter().zip(diffs).map(layer).collect::<Result<_>>()?;
+        let stack = self.bring_layers(from, &layers, &watch, event)?;
+        let stored = self.blobs.write(&mut document.as_slice())?;
+        self.put_image(stored, &stack, Some(&found.bytes))
+    }
+
+    /// An image's config, verified.
+    fn config(&self, from: &Repository, listed: Blob) -> Result<Vec<u8>> {
+        if self.blobs.has(&listed.digest)? {
+            return self.blobs.read(&listed.digest, MOST_JSON);
+        }
+        if listed.size > MOST_JSON {
+            let what =
+                format!("config {}: it has {} bytes, more than {MOST_JSON}", listed.digest, listed.size);
+            return Err(Error::invalid(what));
+        }
+        let mut bytes = Vec::new();
+        from.fetch_blob(listed, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Gives an image the name that it was pulled by. Whether the name meant anything else.
+    fn name_pulled(&self, image: &Image, name: &Reference, source: Digest) -> Result<bool> {
+        let name = if name.digest().is_some() { name.pinned(source) } else { name.clone() };
+        let _lock = self.names_lock()?;
+        let before = self.record_of_name(&name)?;
+        // An image removed since comes back with its name.
+        self.put_record(&Record::new(None, image.id(), image.manifest_blob()))?;
+        if self.put_record(&Record::of_registry(&name, image.id(), image.manifest_blob(), source))? {
+            self.reindex_locked()?;
+        }
+        Ok(before.is_none_or(|before| before.image != image.id()))
+    }
+}
+
+/// The image for a platform that a manifest's bytes are, or lead to.
+fn found(
+    from: &Repository,
+    platform: &Platform,
+    bytes: Vec<u8>,
+    digest: Digest,
+    deepest: usize,
+) -> Result<Option<Found>> {
+    let listed = match Document::parse(&bytes, &digest)? {
+        Document::Image(manifest) => return Ok(Some(Found { manifest, bytes })),
+        Document::Index(listed) => listed,
+    };
+    let deeper = deepest.checked_sub(1).ok_or_else(|| Error::invalid("indexes in indexes in indexes"))?;
+    for one in platform.choose(&listed) {
+        let digest = blob(one)?.digest;
+        let bytes = from.manifest(&digest.to_string(), &ACCEPT)?.bytes;
+        if let Some(found) = found(from, platform, bytes, digest, deeper)? {
+            return Ok(Some(found));
+        }
+    }
+    Ok(None)
+}
+
+fn blob(listed: &Descriptor) -> Result<Blob> {
+    Ok(Blob { digest: listed.digest().to_string().parse()?, size: listed.size() })
+}
