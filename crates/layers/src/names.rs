@@ -62,13 +62,14 @@ impl Record {
     fn descriptor(&self, name: &str) -> Result<Descriptor> {
         let reference: Reference = name.parse()?;
         let blob = Blob { digest: self.manifest, size: self.manifest_size };
-        Ok(annotate(descriptor(MediaType::ImageManifest, blob)?, &reference))
+        // All images of a machine are in one index: a tag would mean many of them.
+        Ok(annotate(descriptor(MediaType::ImageManifest, blob)?, &reference, reference.familiar()))
     }
 }
 
-/// Says which name a manifest goes by, for skopeo and its like and for containerd.
-pub(crate) fn annotate(mut descriptor: Descriptor, name: &Reference) -> Descriptor {
-    let annotations = [(REF_NAME.to_owned(), name.familiar()), (IMAGE_NAME.to_owned(), name.to_string())];
+/// Says which name a manifest goes by: for containerd and docker in full, for skopeo and its like as `short`.
+pub(crate) fn annotate(mut descriptor: Descriptor, name: &Reference, short: String) -> Descriptor {
+    let annotations = [(REF_NAME.to_owned(), short), (IMAGE_NAME.to_owned(), name.to_string())];
     descriptor.set_annotations(Some(annotations.into_iter().collect()));
     descriptor
 }

@@ -80,7 +80,9 @@ fn what_goes_elsewhere_is_no_image_here() {
         let id = cli.ok(&["images", "-q", "--no-trunc", "app"]);
         let index: serde_json::Value =
             serde_json::from_slice(&fs::read(path("layout/index.json")).unwrap()).unwrap();
-        assert_eq!(index["manifests"][0]["annotations"]["org.opencontainers.image.ref.name"], "app:latest");
+        let notes = &index["manifests"][0]["annotations"];
+        assert_eq!(notes["org.opencontainers.image.ref.name"], "latest");
+        assert_eq!(notes["io.containerd.image.name"], "docker.io/library/app:latest");
         let named = format!("there=oci-layout://{}", text(&path("layout")));
         let from = ["build", "-q", "--build-context", &named, "-"];
         let there = cli.run_with(&from, "FROM there\nCOPY --from=there /a /b\n");

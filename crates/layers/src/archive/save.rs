@@ -49,9 +49,11 @@ impl Store {
             }
             let blob = image.manifest_blob();
             let of = descriptor(MediaType::ImageManifest, blob)?;
+            // The tag alone, as docker and BuildKit have it.
+            let tag = |name: &Reference| name.tag().map_or_else(|| name.familiar(), str::to_owned);
             match names.as_slice() {
                 [] => manifests.push(of),
-                names => manifests.extend(names.iter().map(|name| annotate(of.clone(), name))),
+                names => manifests.extend(names.iter().map(|name| annotate(of.clone(), name, tag(name)))),
             }
             let top = layers.last().map(Digest::hex).unwrap_or_default();
             for name in names {
