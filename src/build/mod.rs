@@ -17,7 +17,7 @@ use coracle_build::{
 
 use coracle_layers::Reference;
 
-use crate::container::rlimit_problem;
+use crate::container::{place_below, rlimit_problem};
 use crate::engine::Inner;
 use crate::error::{Doing, Error, Result};
 use crate::worker::Builder;
@@ -66,6 +66,9 @@ impl Engine {
         let mut limits = spec.rlimits();
         if let Some(what) = limits.find_map(|(name, soft, hard)| rlimit_problem(name, soft, hard)) {
             return Err(Error::new(Kind::Invalid, what));
+        }
+        if let Some(parent) = spec.control_group() {
+            place_below(parent, "build")?;
         }
         let builder = Builder::new(&self.0, spec).fetching(caches);
         let cache = self.0.build_steps();

@@ -16,12 +16,17 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where the group of this container is.
 pub(crate) fn place(record: &Record) -> Result<Place> {
-    Ok(match &record.cgroup_parent {
-        // As docker has it where systemd keeps the groups.
-        Some(slice) if slice.ends_with(".slice") && !slice.contains('/') => Place::scope(slice, &record.id)?,
-        Some(parent) => Place::below(parent, &record.id)?,
-        None => Place::new(&record.id)?,
-    })
+    match &record.cgroup_parent {
+        Some(parent) => place_below(parent, &record.id),
+        None => Ok(Place::new(&record.id)?),
+    }
+}
+
+/// Where a group of this name is whose parent somebody named.
+pub(crate) fn place_below(parent: &str, name: &str) -> Result<Place> {
+    // As docker has it where systemd keeps the groups.
+    let is_slice = parent.ends_with(".slice") && !parent.contains('/');
+    Ok(if is_slice { Place::scope(parent, name)? } else { Place::below(parent, name)? })
 }
 
 /// A group and what was asked of it, which is what the container's spec is to say.

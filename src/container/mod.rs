@@ -55,6 +55,7 @@ pub use coracle_runtime::{IdMap, IdRange, LogEntry, LogLimits, Stream};
 pub use exec::{Exec, ExecSpec};
 pub(crate) use filter::Filters;
 pub use filter::Seccomp;
+pub(crate) use group::place_below;
 pub use handle::Container;
 pub use health::{Health, HealthStatus, Probe};
 pub use healthcheck::HealthCheck;

@@ -2,6 +2,7 @@
 
 mod agent;
 mod draft;
+mod group;
 mod mounts;
 #[cfg(feature = "registry")]
 mod pull;
@@ -37,6 +38,7 @@ pub(crate) struct Builder<'a> {
     imported: &'a [ImportedCache],
     clamp_mtime: Option<i64>,
     cancel: Option<Cancel>,
+    cgroup_parent: Option<String>,
     caches: CacheMounts,
     /// The cache directories that this build made anew.
     renewed: Mutex<BTreeSet<mounts::CacheKey>>,
@@ -241,6 +243,7 @@ impl<'a> Builder<'a> {
             imported: &[],
             clamp_mtime: spec.epoch(),
             cancel: spec.cancel().cloned(),
+            cgroup_parent: spec.control_group().map(str::to_owned),
             caches: engine.cache_mounts(),
             renewed: Mutex::new(BTreeSet::new()),
             network: Mutex::new(None),

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use coracle_build::{Cancel, Command, HostAddress, Network, Stream};
 use coracle_host::{Exit, PidFd, Root};
+use coracle_runtime::cgroup::Cgroup;
 use coracle_runtime::seccomp::{Profile, Program, Target};
 use coracle_runtime::{Bundle, Facts, Plan, Pump, Service, Stdio, docker_spec, supervise};
 use oci_spec::runtime::{Capability, LinuxNamespaceType, Spec};
@@ -51,6 +52,10 @@ impl Builder<'_> {
             // Those that list the user, as BuildKit has it.
             set_user(process, &command.user, &root, |user, _| Ok(user.groups.clone()))?;
         }
+        let group = self.group(place)?;
+        if let (Some(group), Some(linux)) = (&group, spec.linux_mut()) {
+            linux.set_cgroups_path(Some(group.place().name().into()));
+        }
         let mut plan = Plan::container(&spec, &Facts::of_this_host())?;
         if !command.insecure {
             plan.filter(&filter(&spec)?)?;
@@ -76,7 +81,8 @@ impl Builder<'_> {
         }
         let net = stack.as_ref().map(Stack::namespace).transpose()?;
         let stdio = [Stdio::Null, Stdio::Pipe, Stdio::Pipe];
-        let bundle = Bundle { mounts: given, net, stdio, ..Bundle::new(rootfs.mount) };
+        let entrance = group.as_ref().map(Cgroup::entrance).transpose()?;
+        let bundle = Bundle { mounts: given, net, stdio, group: entrance, ..Bundle::new(rootfs.mount) };
         let mut running = plan.start(bundle)?;
         let exit = {
             let mut pump = Pump::new(running.stdout.take(), running.stderr.take())?.to(|stream, bytes| {
@@ -95,6 +101,7 @@ impl Builder<'_> {
             supervise(&running.pidfd, &mut services)?
         };
         drop(held);
+        group.map_or(Ok(()), Cgroup::remove)?;
         stubs.remove(inside).doing(|| "remove the places of the step's mounts")?;
         if let Some(stack) = stack {
             self.leave(stack)?;

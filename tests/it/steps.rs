@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::io::{Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
 use std::thread;
 
 use coracle::{Allow, BuildSpec, Cancel, ContainerSpec, Engine, Event, HostAddress, Kind, StepNetwork};
-use coracle_testhost::run as host;
+use coracle_testhost::{run as host, skip};
 
 use crate::support::{context, engine, fails, listing, nothing_but_engines, says, script, state, tools};
 
@@ -52,6 +54,56 @@ fn trees_are_mounted_and_writes_to_them_are_dropped() {
         assert_eq!(lines[1..7], ["a", "sub", "deep", "new", "read-only", "/tools/sh"], "{said}");
         assert_eq!(lines[7..9], ["deep", "t"], "{said}");
         assert!(lines[9..].iter().all(|line| line.contains("No such file")), "places are gone again: {said}");
+        nothing_but_engines(host.dir());
+    });
+}
+
+/// Directories of this group, in all hierarchies that have it.
+fn groups(name: &str) -> Vec<PathBuf> {
+    let top = Path::new("/sys/fs/cgroup");
+    let below = fs::read_dir(top).unwrap().map(|entry| entry.unwrap().path());
+    let all = below.map(|dir| dir.join(name)).chain([top.join(name)]);
+    all.filter(|dir| dir.join("cgroup.procs").exists()).collect()
+}
+
+#[test]
+fn steps_are_in_groups_below_the_one_that_is_named() {
+    host(|host| {
+        let engine = engine(host.dir());
+        tools(&engine);
+        let spec = |line: &str| text(line).cgroup_parent("/team/a");
+        assert_eq!(step(&engine, spec("RUN ls /bin/sh; true")), "/bin/sh\n");
+        let parents = groups("team/a");
+        let Some(pids) = parents.iter().find(|dir| dir.join("pids.max").exists()) else {
+            parents.iter().for_each(|dir| fs::remove_dir(dir).unwrap());
+            groups("team").iter().for_each(|dir| fs::remove_dir(dir).unwrap());
+            return skip(host.test(), "no controller for numbers of processes");
+        };
+        let below = |dir: &PathBuf| {
+            fs::read_dir(dir).unwrap().filter(|e| e.as_ref().unwrap().path().is_dir()).count()
+        };
+        let left = || parents.iter().map(below).sum::<usize>();
+        assert_eq!(left(), 0);
+        // What holds for the parent holds for the steps.
+        fs::write(pids.join("pids.max"), "1").unwrap();
+        let error = engine.build(&spec("RUN ls /bin; true").no_cache(true), |_| {}).unwrap_err().to_string();
+        assert!(error.contains("did not complete successfully") || error.contains("clone"), "{error}");
+        assert_eq!(left(), 0);
+        fs::write(pids.join("pids.max"), "max").unwrap();
+        // What a build that was killed left goes with the next step, and nobody else's.
+        let tmp = fs::metadata(state(host.dir()).join("tmp")).unwrap();
+        let stale = pids.join(format!("build-{:x}.{:x}-gone-1", tmp.dev(), tmp.ino()));
+        let other = pids.join("build-1.2-gone-1");
+        for dir in [&stale, &other] {
+            fs::create_dir(dir).unwrap();
+        }
+        step(&engine, spec("RUN true"));
+        assert_eq!((stale.exists(), other.exists()), (false, true));
+        fs::remove_dir(other).unwrap();
+        for dir in groups("team/a").iter().chain(&groups("team")) {
+            fs::remove_dir(dir).unwrap();
+        }
+        fails(engine.build(&text("RUN true").cgroup_parent("/../x"), |_| {}), Kind::Invalid, &["/../x"]);
         nothing_but_engines(host.dir());
     });
 }

@@ -92,6 +92,7 @@ pub struct BuildSpec {
     pub(crate) rlimits: BTreeMap<String, (u64, u64)>,
     pub(crate) shm_size: Option<u64>,
     pub(crate) pull: Pull,
+    pub(crate) cgroup_parent: Option<String>,
 }
 
 /// Who fetches git repositories.
@@ -223,6 +224,18 @@ impl BuildSpec {
     pub fn shm_size(mut self, bytes: u64) -> BuildSpec {
         self.shm_size = Some(bytes);
         self
+    }
+
+    /// The control group that those of RUN steps are below of: a path, or the name of a slice where systemd keeps them. It
+    /// changes no result, so no key of the cache has it.
+    pub fn cgroup_parent(mut self, parent: impl Into<String>) -> BuildSpec {
+        self.cgroup_parent = Some(parent.into());
+        self
+    }
+
+    /// What [`BuildSpec::cgroup_parent`] was given, for a worker.
+    pub fn control_group(&self) -> Option<&str> {
+        self.cgroup_parent.as_deref()
     }
 
     /// Allows what else a step is refused.

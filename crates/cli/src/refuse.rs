@@ -17,7 +17,7 @@ const REASONS: &[(&str, &str, &str)] =
 const FLAGS: &[(&str, &str)] = &[
     (
         "build",
-        "--cgroup-parent -D --debug --detach --invoke --policy --print --root --server-config -c --cpu-shares \
+        "-D --debug --detach --invoke --policy --print --root --server-config -c --cpu-shares \
          --cpu-period --cpu-quota --cpuset-cpus --cpuset-mems -m --memory --memory-swap \
          --security-opt --squash",
     ),

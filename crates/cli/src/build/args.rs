@@ -40,6 +40,9 @@ pub(crate) struct Args {
     /// Cache export destinations (format: "type=local,dest=path[,mode=max]" or "type=registry,ref=name[,mode=max]")
     #[arg(long, value_name = "DEST")]
     cache_to: Vec<String>,
+    /// Set the parent cgroup for the "RUN" instructions during build
+    #[arg(long, value_name = "PATH", default_value = "", hide_default_value = true)]
+    cgroup_parent: String,
     /// Compress the context, which travels nowhere here
     #[arg(long, hide = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     compress: Option<bool>,
@@ -247,6 +250,9 @@ pub(super) fn spec(args: &Args, mut spec: BuildSpec, lookup: env::Lookup<'_>) ->
                 return Err(Fail::new(1, what));
             }
         });
+    }
+    if !args.cgroup_parent.is_empty() {
+        spec = spec.cgroup_parent(&args.cgroup_parent);
     }
     spec = args.shm_size.into_iter().fold(spec, BuildSpec::shm_size);
     let limits = Ulimit::limits(&args.ulimit);
