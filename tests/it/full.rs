@@ -11,10 +11,10 @@ use coracle_testhost::run as host;
 use crate::support::{fails, listing, nothing_but_engines, programs, run, says, script, state, unchanged};
 
 /// Fills the disk but for so many bytes.
-struct Ballast(PathBuf);
+pub struct Ballast(PathBuf);
 
 impl Ballast {
-    fn leaving(disk: &Path, bytes: u64) -> Ballast {
+    pub fn leaving(disk: &Path, bytes: u64) -> Ballast {
         let path = disk.join("ballast");
         let mut file = File::create(&path).unwrap();
         let page = [1; 4096];

@@ -6,6 +6,7 @@ mod advice;
 mod again;
 mod bad;
 mod carried;
+mod carriers;
 mod crafted;
 mod crowd;
 mod data;

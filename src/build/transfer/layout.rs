@@ -6,7 +6,7 @@ use std::path::Path;
 
 use coracle_host::{Call, Dir, Staging};
 use coracle_layers::{Blob, Digest};
-use rustix::fs::OFlags;
+use rustix::fs::{FlockOperation, OFlags, flock};
 use serde_json::{Value, json};
 
 use super::import::Origin;
@@ -17,11 +17,16 @@ use crate::error::{Error, Result};
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
-/// A layout, and the tag (or digest, to read) that is meant in it.
+/// What is being written, until it has its name: a directory like no other's, since what a killed one left there is removed.
+const TMP: &str = ".coracle-export";
+
+/// A layout, and the tag (or digest, to read) that is meant in it. It is written by one at a time, who has its directory locked
+/// (flock(2)): the index is read, and written with more.
 pub(super) struct Layout {
     dir: Dir,
     blobs: Dir,
     tag: String,
+    /// Of who writes.
     staging: Option<Staging>,
 }
 
@@ -29,8 +34,14 @@ impl Layout {
     pub(super) fn create(path: &Path, tag: &str) -> Result<Layout> {
         std::fs::create_dir_all(path).call(|| format!("mkdir({path:?})"))?;
         let dir = Dir::open(path)?;
+        let locked = || format!("flock({path:?})");
+        rustix::io::retry_on_intr(|| flock(&dir, FlockOperation::LockExclusive)).call(locked)?;
+        // What a killed one has left is nobody's.
+        if dir.has(TMP)? {
+            dir.remove_tree(TMP)?;
+        }
+        let staging = Some(Staging::open(&dir.make(TMP, 0o700)?)?);
         let blobs = dir.make("blobs", 0o755)?.make("sha256", 0o755)?;
-        let staging = Some(Staging::open(&dir)?);
         Ok(Layout { dir, blobs, tag: tag.to_owned(), staging })
     }
 
@@ -52,6 +63,17 @@ impl Layout {
 
     fn open_blob(&self, digest: &Digest) -> Result<File> {
         Ok(File::from(self.blobs.file(digest.hex(), OFlags::RDONLY | OFlags::NOFOLLOW, 0)?))
+    }
+}
+
+impl Drop for Layout {
+    fn drop(&mut self) {
+        if self.staging.take().is_some() {
+            // The next one removes what could not be removed.
+            let _ = self.dir.remove_tree(TMP);
+            // Another thread's child may have a copy of the descriptor until it executes.
+            let _ = flock(&self.dir, FlockOperation::Unlock);
+        }
     }
 }
 
