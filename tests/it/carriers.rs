@@ -100,28 +100,24 @@ fn killed_exporter(role: &mut Role) {
     export(role.dir(), "latest");
 }
 
-#[expect(clippy::print_stdout, reason = "how many points is of interest")]
-fn killed_while_it_exports(host: &Host) {
-    const STRIDE: usize = 37;
-    prepare(host);
-    export(host.dir(), "latest");
-    let (mut points, mut calls) = (0, 0);
-    while host.play("killed").kill_after(calls, &calls.to_string()) {
-        // The old one or the new one, and whole: what is built at most is the last line.
-        let (lines, _) = ran(host.dir(), &format!("cold{calls}"), "latest");
-        assert!(lines.is_empty() || lines == [6], "{lines:?} after {calls} calls");
-        points += 1;
-        calls += STRIDE;
-    }
-    println!("killed at {points} points up to call {calls}");
-    assert!(points >= 5, "{points} points");
-    assert_eq!(ran(host.dir(), "last", "latest").0, [0; 0]);
-    assert_eq!(fs::read_dir(host.dir().join("cache")).unwrap().count(), 3, "a layout and nothing else");
-}
-
 #[test]
 fn killed_at_any_system_call_of_an_export() {
-    run_with(&[("killed", killed_exporter)], |host| killed_while_it_exports(host));
+    run_with(&[("killed", killed_exporter)], |host| {
+        const STRIDE: usize = 37;
+        prepare(host);
+        export(host.dir(), "latest");
+        let (mut points, mut calls) = (0, 0);
+        while host.play("killed").kill_after(calls, &calls.to_string()) {
+            // The old one or the new one, and whole: what is built at most is the last line.
+            let (lines, _) = ran(host.dir(), &format!("cold{calls}"), "latest");
+            assert!(lines.is_empty() || lines == [6], "{lines:?} after {calls} calls");
+            points += 1;
+            calls += STRIDE;
+        }
+        assert!(points >= 5, "{points} points");
+        assert_eq!(ran(host.dir(), "last", "latest").0, [0; 0]);
+        assert_eq!(fs::read_dir(host.dir().join("cache")).unwrap().count(), 3, "a layout and nothing else");
+    });
 }
 
 /// Learns of a cache, and fetches of it.
