@@ -71,14 +71,18 @@ impl Engine {
     fn remove_checked(&self, text: &str, force: bool) -> Result<RemovedImage> {
         let missing = || Error::new(Kind::NotFound, format!("no such image: {text}"));
         let image = self.image(text)?.ok_or_else(missing)?;
-        let name = text.parse::<Reference>().ok().filter(|name| image.stored.names().contains(name));
+        let (tags, digests) = (image.stored.names(), image.stored.digests());
+        let is_name = |name: &Reference| tags.contains(name) || digests.contains(name);
+        let name = text.parse::<Reference>().ok().filter(is_name);
+        // What it was pulled under keeps an image only where it is what goes.
+        let pinned = name.as_ref().is_some_and(|name| name.digest().is_some());
+        let names = tags.len() + if pinned { digests.len() } else { 0 };
         let id = image.id();
         let users: Vec<Container> =
             self.containers()?.into_iter().filter(|container| container.image_id() == id).collect();
         let running = |container: &&Container| container.state().is_ok_and(State::is_alive);
         let by = users.iter().find(running);
-        let conflict =
-            conflict(name.is_some(), image.stored.names().len(), by.is_some(), !users.is_empty(), force);
+        let conflict = conflict(name.is_some(), names, by.is_some(), !users.is_empty(), force);
         if let Some(conflict) = conflict {
             let user = by.or(users.first()).map_or("", |container| &container.id()[..12]);
             return Err(Error::new(Kind::InUse, sentence(conflict, text, &id[7..19], user)));

@@ -26,6 +26,8 @@ mod outputs;
 mod owner;
 mod ports;
 mod process;
+#[cfg(feature = "registry")]
+mod pulled;
 mod ready;
 mod scopes;
 mod spaces;

@@ -252,14 +252,10 @@ impl Store {
         let record = self.record(text)?.ok_or_else(|| no_image(text))?;
         let named: Vec<Record> =
             self.records_of_names()?.into_iter().filter(|other| other.image == record.image).collect();
-        let (mut gone, mut rest): (Vec<&Record>, Vec<&Record>) = match &record.name {
-            Some(name) => named.iter().partition(|other| other.name.as_ref() == Some(name)),
+        let (gone, rest): (Vec<&Record>, Vec<&Record>) = match &record.name {
+            Some(name) => named.iter().partition(|other| other.goes_with(name, &named)),
             None => (named.iter().collect(), Vec::new()),
         };
-        // With the last of its tags an image is no longer wanted for having been pulled under a digest.
-        if rest.iter().all(|record| record.has_digest()) {
-            gone.append(&mut rest);
-        }
         let names = parse_names(gone.iter().copied())?;
         let tags: Vec<&Reference> = names.iter().filter(|name| name.digest().is_none()).collect();
         if record.name.is_none() && tags.len() > 1 && !force {
@@ -310,10 +306,12 @@ impl Store {
         let Some(digest) = name.digest() else {
             return self.record_of_name(name);
         };
+        if let Some(pulled) = self.record_of_name(&name.pinned(digest))? {
+            return Ok(Some(pulled));
+        }
         let matches = |record: &Record| {
             let of = record.name.as_deref().and_then(|name| name.parse::<Reference>().ok());
-            (record.manifest == digest || record.source == Some(digest))
-                && of.is_some_and(|of| of.repository() == name.repository())
+            record.manifest == digest && of.is_some_and(|of| of.repository() == name.repository())
         };
         Ok(self.records_of_names()?.into_iter().find(matches))
     }
@@ -344,7 +342,7 @@ impl Store {
             config,
             layers,
             names: parse_names(named.iter().copied().filter(|record| !record.has_digest()))?,
-            digests: digests_of(&named)?,
+            digests: parse_names(named.iter().copied().filter(|record| record.has_digest()))?,
             named: at.map(|secs| SystemTime::UNIX_EPOCH + Duration::from_secs(secs)),
             size,
         })
@@ -368,18 +366,6 @@ fn manifest_of(config: Blob, stack: &[Layer]) -> Result<ImageManifest> {
 
 fn parse_names<'r>(records: impl IntoIterator<Item = &'r Record>) -> Result<Vec<Reference>> {
     records.into_iter().filter_map(|record| record.name.as_ref()).map(|name| name.parse()).collect()
-}
-
-fn digests_of(records: &[&Record]) -> Result<Vec<Reference>> {
-    let mut digests = Vec::new();
-    for record in records {
-        if let (Some(name), Some(source)) = (&record.name, record.source) {
-            digests.push(name.parse::<Reference>()?.pinned(source));
-        }
-    }
-    digests.sort();
-    digests.dedup();
-    Ok(digests)
 }
 
 fn no_image(text: &str) -> Error {

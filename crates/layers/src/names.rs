@@ -30,9 +30,6 @@ pub(crate) struct Record {
     pub manifest_size: u64,
     /// Seconds since the epoch.
     pub updated: u64,
-    /// What the registry had under this name when the image was pulled: its manifest, or the index that lists it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub source: Option<Digest>,
 }
 
 impl Record {
@@ -40,23 +37,28 @@ impl Record {
         let updated =
             SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let name = name.map(Reference::to_string);
-        Record { name, image, manifest: manifest.digest, manifest_size: manifest.size, updated, source: None }
+        Record { name, image, manifest: manifest.digest, manifest_size: manifest.size, updated }
     }
 
-    /// As a registry has it.
-    #[cfg(feature = "registry")]
-    pub fn of_registry(name: &Reference, image: ImageId, manifest: Blob, source: Digest) -> Record {
-        Record { source: Some(source), ..Record::new(Some(name), image, manifest) }
-    }
-
-    /// Whether the name pins it.
+    /// Whether it is about a name that pins a digest: what a registry had it under when it was pulled.
     pub fn has_digest(&self) -> bool {
         self.name.as_ref().is_some_and(|name| name.contains('@'))
     }
 
+    /// Whether it is about a name that goes when `name` does, of all names of an image: that name itself, and with a
+    /// repository's last tag what it was pulled under from there.
+    pub fn goes_with(&self, name: &str, all: &[Record]) -> bool {
+        let Some(own) = &self.name else { return false };
+        let repository = |name: &str| name.parse::<Reference>().ok().map(|name| name.repository());
+        let same = |other: &str| repository(other) == repository(name);
+        let is_tag = |record: &Record| {
+            record.name.as_ref().is_some_and(|other| other != name && same(other)) && !record.has_digest()
+        };
+        own == name || (self.has_digest() && !name.contains('@') && same(own) && !all.iter().any(is_tag))
+    }
+
     fn same_as(&self, other: &Record) -> bool {
-        let all = |record: &Record| (record.image, record.manifest, record.source);
-        self.name == other.name && all(self) == all(other)
+        (&self.name, self.image, self.manifest) == (&other.name, other.image, other.manifest)
     }
 
     fn descriptor(&self, name: &str) -> Result<Descriptor> {

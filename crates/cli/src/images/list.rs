@@ -71,12 +71,12 @@ pub(crate) fn list(args: &ListArgs) -> Done {
 }
 
 fn rows(image: &Image, filters: &Filters, whole: bool) -> Vec<Value> {
+    let pulled = image.registry_digests();
     let mut names = image.names();
     names.retain(|name| filters.names(name));
     if names.is_empty() {
         // What was pulled by its digest has a repository, and no tag.
-        let digests = image.registry_digests();
-        let repositories = digests.iter().filter_map(|name| name.split('@').next());
+        let repositories = pulled.iter().filter_map(|name| name.split('@').next());
         names.extend(repositories.map(|name| format!("{name}:{NONE}")));
     }
     if names.is_empty() {
@@ -85,11 +85,14 @@ fn rows(image: &Image, filters: &Filters, whole: bool) -> Vec<Value> {
     let created = image.created().and_then(|time| time.parse().ok());
     let row = |name: &String| {
         let (repository, tag) = split(name);
+        // What its registry has it under, or would have.
+        let mut digests = pulled.iter().filter_map(|name| name.split_once('@'));
+        let digest = digests.find(|(of, _)| *of == repository).map(|(_, digest)| digest.to_owned());
         let fields = [
             ("Containers", "N/A".into()),
             ("CreatedAt", created.map_or_else(|| "N/A".to_owned(), units::date).into()),
             ("CreatedSince", units::ago(image.created().as_deref()).into()),
-            ("Digest", image.digest().into()),
+            ("Digest", digest.unwrap_or_else(|| image.digest()).into()),
             ("ID", units::id(&image.id(), whole).into()),
             ("Repository", repository.into()),
             ("SharedSize", "N/A".into()),

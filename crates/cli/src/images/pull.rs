@@ -83,8 +83,10 @@ pub(crate) fn fetch(
 fn line(name: &Reference, event: &PullEvent) -> Option<String> {
     let (layer, what) = match event {
         PullEvent::Resolved { .. } => {
-            let digest = name.digest().map(|digest| digest.to_string());
-            let which = digest.as_deref().or(name.tag()).unwrap_or_default();
+            let which = match name.digest() {
+                Some(_) => name.to_string(),
+                None => name.tag().unwrap_or_default().to_owned(),
+            };
             return Some(format!("{which}: Pulling from {}", name.path()));
         }
         PullEvent::Exists { layer } => (layer, "Already exists"),
@@ -112,7 +114,10 @@ mod tests {
         let resolved = PullEvent::Resolved { digest };
         assert_eq!(said("busybox", resolved), "latest: Pulling from library/busybox");
         assert_eq!(said("localhost:5000/a:1", resolved), "1: Pulling from a");
-        assert_eq!(said(&format!("a/b@{digest}"), resolved), format!("{digest}: Pulling from a/b"));
+        assert_eq!(
+            said(&format!("a/b@{digest}"), resolved),
+            format!("docker.io/a/b@{digest}: Pulling from a/b")
+        );
         assert_eq!(said("a", PullEvent::Waiting { layer: digest }), "0123456789ab: Pulling fs layer");
         let fetching = |bytes| PullEvent::Fetching { layer: digest, bytes, of: 7 };
         assert_eq!(said("a", fetching(6)), "");

@@ -1,8 +1,9 @@
-//! Every way to put data in a container, in both programs: docker and `coracle` are given the same command lines, and have to
-//! come to the same, in the container and on the host. Without docker it is a named skip.
+//! What both programs do: every way to put data in a container, and images from a registry. docker and `coracle` are given the
+//! same command lines, and have to come to the same, in the container and on the host. Without docker it is a named skip.
 
 mod cases;
 mod lines;
+mod pull;
 
 use std::collections::BTreeMap;
 use std::fs;

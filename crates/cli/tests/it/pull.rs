@@ -91,7 +91,7 @@ fn an_image_by_its_name() {
         let cli = Cli::empty(host, "pinned");
         let pinned = format!("{name}@{one}");
         let said = cli.ok(&["pull", &pinned]);
-        assert!(said.starts_with(&format!("{one}: Pulling from team/app\n")), "{said}");
+        assert!(said.starts_with(&format!("{pinned}: Pulling from team/app\n")), "{said}");
         assert!(
             said.ends_with(&format!("Status: Downloaded newer image for {pinned}\n{pinned}\n")),
             "{said}"

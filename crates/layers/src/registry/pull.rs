@@ -138,18 +138,20 @@ impl Store {
         event: &mut dyn FnMut(&PullEvent),
     ) -> Result<Pulled> {
         let platform = options.platform.clone().unwrap_or_default().completed()?;
-        let known = self.pulled(name, &platform)?;
-        if let Some((image, digest)) = known.as_ref().filter(|_| name.digest().is_some()) {
-            return Ok(Pulled { image: image.clone(), digest: *digest, changed: false });
-        }
         let from = Registry::of(name, &options.registry).repository(name.path());
         let which = match (name.digest(), name.tag()) {
             (Some(digest), _) => digest.to_string(),
             (None, tag) => tag.unwrap_or("latest").to_owned(),
         };
-        if let Some((image, digest)) = known
+        let known = self.record_of_reference(name)?;
+        let digest = match (&known, name.digest()) {
             // To ask what it is costs nothing that registries count.
-            && from.head_manifest(&which, &ACCEPT)?.and_then(|head| head.digest) == Some(digest)
+            (Some(_), None) => from.head_manifest(&which, &ACCEPT)?.and_then(|head| head.digest),
+            (_, digest) => digest,
+        };
+        if let (Some(known), Some(digest)) = (known, digest)
+            && let Some(image) = self.pulled(&name.pinned(digest), &platform)?
+            && image.id() == known.image
         {
             event(&PullEvent::Resolved { digest });
             return Ok(Pulled { image, digest, changed: false });
@@ -167,16 +169,18 @@ impl Store {
         Ok(Pulled { image, digest, changed })
     }
 
-    /// The image that was pulled under that name, if it is all here and for that platform, and what the registry had then.
-    fn pulled(&self, name: &Reference, platform: &Platform) -> Result<Option<(Image, Digest)>> {
-        let Some(record) = self.record_of_reference(name)? else { return Ok(None) };
-        let Some(source) = name.digest().or(record.source) else { return Ok(None) };
+    /// The image that was pulled under that digest, if it is all here and for that platform.
+    fn pulled(&self, pinned: &Reference, platform: &Platform) -> Result<Option<Image>> {
+        let Some(record) = self.record_of_reference(pinned)? else { return Ok(None) };
         let image = self.image_of(&record)?;
         let config = image.config();
         let (os, architecture) = (config.os().to_string(), config.architecture().to_string());
         let fits = platform.fits(&os, &architecture, config.variant().as_deref());
-        let here = image.layers().last().map_or(Ok(true), |top| Ok(self.layer(top)?.is_some()));
-        here.map(|here: bool| (here && fits).then_some((image, source)))
+        Ok((fits && self.has_layers(&image)?).then_some(image))
+    }
+
+    fn has_layers(&self, image: &Image) -> Result<bool> {
+        image.layers().last().map_or(Ok(true), |top| Ok(self.layer(top)?.is_some()))
     }
 
     /// Fetches what an image is made of, and stores it without a name.
@@ -198,6 +202,11 @@ impl Store {
         {
             let what = format!("it is for {os}/{architecture}, not for {wanted}");
             return Err(Error::new(Kind::NotFound, what));
+        }
+        if let Some(image) = self.image(&listed.digest.to_string())?
+            && self.has_layers(&image)?
+        {
+            return Ok(image);
         }
         let diffs = config.rootfs().diff_ids();
         if diffs.len() != found.manifest.layers().len() {
@@ -230,14 +239,18 @@ impl Store {
         Ok(bytes)
     }
 
-    /// Gives an image the name that it was pulled by. Whether the name meant anything else.
-    fn name_pulled(&self, image: &Image, name: &Reference, source: Digest) -> Result<bool> {
-        let name = if name.digest().is_some() { name.pinned(source) } else { name.clone() };
+    /// Gives an image the name that it was pulled by, and the one that pins it. Whether the former meant anything else.
+    fn name_pulled(&self, image: &Image, name: &Reference, digest: Digest) -> Result<bool> {
+        let pinned = name.pinned(digest);
+        let name = if name.digest().is_some() { &pinned } else { name };
         let _lock = self.names_lock()?;
-        let before = self.record_of_name(&name)?;
+        let before = self.record_of_name(name)?;
         // An image removed since comes back with its name.
-        self.put_record(&Record::new(None, image.id(), image.manifest_blob()))?;
-        if self.put_record(&Record::of_registry(&name, image.id(), image.manifest_blob(), source))? {
+        let mut changed = self.put_record(&Record::new(None, image.id(), image.manifest_blob()))?;
+        for name in [&pinned, name] {
+            changed |= self.put_record(&Record::new(Some(name), image.id(), image.manifest_blob()))?;
+        }
+        if changed {
             self.reindex_locked()?;
         }
         Ok(before.is_none_or(|before| before.image != image.id()))
