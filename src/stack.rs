@@ -291,10 +291,13 @@ impl Service for Stack {
 /// The files in `/etc` that every container has of its own.
 pub(crate) const FILES: [&str; 3] = ["hosts", "hostname", "resolv.conf"];
 
+/// Those of them that a step of a build has: what it writes to `/etc/hostname` is the image's.
+pub(crate) const STEP_FILES: [&str; 2] = ["hosts", "resolv.conf"];
+
 /// Adds the mounts of a container's own files to its plan.
-pub(crate) fn plan_files(plan: &mut Plan) -> Result<()> {
-    for name in FILES {
-        plan.attach(name, format!("/etc/{name}"))?;
+pub(crate) fn plan_files(plan: &mut Plan, names: &[&'static str]) -> Result<()> {
+    for name in names {
+        plan.attach(*name, format!("/etc/{name}"))?;
     }
     Ok(())
 }
@@ -307,8 +310,14 @@ pub(crate) struct Told<'a> {
     pub(crate) resolver: &'a Resolver,
 }
 
-/// The mounts of [`plan_files`]: `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf`, written to `dir`.
-pub(crate) fn files(dir: &Dir, told: &Told<'_>, stack: Option<&Stack>, mode: &Mode) -> Result<Vec<Mount>> {
+/// The mounts of [`plan_files`] of the same names, written to `dir`.
+pub(crate) fn files(
+    dir: &Dir,
+    names: &[&'static str],
+    told: &Told<'_>,
+    stack: Option<&Stack>,
+    mode: &Mode,
+) -> Result<Vec<Mount>> {
     let own = stack.map(Stack::addresses).unwrap_or_default();
     let gateways = match mode {
         Mode::Networks(_) => stack.map(Stack::host_addresses).unwrap_or_default(),
@@ -327,10 +336,14 @@ pub(crate) fn files(dir: &Dir, told: &Told<'_>, stack: Option<&Stack>, mode: &Mo
     };
     let extra = resolver::lines(told.hosts, &gateways);
     let mut mounts = Vec::new();
-    let texts = [files::hosts(told.hostname, &own, &extra), files::hostname(told.hostname), resolv_conf];
-    for (name, text) in FILES.into_iter().zip(texts) {
-        let file = write(dir, name, &text)?;
-        mounts.push(Mount::bind(&file, false, name)?.private()?);
+    for name in names {
+        let text = match *name {
+            "hosts" => &files::hosts(told.hostname, &own, &extra),
+            "hostname" => &files::hostname(told.hostname),
+            _ => &resolv_conf,
+        };
+        let file = write(dir, name, text)?;
+        mounts.push(Mount::bind(&file, false, *name)?.private()?);
     }
     Ok(mounts)
 }

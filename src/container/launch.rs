@@ -135,13 +135,13 @@ pub(crate) fn launch(
         Mode::Container(other) => Some(Shared::of(engine, other, "network", "net")?),
         _ => None,
     };
-    stack::plan_files(&mut plan)?;
+    stack::plan_files(&mut plan, &stack::FILES)?;
     let mut mounts = match &shared {
         Some((_, shared)) => stack::files_of(&shared.room)?,
         None => {
             let (hosts, resolver) = (&record.hosts[..], &record.resolver);
             let told = Told { hostname: &record.hostname, hosts, resolver };
-            stack::files(room, &told, stack.as_ref(), &record.network)?
+            stack::files(room, &stack::FILES, &told, stack.as_ref(), &record.network)?
         }
     };
     if let Some(context) = record.mount_label().filter(|_| shared.is_none()) {

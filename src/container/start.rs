@@ -221,7 +221,7 @@ impl Engine {
         if record.init {
             plan.init();
         }
-        stack::plan_files(&mut plan)?;
+        stack::plan_files(&mut plan, &stack::FILES)?;
         for mount in places::in_order(&record) {
             plan.attach_as(mount.to_string(), &mount.at, lend::propagation(mount))?;
         }

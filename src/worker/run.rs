@@ -1,6 +1,6 @@
 //! A RUN step: its process, its network, its end.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use coracle_build::{Cancel, Command, HostAddress, Network, Stream};
@@ -20,7 +20,7 @@ use crate::resolver::{self, Resolver};
 use crate::stack::{self, Attachment, DEFAULT_NETWORK, Mode, Stack, Told, Wiring};
 
 /// Where a container has mounts of its own in any case.
-const PLACES: [&str; 6] = ["/proc", "/sys", "/dev", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf"];
+const PLACES: [&str; 5] = ["/proc", "/sys", "/dev", "/etc/hosts", "/etc/resolv.conf"];
 
 impl Builder<'_> {
     /// Runs the command on the calling thread, which owns it: a build that is killed takes its steps along.
@@ -70,10 +70,15 @@ impl Builder<'_> {
             Mode::None => Some(Stack::open(self.engine, &bare)?),
             Mode::Networks(networks) => Some(Stack::open(self.engine, &Wiring { names, networks, ..bare })?),
         };
-        stack::plan_files(&mut plan)?;
-        let hosts = self.hosts(command)?;
+        stack::plan_files(&mut plan, &stack::STEP_FILES)?;
+        let mut hosts = self.hosts(command)?;
+        // Where it has no address of its own its name is here all the same, as with BuildKit.
+        if !matches!(mode, Mode::Networks(_)) {
+            let here = resolver::HostAddress::Is(IpAddr::V4(Ipv4Addr::LOCALHOST));
+            hosts.push((command.hostname.clone(), here));
+        }
         let told = Told { hostname: &command.hostname, hosts: &hosts, resolver: &resolver };
-        let mut given = stack::files(place.staged.dir(), &told, stack.as_ref(), &mode)?;
+        let mut given = stack::files(place.staged.dir(), &stack::STEP_FILES, &told, stack.as_ref(), &mode)?;
         let mut held = mounts::open(self, place, command)?;
         for mount in std::mem::take(&mut held.mounts) {
             plan.attach(mount.what, mount.at)?;

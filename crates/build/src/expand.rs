@@ -265,7 +265,7 @@ impl<'a, 'b> Expander<'a, 'b> {
         } else if "@*#?-$!".contains(first) {
             1
         } else {
-            rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len())
+            rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len())
         };
         self.at += length;
         &rest[..length]

@@ -67,6 +67,9 @@ pub struct RunConfig {
     /// Its default arguments, or what is run where there is no entrypoint.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cmd: Option<Vec<String>>,
+    /// Docker's: CMD was set by a Dockerfile. It means something on Windows only.
+    #[serde(deserialize_with = "or_default", skip_serializing_if = "std::ops::Not::not")]
+    pub args_escaped: bool,
     /// Absolute paths.
     #[serde(deserialize_with = "or_default", skip_serializing_if = "BTreeMap::is_empty")]
     pub volumes: BTreeMap<String, Nothing>,

@@ -14,7 +14,7 @@ use crate::suggest::nearest;
 /// What a flag is followed by.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Takes {
-    /// `=value`, once.
+    /// `=value`, once; maybe an empty one.
     Value,
     /// `=value`, any number of times.
     Values,
@@ -59,9 +59,9 @@ impl Flags {
         Flags { found, end }
     }
 
-    /// The value of a flag that takes one.
+    /// The value of a flag that takes one. An empty one is as none.
     pub(crate) fn get(&self, name: &str) -> Option<Word> {
-        self.found.iter().find(|f| f.name == name)?.value.clone()
+        self.found.iter().find(|f| f.name == name)?.value.clone().filter(|value| !value.text.is_empty())
     }
 
     /// All values of a flag that may be there several times.
@@ -119,7 +119,7 @@ impl Flags {
                     continue;
                 }
                 problems.invalid(span, format!("`--{name}` is `true` or `false`"));
-            } else if value.is_none_or(str::is_empty) {
+            } else if value.is_none_or(|v| v.is_empty() && *takes == Takes::Values) {
                 problems.invalid(span, format!("`--{name}` takes a value: --{name}=…"));
             } else if *takes == Takes::Value && !met.insert(name) {
                 problems.invalid(span, format!("`--{name}` is there twice"));

@@ -92,7 +92,10 @@ impl Parser<'_, '_> {
             "STOPSIGNAL" => Verb::StopSignal(self.all()),
             "MAINTAINER" => Verb::Maintainer(self.rest().to_owned()),
             "EXPOSE" => Verb::Expose(self.blank_words()),
-            "VOLUME" => Verb::Volume(self.list()?),
+            "VOLUME" => match self.list()? {
+                paths if paths.is_empty() => return self.invalid(format!("`VOLUME` {}", usage("VOLUME"))),
+                paths => Verb::Volume(paths),
+            },
             _ => Verb::Shell(match self.command()? {
                 CommandLine::Exec(argv) if !argv.is_empty() => argv,
                 _ => return self.invalid("`SHELL` takes a JSON array: SHELL [\"/bin/bash\", \"-c\"]"),

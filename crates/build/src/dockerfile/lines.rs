@@ -192,7 +192,7 @@ fn heredocs(
             closed = shown == name;
             if !closed {
                 text.push_str(shown);
-                text.push('\n');
+                text.push_str(source.end_of(next));
             }
             next += 1;
         }
@@ -281,6 +281,16 @@ mod tests {
         let [a, b] = all[0].heredocs.as_slice() else { panic!("{:?}", all[0]) };
         assert_eq!((a.name.as_str(), a.text.as_str(), a.expand), ("A", "foo # \\\n", true));
         assert_eq!((b.name.as_str(), b.text.as_str(), b.expand), ("B C", "one\n", false));
+    }
+
+    #[test]
+    fn heredocs_keep_the_ends_of_their_lines() {
+        let source = Source::new("D", b"COPY <<A /\r\none\r\ntwo\nA\r\nRUN x\r\n").unwrap();
+        let mut problems = Problems::new(&source);
+        let all = logical_lines(&source, 0, '\\', &mut problems);
+        problems.into_result().unwrap();
+        assert_eq!(all[0].heredocs[0].text, "one\r\ntwo\n");
+        assert_eq!((all[0].text.as_str(), all[1].text.as_str()), ("COPY <<A /", "RUN x"));
     }
 
     #[test]

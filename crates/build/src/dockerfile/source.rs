@@ -5,11 +5,13 @@ use coracle_host::Kind;
 use crate::error::{Diagnostic, Error, Span};
 use crate::expand::Budget;
 
-/// A Dockerfile as lines without their ends; a byte order mark and carriage returns are gone.
+/// A Dockerfile as lines without their ends; a byte order mark is gone.
 #[derive(Debug)]
 pub(crate) struct Source {
     pub(crate) name: String,
     pub(crate) lines: Vec<String>,
+    /// Whether each ended with CRLF: here-documents keep that.
+    crlf: Vec<bool>,
 }
 
 impl Source {
@@ -21,8 +23,19 @@ impl Source {
             let line = bytes[..error.valid_up_to()].iter().filter(|b| **b == b'\n').count() + 1;
             Error::invalid(format!("{name}:{line}: the text is not UTF-8"))
         })?;
-        let lines = text.split('\n').map(|l| l.strip_suffix('\r').unwrap_or(l).to_owned()).collect();
-        Ok(Source { name: name.to_owned(), lines })
+        let (lines, crlf) = text
+            .split('\n')
+            .map(|line| match line.strip_suffix('\r') {
+                Some(line) => (line.to_owned(), true),
+                None => (line.to_owned(), false),
+            })
+            .unzip();
+        Ok(Source { name: name.to_owned(), lines, crlf })
+    }
+
+    /// How a line (from 0) ends.
+    pub(crate) fn end_of(&self, line: usize) -> &'static str {
+        if self.crlf.get(line) == Some(&true) { "\r\n" } else { "\n" }
     }
 
     pub(crate) fn diagnostic(

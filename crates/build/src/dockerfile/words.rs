@@ -32,7 +32,7 @@ pub(crate) fn quoted(text: &str, from: usize, escape: char) -> Vec<Range<usize>>
             continue;
         }
         start.get_or_insert(i);
-        if c == escape {
+        if c == escape && quote != Some('\'') {
             chars.next();
         } else if quote == Some(c) {
             quote = None;
@@ -82,6 +82,11 @@ mod tests {
         assert_eq!(get(r#"a="b c" d='e "f' g\ h i"#), [r#"a="b c""#, r#"d='e "f'"#, r"g\ h", "i"]);
         assert_eq!(get(r#"a="b \" c" d"#), [r#"a="b \" c""#, "d"]);
         assert_eq!(get(r#"a="open d"#), [r#"a="open d"#]);
+        assert_eq!(
+            get(r"a='b\' c='d\ e'"),
+            [r"a='b\'", r"c='d\ e'"],
+            "between single quotes nothing is escaped"
+        );
         let text = "COPY  \"a b\tc ";
         assert_eq!(blank(text, 4).into_iter().map(|r| &text[r]).collect::<Vec<_>>(), ["\"a", "b", "c"]);
         assert_eq!(json(r#" ["a", "b c"] "#), Json::Strings(vec!["a".into(), "b c".into()]));

@@ -95,6 +95,9 @@ pub(crate) fn digest(tree: Option<Tree<'_>>, picked: &[Picked], overrides: Overr
             match &entry.node {
                 Node::Dir => fields.add("dir"),
                 Node::Fifo => fields.add("fifo"),
+                Node::Device { block, number } => {
+                    fields.add(if *block { "block" } else { "character" }).add(number.to_le_bytes())
+                }
                 Node::Link(target) => {
                     print = print.wrapping_add(first(&Sha256::digest(target.as_bytes())));
                     fields.add("link").add(target.as_bytes())
@@ -129,6 +132,7 @@ pub(crate) fn outline(picked: &[Picked]) -> String {
             let (kind, size) = match &entry.node {
                 Node::Dir => (0, 0),
                 Node::Fifo => (1, 0),
+                Node::Device { block, number } => (4 + u8::from(*block), *number),
                 Node::Link(target) => (2, target.len() as u64),
                 Node::Text(text) => (3, text.len() as u64),
                 Node::File => (3, entry.stamp.size),

@@ -15,6 +15,7 @@ mod source;
 mod tests;
 pub(crate) mod unpack;
 mod walk;
+pub(crate) mod way;
 mod xattrs;
 
 use std::ffi::OsString;
@@ -64,7 +65,7 @@ impl Picked {
     }
 }
 
-/// One file, directory, link or fifo.
+/// One file, directory, link, fifo or device.
 #[derive(Debug)]
 pub(crate) struct Entry {
     /// Relative to what was picked; empty for that itself.
@@ -90,6 +91,11 @@ pub(crate) enum Node {
     Dir,
     Link(OsString),
     Fifo,
+    Device {
+        block: bool,
+        /// As mknod(2) has it.
+        number: u64,
+    },
     /// A file whose content is here.
     Text(String),
 }

@@ -4,7 +4,8 @@ use coracle_host::{Kind, Root};
 
 use crate::error::{Error, Result};
 
-/// The ids that `text` means. A number alone stands for both; a name alone brings its own group (passwd(5)).
+/// The ids that `text` means. A number alone stands for both; a name alone brings its own group (passwd(5)). No user before
+/// the colon is root, and no group after it root's.
 ///
 /// # Errors
 /// `NotFound` for a name that the tree's `/etc/passwd` or `/etc/group` doesn't have.
@@ -15,6 +16,7 @@ pub(crate) fn resolve(root: &Root<'_>, text: &str) -> Result<(u32, u32)> {
     };
     let (uid, own_gid) = match user.parse::<u32>() {
         Ok(uid) => (uid, uid),
+        Err(_) if user.is_empty() => (0, 0),
         Err(_) => {
             let line = entry(root, "etc/passwd", user)?.ok_or_else(|| {
                 Error::new(Kind::NotFound, format!("there is no user `{user}` in /etc/passwd"))
@@ -27,6 +29,7 @@ pub(crate) fn resolve(root: &Root<'_>, text: &str) -> Result<(u32, u32)> {
     };
     let gid = match group {
         None => own_gid,
+        Some("") => 0,
         Some(group) => match group.parse::<u32>() {
             Ok(gid) => gid,
             Err(_) => entry(root, "etc/group", group)?

@@ -83,7 +83,7 @@ impl<'a> Tree<'a> {
     /// What `source` (relative, without `..`) means. A wildcard may mean nothing, or several.
     ///
     /// # Errors
-    /// `NotFound` where a plain source is not there; `Unsupported` for devices and sockets.
+    /// `NotFound` where a plain source is not there, or a socket.
     pub(crate) fn pick(&self, source: &str) -> Result<Vec<Picked>> {
         Ok(self.pick_paths(source, false)?.into_iter().map(|(_, picked)| picked).collect())
     }
@@ -122,9 +122,16 @@ impl<'a> Tree<'a> {
             Some(to) if !ignored => {
                 format!(": it is a link to `{}`, which {} does not have", to.to_string_lossy(), self.label)
             }
+            _ if self.is_socket(source) => ": it is a socket, which no copy has".to_owned(),
             _ => why.to_owned(),
         };
         Error::new(Kind::NotFound, format!("`{source}` is not in {}{why}", self.label))
+    }
+
+    fn is_socket(&self, source: &str) -> bool {
+        let fd = self.root.open(source, OFlags::PATH).ok();
+        let stat = fd.and_then(|fd| rustix::fs::fstat(&fd).ok());
+        stat.is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Socket)
     }
 
     fn ignores(&self, path: &Path) -> bool {
@@ -196,8 +203,9 @@ impl<'a> Tree<'a> {
             remote: None,
             entries: Vec::new(),
         };
-        if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
-            if hidden {
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        if kind != FileType::Directory {
+            if hidden || kind == FileType::Socket {
                 return Ok(None);
             }
             let fd = self.root.open(&real, OFlags::PATH | OFlags::NOFOLLOW)?;
@@ -229,7 +237,12 @@ impl<'a> Tree<'a> {
                 Err(Errno::NOENT) => continue,
                 other => other.call(|| format!("fstatat({}, {path:?})", self.label))?,
             };
-            if !hidden || FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+            let kind = FileType::from_raw_mode(stat.st_mode);
+            // A socket is the end of a connection: as with docker, no copy has it.
+            if kind == FileType::Socket {
+                continue;
+            }
+            if !hidden || kind == FileType::Directory {
                 listed.push((self.entry(fd.as_fd(), &name, path, below.join(&name), &stat)?, hidden));
             }
         }
@@ -264,14 +277,17 @@ impl<'a> Tree<'a> {
             FileType::RegularFile => Node::File,
             FileType::Directory => Node::Dir,
             FileType::Fifo => Node::Fifo,
+            kind @ (FileType::CharacterDevice | FileType::BlockDevice) => {
+                Node::Device { block: kind == FileType::BlockDevice, number: stat.st_rdev }
+            }
             FileType::Symlink => {
                 let target = rustix::fs::readlinkat(at, name, Vec::new())
                     .call(|| format!("readlinkat({}, {path:?})", self.label))?;
                 Node::Link(OsStr::from_bytes(target.to_bytes()).to_owned())
             }
-            other => {
+            _ => {
                 let what =
-                    format!("`{}` in {} is no file but a {}", path.display(), self.label, kind_of(other));
+                    format!("`{}` in {} is of no kind that a layer can hold", path.display(), self.label);
                 return Err(Error::new(Kind::Unsupported, what));
             }
         };
@@ -349,12 +365,4 @@ fn components(path: &Path) -> impl DoubleEndedIterator<Item = OsString> {
         std::path::Component::ParentDir => Some(OsString::from("..")),
         _ => None,
     })
-}
-
-fn kind_of(file_type: FileType) -> &'static str {
-    match file_type {
-        FileType::Socket => "socket",
-        FileType::BlockDevice | FileType::CharacterDevice => "device",
-        _ => "thing of unknown type",
-    }
 }

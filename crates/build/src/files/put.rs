@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use coracle_host::{Call, Kind, Root};
+use coracle_host::{Call, Root};
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, UTIME_NOW, Uid, XattrFlags,
 };
@@ -19,25 +19,28 @@ use super::order::Batch;
 use super::pick::Tree;
 use super::source::{Source, has_changed};
 use super::unpack;
+use super::way::{self, Way, in_the_way};
 use super::{Entry, Node, Picked};
 use crate::chmod::Chmod;
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// One COPY on its way into a tree.
 pub(crate) struct Put<'a> {
     root: Root<'a>,
     /// In place of each entry's own.
-    owner: Option<(u32, u32)>,
+    pub(super) owner: Option<(u32, u32)>,
     /// In place of each entry's own.
     mode: Option<Chmod>,
     /// Files that are archives are unpacked.
     unpack: bool,
+    /// What becomes of what is there.
+    pub(super) way: Way,
     /// Files of large directories are put off.
     puts_off: bool,
     /// Files later than this (seconds since the epoch) get this time.
     latest: Option<i64>,
     /// A file took another's place.
-    replaced: AtomicBool,
+    pub(super) has_replaced: AtomicBool,
     /// A source file was written to after it had been listed: what was copied may not be what was hashed.
     pub(crate) changed: bool,
 }
@@ -49,9 +52,10 @@ impl<'a> Put<'a> {
             owner,
             mode,
             unpack: false,
+            way: Way::Kept,
             puts_off: false,
             latest: None,
-            replaced: AtomicBool::new(false),
+            has_replaced: AtomicBool::new(false),
             changed: false,
         }
     }
@@ -64,7 +68,7 @@ impl<'a> Put<'a> {
 
     /// Whether anything that was put took the place of something else.
     pub(crate) fn has_replaced(&self) -> bool {
-        self.replaced.load(Ordering::Relaxed)
+        self.has_replaced.load(Ordering::Relaxed)
     }
 
     pub(super) fn latest(&self) -> Option<i64> {
@@ -78,6 +82,11 @@ impl<'a> Put<'a> {
     /// As ADD does it: a file that is an archive becomes what is in it.
     pub(crate) fn unpacking(mut self, yes: bool) -> Put<'a> {
         self.unpack = yes;
+        self
+    }
+
+    pub(crate) fn in_way(mut self, way: Way) -> Put<'a> {
+        self.way = way;
         self
     }
 
@@ -106,7 +115,7 @@ impl<'a> Put<'a> {
             && let Some((file, archive)) = unpack::open(tree, &top.path)?
         {
             let made = self.make_dirs(Path::new(dest))?;
-            let into = Put::new(Root::new(made.as_fd(), "the destination"), None, None);
+            let into = Put::new(Root::new(made.as_fd(), "the destination"), None, None).in_way(Way::Replaced);
             unpack::unpack(archive, &into, &top.path)?;
             return self.same(&file, top);
         }
@@ -117,7 +126,9 @@ impl<'a> Put<'a> {
         } else if self.kind(&target)? == Some(FileType::Directory) {
             target.push(&picked.name);
         } else {
-            target = self.follow(target)?;
+            if self.way != Way::Unseen {
+                target = self.follow(target)?;
+            }
             self.make_dirs(target.parent().unwrap_or(Path::new("/")))?;
         }
         let (parent, name) = self.root.parent(&target)?;
@@ -129,6 +140,9 @@ impl<'a> Put<'a> {
     /// # Errors
     /// `ENOTDIR` where a file is in the way.
     pub(crate) fn make_dirs(&self, path: &Path) -> Result<OwnedFd> {
+        if self.way == Way::Unseen {
+            return self.make_unseen_dirs(path);
+        }
         let mut missing = Vec::new();
         let mut at = Some(path);
         while let Some(one) = at.filter(|p| !p.as_os_str().is_empty()) {
@@ -148,7 +162,11 @@ impl<'a> Put<'a> {
         Ok(self.root.open(path, OFlags::PATH | OFlags::DIRECTORY)?)
     }
 
+    /// What is at a destination.
     fn kind(&self, path: &Path) -> Result<Option<FileType>> {
+        if self.way == Way::Unseen {
+            return Ok(None);
+        }
         match self.root.open(path, OFlags::PATH) {
             Ok(fd) => {
                 let stat = rustix::fs::fstat(&fd).call(|| format!("fstat({path:?})"))?;
@@ -214,7 +232,7 @@ impl<'a> Put<'a> {
             let name = entry.below.file_name().unwrap_or(OsStr::new(""));
             let target = path.join(&entry.below);
             if entry.node == Node::Dir {
-                let (fd, fresh) = enter(at.fd.as_fd(), name, &target)?;
+                let (fd, fresh) = self.enter(at.fd.as_fd(), name, &target)?;
                 open.push(Open { entry, fd, fresh, batch: batches.len() });
                 if let Some(real) = &real {
                     let dir = real.join(&entry.below);
@@ -313,21 +331,10 @@ impl<'a> Put<'a> {
         path: &Path,
         fill: &mut dyn FnMut(&mut File) -> Result<()>,
     ) -> Result<()> {
-        match &entry.node {
-            Node::Link(target) => {
-                self.make_way(parent, name, path)?;
-                rustix::fs::symlinkat(target, parent, name)
-                    .call(|| format!("symlink({target:?}, {path:?})"))?;
-                return self.dress_at(entry, parent, name, path);
-            }
-            Node::Fifo => {
-                self.make_way(parent, name, path)?;
-                let mode = Mode::from_raw_mode(0o600);
-                rustix::fs::mknodat(parent, name, FileType::Fifo, mode, 0)
-                    .call(|| format!("mkfifo({path:?})"))?;
-                return self.dress_at(entry, parent, name, path);
-            }
-            Node::File | Node::Text(_) | Node::Dir => {}
+        if !matches!(entry.node, Node::File | Node::Text(_) | Node::Dir) {
+            self.make_way(parent, name, path)?;
+            way::make_special(&entry.node, parent, name, path)?;
+            return self.dress_at(entry, parent, name, path);
         }
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let create =
@@ -342,22 +349,6 @@ impl<'a> Put<'a> {
         let mut to = File::from(fd.call(|| format!("open({path:?}, O_CREAT)"))?);
         fill(&mut to)?;
         self.dress(entry, to.as_fd())
-    }
-
-    /// Removes what is there. Nothing is ever written in place: other names and other layers may share it.
-    fn make_way(&self, parent: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Result<()> {
-        match rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
-                return Err(in_the_way(path, "a file", "a directory"));
-            }
-            Ok(_) => {
-                self.replaced.store(true, Ordering::Relaxed);
-                rustix::fs::unlinkat(parent, name, AtFlags::empty()).call(|| format!("unlink({path:?})"))?;
-            }
-            Err(Errno::NOENT) => {}
-            Err(errno) => Err(errno).call(|| format!("fstatat({path:?})"))?,
-        }
-        Ok(())
     }
 
     pub(super) fn mode(&self, entry: &Entry) -> u32 {
@@ -398,7 +389,7 @@ impl<'a> Put<'a> {
             rustix::fs::chownat(parent, name, Some(uid), Some(gid), flags)
                 .call(|| format!("fchownat({path:?}, {uid:?}, {gid:?})"))?;
         }
-        if entry.node == Node::Fifo {
+        if !matches!(entry.node, Node::Link(_)) {
             let mode = Mode::from_raw_mode(self.mode(entry));
             // Nobody else writes here, and what was just made is no link.
             rustix::fs::chmodat(parent, name, mode, AtFlags::empty())
@@ -426,10 +417,6 @@ pub(super) fn times(entry: &Entry, latest: Option<i64>) -> Timestamps {
     Timestamps { last_access: modified, last_modification: modified }
 }
 
-fn in_the_way(path: &Path, new: &str, old: &str) -> Error {
-    Error::new(Kind::Invalid, format!("{new} can't be put at `{}`: {old} is there", path.display()))
-}
-
 /// A directory opened for its metadata, from one opened as a path.
 fn reopen(fd: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -448,18 +435,4 @@ struct Open<'e> {
 
 fn is_free(parent: BorrowedFd<'_>, name: &OsStr) -> bool {
     matches!(rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW), Err(Errno::NOENT))
-}
-
-/// The directory `name`, made if it is not there, and whether it was.
-pub(super) fn enter(parent: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Result<(OwnedFd, bool)> {
-    let fresh = match rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o700)) {
-        Ok(()) => true,
-        Err(Errno::EXIST) => false,
-        Err(errno) => Err(errno).call(|| format!("mkdir({path:?})"))?,
-    };
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    match rustix::fs::openat(parent, name, flags, Mode::empty()) {
-        Err(Errno::NOTDIR | Errno::LOOP) => Err(in_the_way(path, "a directory", "a file or link")),
-        other => Ok((other.call(|| format!("open({path:?})"))?, fresh)),
-    }
 }

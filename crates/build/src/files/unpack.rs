@@ -11,11 +11,10 @@ use std::sync::OnceLock;
 
 use coracle_host::{Call, Dir, Kind, Root};
 use rustix::fs::{AtFlags, OFlags, Timespec, Timestamps};
-use rustix::io::Errno;
 use tar::EntryType;
 
 use super::pick::Tree;
-use super::put::{Put, enter};
+use super::put::Put;
 use super::{Entry, Node, Stamp};
 use crate::error::{Error, Result};
 
@@ -45,7 +44,7 @@ pub(super) fn open(tree: Tree<'_>, path: &Path) -> Result<Option<(File, Archive)
 /// All files get the owner of this process, because a context's owners count for nothing.
 ///
 /// # Errors
-/// `Invalid` for what is no such archive, or leads out of itself; `Unsupported` for devices.
+/// `Invalid` for what is no such archive, or leads out of itself.
 pub(crate) fn context(archive: impl Read + 'static, into: &Dir) -> Result<()> {
     let name = Path::new("-");
     let mut archive: Box<dyn Read> = Box::new(archive);
@@ -115,7 +114,7 @@ fn is_header(block: &[u8]) -> bool {
 /// Puts everything into the directory `into`, with the owners, modes and times that the archive has.
 ///
 /// # Errors
-/// `Invalid` for names that lead out; `Unsupported` for devices; `Corrupt` for what is no archive; else the host's.
+/// `Invalid` for names that lead out; `Corrupt` for what is no archive; else the host's.
 pub(super) fn unpack(archive: Archive, put: &Put<'_>, name: &Path) -> Result<()> {
     let corrupt = |e: std::io::Error| Error::new(Kind::Corrupt, format!("unpack `{}`: {e}", name.display()));
     let root = put.root();
@@ -133,7 +132,7 @@ pub(super) fn unpack(archive: Archive, put: &Put<'_>, name: &Path) -> Result<()>
         let leaf = path.file_name().unwrap_or(OsStr::new(""));
         match entry.header().entry_type() {
             EntryType::Directory => {
-                let (made, _) = enter(parent.as_fd(), leaf, &path)?;
+                let (made, _) = put.enter(parent.as_fd(), leaf, &path)?;
                 put.dress(&one, made.as_fd())?;
                 directories.push(one);
             }
@@ -141,16 +140,9 @@ pub(super) fn unpack(archive: Archive, put: &Put<'_>, name: &Path) -> Result<()>
                 let target = entry.link_name_bytes().unwrap_or_default();
                 let target = inside(&target)?.unwrap_or_default();
                 let (dir, old) = root.parent(Path::new("/").join(&target))?;
-                match rustix::fs::unlinkat(&parent, leaf, AtFlags::empty()) {
-                    Ok(()) | Err(Errno::NOENT) => {}
-                    Err(errno) => Err(errno).call(|| format!("unlink({path:?})"))?,
-                }
+                put.make_way(parent.as_fd(), leaf, &path)?;
                 rustix::fs::linkat(&dir, &old, &parent, leaf, AtFlags::empty())
                     .call(|| format!("link({target:?}, {path:?})"))?;
-            }
-            EntryType::Char | EntryType::Block => {
-                let what = format!("`{}` in `{}` is a device", path.display(), name.display());
-                return Err(Error::new(Kind::Unsupported, what));
             }
             _ => put.create(&one, parent.as_fd(), leaf, &path, &mut |to| {
                 std::io::copy(&mut entry, to).map(drop).map_err(corrupt)
@@ -209,6 +201,14 @@ fn described<R: Read>(entry: &mut tar::Entry<'_, R>, path: &Path) -> std::io::Re
     let node = match header.entry_type() {
         EntryType::Directory => Node::Dir,
         EntryType::Fifo => Node::Fifo,
+        kind @ (EntryType::Char | EntryType::Block) => {
+            // pax(1), "ustar Interchange Format": devmajor and devminor.
+            let bytes = header.as_bytes();
+            let major = number(&bytes[329..337], &|| Ok(header.device_major()?.unwrap_or(0).into()))?;
+            let minor = number(&bytes[337..345], &|| Ok(header.device_minor()?.unwrap_or(0).into()))?;
+            let number = rustix::fs::makedev(major as u32, minor as u32);
+            Node::Device { block: kind == EntryType::Block, number }
+        }
         EntryType::Symlink => {
             let target = entry.link_name_bytes().unwrap_or_default();
             Node::Link(OsString::from_vec(target.into_owned()))

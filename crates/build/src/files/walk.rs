@@ -191,12 +191,14 @@ mod tests {
         for n in 0..2 * MANY {
             fs::create_dir(place.path().join(format!("d{n}"))).unwrap();
         }
-        // No file, directory or link.
-        let socket = place.path().join("d700/socket");
-        let _listener = std::os::unix::net::UnixListener::bind(socket).unwrap();
         let (dir, ignore) = (fs::File::open(place.path()).unwrap(), Ignore::default());
         let tree = Tree::context(dir.as_fd(), "test", &ignore);
-        let error = walk(&tree, Path::new("")).unwrap_err();
-        assert_eq!(error.to_string(), "`d700/socket` in test is no file but a socket");
+        let at = |path: &str, into| Dir { path: path.into(), below: path.into(), into };
+        let walk = Walk::new(at("", 0));
+        walk.state().lists.push(Vec::new());
+        // Removed since it was listed.
+        walk.state().open.insert(0, at("missing", 1));
+        let error = side_by_side(false, || walk.list(&tree, usize::MAX)).unwrap_err();
+        assert!(error.to_string().contains("missing"), "{error}");
     }
 }

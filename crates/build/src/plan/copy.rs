@@ -43,18 +43,22 @@ impl Planner<'_, '_> {
     pub(super) fn copy(&mut self, number: Nth, copy: &ast::Copy) -> Option<(Op, String)> {
         let verb = if copy.add { "ADD" } else { "COPY" };
         let from = self.graph.nodes[self.index].copies.get(&(number, 0)).cloned().unwrap_or(Origin::Context);
-        let mut created_by = verb.to_owned();
-        if let Some(word) = &copy.from {
-            created_by.push_str(&format!(" --from={}", word.text));
-        }
-        let mut flag = |name: &str, word: &Option<Word>| {
+        let mut flag = |word: &Option<Word>| {
             let Some(word) = word else { return Some(None) };
-            let value = self.expand(word)?;
-            created_by.push_str(&format!(" --{name}={value}"));
-            Some(Some((value, word.span)))
+            Some(Some((self.expand(word)?, word.span)).filter(|(value, _)| !value.is_empty()))
         };
-        let (chown, chmod) = (flag("chown", &copy.chown)?, flag("chmod", &copy.chmod)?);
-        let checksum = flag("checksum", &copy.checksum)?;
+        let (chown, chmod) = (flag(&copy.chown)?, flag(&copy.chmod)?);
+        let checksum = flag(&copy.checksum)?;
+        // Of the flags, BuildKit's histories have those that show in the layer.
+        let mut created_by = verb.to_owned();
+        if copy.parents {
+            created_by.push_str(" --parents");
+        }
+        for (name, value) in [("chown", &chown), ("chmod", &chmod)] {
+            if let Some((value, _)) = value {
+                created_by.push_str(&format!(" --{name}={value}"));
+            }
+        }
         let chmod = match chmod.map(|(text, span)| (Chmod::parse(&text), span)) {
             None => None,
             Some((Ok(chmod), _)) => Some(chmod),
@@ -63,11 +67,6 @@ impl Planner<'_, '_> {
                 return None;
             }
         };
-        for (name, on) in [("link", copy.link), ("parents", copy.parents)] {
-            if on {
-                created_by.push_str(&format!(" --{name}"));
-            }
-        }
         let mut exclude = Vec::new();
         for word in &copy.exclude {
             let pattern = self.expand(word)?;
@@ -75,7 +74,6 @@ impl Planner<'_, '_> {
                 self.problems.invalid(word.span, error.to_string());
                 return None;
             }
-            created_by.push_str(&format!(" --exclude={pattern}"));
             exclude.push(pattern);
         }
         let mut sources = Vec::new();
@@ -140,7 +138,7 @@ impl Planner<'_, '_> {
             self.problems.invalid(span, what);
             return None;
         }
-        let dest = self.path(&copy.dest, verb)?;
+        let dest = self.path_or_none(&copy.dest, verb)?;
         created_by.push_str(&format!(" {dest}"));
         if sources.len() > 1 && !paths::means_directory(&dest) {
             let what = "with more than one source the destination is a directory, and ends with `/`";
@@ -153,7 +151,7 @@ impl Planner<'_, '_> {
             path.push('/');
         }
         let chown = chown.map(|(value, _)| value);
-        let (unpack, parents) = (copy.add && copy.unpack.unwrap_or(true), copy.parents);
+        let (unpack, link, parents) = (copy.add && copy.unpack.unwrap_or(true), copy.link, copy.parents);
         for (word, source) in copy.sources.iter().zip(&sources) {
             if let CopyFrom::Remote(source) = source
                 && let Remote::Web(url) = &source.remote
@@ -166,7 +164,7 @@ impl Planner<'_, '_> {
             }
         }
         Some((
-            Op::Copy(CopyOp { from, sources, dest: path, chown, chmod, unpack, parents, exclude }),
+            Op::Copy(CopyOp { from, sources, dest: path, chown, chmod, unpack, link, parents, exclude }),
             created_by,
         ))
     }

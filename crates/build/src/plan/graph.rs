@@ -275,10 +275,22 @@ pub(super) fn report(word: &Word, fault: &expand::Fault, problems: &mut Problems
     problems.add(fault.kind, span, fault.message.clone(), None);
 }
 
-/// Whether a platform (`os[/architecture[/variant]]`) is this machine's.
+/// Whether a platform (`os[/architecture[/variant]]`, or an architecture alone, in any of its spellings) is this machine's.
 fn is_own(platform: &str) -> bool {
-    let own = format!("linux/{}", host_arch());
-    platform == own || platform == "linux" || platform.starts_with(&format!("{own}/"))
+    let platform = platform.to_ascii_lowercase();
+    let parts: Vec<&str> = platform.split('/').collect();
+    let arch = match parts.as_slice() {
+        ["linux"] => return true,
+        [arch] | ["linux", arch] | ["linux", arch, _] => *arch,
+        _ => return false,
+    };
+    let arch = match arch {
+        "x86_64" | "x86-64" => "amd64",
+        "aarch64" => "arm64",
+        "i386" => "386",
+        arch => arch,
+    };
+    arch == host_arch()
 }
 
 fn other_platform(platform: &str) -> String {
@@ -286,7 +298,7 @@ fn other_platform(platform: &str) -> String {
 }
 
 fn target(file: &Dockerfile, wanted: Option<&str>) -> Result<usize> {
-    let Some(wanted) = wanted else { return Ok(file.stages.len() - 1) };
+    let Some(wanted) = wanted.filter(|wanted| !wanted.is_empty()) else { return Ok(file.stages.len() - 1) };
     let lower = wanted.to_lowercase();
     let names = || file.stages.iter().filter_map(|s| s.from.name.as_ref()).map(|n| n.text.as_str());
     let by_name = file.stages.iter().rposition(|s| s.from.name.as_ref().is_some_and(|n| n.text == lower));

@@ -87,8 +87,8 @@ pub struct Step {
     pub line: usize,
     /// The instruction on one line, as it was written.
     pub text: String,
-    /// What the image's history will say.
-    pub created_by: String,
+    /// What the image's history will say, if it has a line of it: of ONBUILD it has none.
+    pub created_by: Option<String>,
     /// What to do.
     pub op: Op,
     pub(crate) span: Span,
@@ -144,6 +144,8 @@ pub struct CopyOp {
     pub chmod: Option<Chmod>,
     /// Archives are unpacked (ADD).
     pub unpack: bool,
+    /// The destination is as if nothing were there yet (`--link`).
+    pub link: bool,
     /// Files keep the directories they are in, from a source's `/./` on (`--parents`).
     pub parents: bool,
     /// What is left out, as patterns of an ignore file that start where the source is (`--exclude`).
@@ -160,6 +162,7 @@ impl CopyOp {
             chown: None,
             chmod: None,
             unpack: false,
+            link: false,
             parents: false,
             exclude: Vec::new(),
         }
@@ -241,7 +244,12 @@ impl fmt::Display for Plan {
             }
             writeln!(f, " from {}", stage.from)?;
             for step in &stage.steps {
-                writeln!(f, "{:>4}  {}", step.line, step.created_by)?;
+                writeln!(f, "{:>4}  {}", step.line, step.created_by.as_ref().unwrap_or(&step.text))?;
+                if let Op::Copy(copy) = &step.op
+                    && copy.from != Origin::Context
+                {
+                    writeln!(f, "      from {}", copy.from)?;
+                }
                 if let Op::Run(command) = &step.op {
                     let user = if command.user.is_empty() { "root" } else { &command.user };
                     writeln!(f, "      as {user} in {}", command.cwd)?;

@@ -66,6 +66,7 @@ impl Planner<'_, '_> {
                 let argv = self.argv(line);
                 let created_by = format!("CMD {}", values::go_quoted(&argv));
                 self.state.config.config.cmd = Some(argv);
+                self.state.config.config.args_escaped = true;
                 self.cmd_set = true;
                 Some(created_by)
             }
@@ -83,15 +84,11 @@ impl Planner<'_, '_> {
                 self.state.config.config.healthcheck = Some(health(check));
                 Some(format!("HEALTHCHECK {}", health(check)))
             }
-            Verb::OnBuild(text) => {
-                self.state.config.config.on_build.push(text.clone());
-                Some(format!("ONBUILD {text}"))
-            }
             Verb::Maintainer(name) => {
                 self.state.config.author = Some(name.clone());
                 Some(format!("MAINTAINER {name}"))
             }
-            Verb::From(_) | Verb::Run(_) | Verb::Copy(_) | Verb::Workdir(_) => {
+            Verb::From(_) | Verb::Run(_) | Verb::Copy(_) | Verb::Workdir(_) | Verb::OnBuild(_) => {
                 self.problems.invalid(span, "this instruction can't stand here");
                 None
             }

@@ -79,12 +79,12 @@ pub(super) fn plan(graph: &Graph, bases: &BTreeMap<String, ImageConfig>) -> Resu
 
 /// The step that makes the files of a directory those of a stage that starts from it.
 fn laid_out(from: &Origin, text: &str, span: Span) -> Option<Step> {
-    let Origin::Directory(name) = from else { return None };
+    let Origin::Directory(_) = from else { return None };
     let copy = CopyOp::whole(from.clone(), String::new());
     Some(Step {
         line: span.line,
         text: text.to_owned(),
-        created_by: format!("COPY --from={name} / /"),
+        created_by: Some("COPY / /".to_owned()),
         op: Op::Copy(copy),
         span,
         sources: vec![span],
@@ -138,11 +138,12 @@ impl Planner<'_, '_> {
 
     fn step(&mut self, number: Nth, instruction: &Instruction) -> Option<Step> {
         let span = instruction.span;
+        let made = |(op, created_by)| (op, Some(created_by));
         let (op, created_by) = match &instruction.verb {
-            Verb::Run(run) => self.run(number, run, span)?,
-            Verb::Copy(copy) => self.copy(number, copy)?,
+            Verb::Run(run) => self.run(number, run, span).map(made)?,
+            Verb::Copy(copy) => self.copy(number, copy).map(made)?,
             Verb::Workdir(word) => {
-                let path = self.path(word, "WORKDIR")?;
+                let path = self.path_or_none(word, "WORKDIR")?;
                 let path = paths::join(self.cwd(), &path);
                 if path.len() >= PATH_MAX {
                     let what =
@@ -153,10 +154,15 @@ impl Planner<'_, '_> {
                 self.state.config.config.working_dir.clone_from(&path);
                 let created_by = format!("WORKDIR {path}");
                 let user = self.state.config.config.user.clone();
-                (if path == "/" { Op::Set } else { Op::MakeDir { path, user } }, created_by)
+                (if path == "/" { Op::Set } else { Op::MakeDir { path, user } }, Some(created_by))
             }
-            verb => (Op::Set, self.set(verb, span)?),
+            Verb::OnBuild(text) => {
+                self.state.config.config.on_build.push(text.clone());
+                (Op::Set, None)
+            }
+            verb => (Op::Set, Some(self.set(verb, span)?)),
         };
+
         let sources = match &instruction.verb {
             Verb::Copy(copy) => copy.sources.iter().map(CopySource::span).collect(),
             _ => Vec::new(),
@@ -168,10 +174,22 @@ impl Planner<'_, '_> {
         expanded(word, self.escape, &self.state.vars, self.problems)
     }
 
+    /// A path that is not empty.
     pub(super) fn path(&mut self, word: &Word, verb: &str) -> Option<String> {
+        let path = self.path_or_none(word, verb)?;
+        if path.is_empty() {
+            self.problems.invalid(word.span, format!("`{verb}` gets no path: `{}` is empty", word.text));
+            return None;
+        }
+        Some(path)
+    }
+
+    /// A path that may be empty: then it means where the stage is.
+    pub(super) fn path_or_none(&mut self, word: &Word, verb: &str) -> Option<String> {
         let path = self.expand(word)?;
-        if path.is_empty() || path.contains('\0') {
-            self.problems.invalid(word.span, format!("`{verb}` gets no path: `{}` is `{path}`", word.text));
+        if path.contains('\0') {
+            let what = format!("`{verb}` gets no path: there is a NUL in `{}`", word.text);
+            self.problems.invalid(word.span, what);
             return None;
         }
         Some(path)

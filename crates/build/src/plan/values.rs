@@ -1,20 +1,37 @@
 //! Values with a syntax of their own: ports, signals, modes.
 
-/// `80`, `80/udp`, `8000-8010/tcp`: each port with its protocol.
+use std::net::IpAddr;
+
+/// `80`, `80/udp`, `8000-8010/tcp`: each port with its protocol. As with docker, `[address:][port]:` may stand before, and
+/// means nothing: the check `ExposeInvalidFormat` tells of it.
 pub(super) fn ports(text: &str) -> Result<Vec<String>, String> {
-    let (numbers, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-    let protocol = protocol.to_ascii_lowercase();
+    let (host, own) = text.rsplit_once(':').map_or((None, text), |(host, own)| (Some(host), own));
+    let (numbers, protocol) = own.split_once('/').unwrap_or((own, ""));
+    let protocol = if protocol.is_empty() { "tcp".to_owned() } else { protocol.to_ascii_lowercase() };
     if !["tcp", "udp", "sctp"].contains(&protocol.as_str()) {
         return Err(format!("`{protocol}` is no protocol of a port: tcp, udp or sctp"));
     }
     let bad = || format!("`{text}` is no port: 1 to 65535, or a range of them as `8000-8010`");
-    let number = |n: &str| n.parse::<u16>().ok().filter(|n| *n > 0).ok_or_else(bad);
-    let (first, last) = match numbers.split_once('-') {
-        Some((first, last)) => (number(first)?, number(last)?),
-        None => (number(numbers)?, number(numbers)?),
+    let range = |numbers: &str| {
+        let (first, last) = numbers.split_once('-').unwrap_or((numbers, numbers));
+        let number = |n: &str| n.parse::<u16>().ok().filter(|n| *n > 0).ok_or_else(bad);
+        let (first, last) = (number(first)?, number(last)?);
+        if first <= last { Ok((first, last)) } else { Err(bad()) }
     };
-    if first > last {
-        return Err(bad());
+    let (first, last) = range(numbers)?;
+    if let Some(host) = host {
+        let (address, port) = host.rsplit_once(':').map_or((None, host), |(a, port)| (Some(a), port));
+        let address = address.map(|a| a.strip_prefix('[').and_then(|a| a.strip_suffix(']')).unwrap_or(a));
+        if address.is_some_and(|address| !address.is_empty() && address.parse::<IpAddr>().is_err()) {
+            return Err(bad());
+        }
+        // As many ports there as here, or any of a range for the one here.
+        if !port.is_empty() {
+            let (begin, end) = range(port)?;
+            if first != last && end - begin != last - first {
+                return Err(bad());
+            }
+        }
     }
     Ok((first..=last).map(|n| format!("{n}/{protocol}")).collect())
 }
@@ -80,7 +97,18 @@ mod tests {
         assert_eq!(ports("80").unwrap(), ["80/tcp"]);
         assert_eq!(ports("53/UDP").unwrap(), ["53/udp"]);
         assert_eq!(ports("8000-8002").unwrap(), ["8000/tcp", "8001/tcp", "8002/tcp"]);
-        for bad in ["", "0", "65536", "9-8", "80/icmp", "a", "80:80"] {
+        for (text, port) in [
+            ("8080:80", "80/tcp"),
+            ("127.0.0.1:8080:80/udp", "80/udp"),
+            ("[::1]:1:80", "80/tcp"),
+            (":80", "80/tcp"),
+            ("8000-8010:80/", "80/tcp"),
+        ] {
+            assert_eq!(ports(text).unwrap(), [port], "{text}");
+        }
+        for bad in
+            ["", "0", "65536", "9-8", "80/icmp", "a", "a:80", "80:", "host:80:80", "1-2:80-83", "80/tcp/udp"]
+        {
             assert!(ports(bad).is_err(), "{bad}");
         }
         for good in ["SIGTERM", "term", "9", "SIGRTMIN+3", "RTMAX-1", "RTMIN"] {

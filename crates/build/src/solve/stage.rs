@@ -129,11 +129,8 @@ impl<W: Worker> Solver<'_, W> {
                     }
                 }
             }
-            let mut history = History::default();
-            history.set_created(if empty { self.epoch.clone() } else { walk.state.time.clone() });
-            history.set_created_by(Some(step.created_by.clone()));
-            history.set_empty_layer(empty.then_some(true));
-            walk.state.history.push(history);
+            let time = if empty { self.epoch.clone() } else { walk.state.time.clone() };
+            walk.state.history.extend(history(step, time));
             (walk.nth, walk.index) = (walk.nth + 1, index);
         }
         walk.told.finish(self);
@@ -379,4 +376,15 @@ impl<W: Worker> Solver<'_, W> {
         let duration = started.elapsed();
         walk.track.reports.push(StepReport { at, outcome, duration, cost, bytes, causes: Vec::new() });
     }
+}
+
+/// What the image's history has of a step, in the words of BuildKit, by which others tell how an image came to be.
+fn history(step: &Step, time: Option<String>) -> Option<History> {
+    let mark = if matches!(step.op, Op::Run(_) | Op::Copy(_)) { " # buildkit" } else { "" };
+    let mut history = History::default();
+    history.set_created_by(Some(format!("{}{mark}", step.created_by.as_ref()?)));
+    history.set_comment(Some("buildkit.dockerfile.v0".to_owned()));
+    history.set_empty_layer((step.op == Op::Set).then_some(true));
+    history.set_created(time);
+    Some(history)
 }

@@ -18,6 +18,7 @@ use crate::files::lay::{Laid, Load};
 use crate::files::order::Earlier;
 use crate::files::pick::Tree;
 use crate::files::put::Put;
+use crate::files::way::Way;
 use crate::files::{Picked, owner};
 use crate::ignore::Ignore;
 use crate::mount::Network;
@@ -184,6 +185,7 @@ impl<W: Worker> Solver<'_, W> {
                     let owner = copy.chown.as_ref().map(|text| owner::resolve(&root, text)).transpose()?;
                     let mut put = Put::new(root, owner, copy.chmod.clone())
                         .unpacking(copy.unpack)
+                        .in_way(if copy.link { Way::Unseen } else { Way::Kept })
                         .putting_off(puts_off, self.spec.source_date_epoch);
                     let batches = put.place(tree, one, &copy.dest)?;
                     laid.changed |= put.changed;
@@ -406,6 +408,9 @@ pub(super) fn copy_key(kind: &str, on: &str, copy: &CopyOp) -> Fields {
     key.add(&copy.dest);
     key.add(copy.chown.as_ref().map_or(String::new(), |o| format!("chown {o}")));
     key.add(copy.chmod.as_ref().map_or(String::new(), |m| format!("chmod {m}")));
+    if copy.link {
+        key.add("link");
+    }
     if copy.unpack {
         key.add("unpack");
     }

@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
 use coracle_build::BuildSpec;
 
-use crate::bench::Bench;
+use crate::bench::{Bench, cached};
 
 #[test]
 fn modes_and_owners() {
@@ -97,4 +97,70 @@ fn a_wildcard_without_files_is_odd_but_no_error() {
     let mut bench = Bench::new();
     let spec = bench.dockerfile("FROM base\nCOPY none* /x/\n");
     assert_eq!(bench.build(&spec).warnings, ["line 2: the wildcards match no file"]);
+}
+
+#[test]
+fn a_linked_copy_sees_nothing_of_what_is_there() {
+    let mut bench = Bench::new();
+    for name in ["a", "tree/elsewhere/kept", "tree/dir/old", "tree/dir/sub/old", "tree/file"] {
+        bench.file(name, name);
+    }
+    symlink("elsewhere", bench.context().join("tree/link")).unwrap();
+    symlink("/elsewhere", bench.context().join("tree/dir/link")).unwrap();
+    fs::set_permissions(bench.context().join("tree/dir"), fs::Permissions::from_mode(0o700)).unwrap();
+    for name in ["new/link/x", "new/sub/x"] {
+        bench.file(name, name);
+    }
+    // Without the flag a link is followed, and what is of another kind is an error.
+    let spec = bench.dockerfile("FROM base\nCOPY tree /\nCOPY a /link/\n");
+    bench.build(&spec);
+    assert_eq!((bench.read("elsewhere/a").is_some(), bench.read("link/kept").is_some()), (true, true));
+    let spec = bench.dockerfile("FROM base\nCOPY tree /\nCOPY new /dir\n");
+    assert!(bench.error(&spec).contains("a file or link is there"));
+
+    let spec = bench.dockerfile(
+        "FROM base\nCOPY tree /\nCOPY --link a /link/\nCOPY --link new /dir\nCOPY --link a /file/below/\nCOPY --link a /elsewhere\n",
+    );
+    bench.build(&spec);
+    assert!(bench.metadata("link").is_dir() && bench.read("link/a").is_some());
+    assert_eq!(bench.metadata("dir").mode() & 0o7777, 0o755, "as if it had been made");
+    let found = ["dir/old", "dir/sub/old", "dir/sub/x", "dir/link/x", "file/below/a"];
+    assert_eq!(found.map(|name| bench.read(name).is_some()), [true; 5]);
+    assert_eq!(bench.read("elsewhere").as_deref(), Some("a"), "a file takes the place of a directory");
+    // It is another step than the one without.
+    let spec = bench.dockerfile("FROM base\nCOPY tree /\nCOPY a /link/\n");
+    assert_eq!(cached(&bench.build(&spec)), [2, 3]);
+    assert!(bench.read("elsewhere/kept").is_some());
+}
+
+#[test]
+fn what_comes_out_of_an_archive_wins() {
+    let mut bench = Bench::new();
+    for name in ["tree/in/file/deep/x", "tree/in/dir", "tree/in/kept/old"] {
+        bench.file(name, name);
+    }
+    symlink("/in/kept", bench.context().join("tree/in/link")).unwrap();
+    let mut archive = tar::Builder::new(fs::File::create(bench.context().join("a.tar")).unwrap());
+    for (name, kind) in [
+        ("file", tar::EntryType::Regular),
+        ("dir/", tar::EntryType::Directory),
+        ("dir/new", tar::EntryType::Regular),
+        ("link/", tar::EntryType::Directory),
+        ("kept/", tar::EntryType::Directory),
+    ] {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(0o755);
+        header.set_uid(rustix::process::geteuid().as_raw().into());
+        header.set_gid(rustix::process::getegid().as_raw().into());
+        header.set_size(0);
+        archive.append_data(&mut header, name, std::io::empty()).unwrap();
+    }
+    archive.finish().unwrap();
+    let spec = bench.dockerfile("FROM base\nCOPY tree /\nADD a.tar /in\n");
+    bench.build(&spec);
+    assert_eq!(bench.read("in/file").as_deref(), Some(""));
+    assert_eq!(bench.read("in/dir/new").as_deref(), Some(""));
+    assert!(bench.metadata("in/link").is_dir(), "no link is followed to where a directory is to be");
+    assert!(bench.read("in/kept/old").is_some(), "directories are one");
 }

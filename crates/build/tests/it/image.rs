@@ -30,20 +30,20 @@ CMD echo
         json!({
             "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "GREETING=hello world"],
             "WorkingDir": "/srv", "User": "app", "Labels": {"v": "1", "extra": "x"},
-            "Entrypoint": ["sh", "-c"], "Cmd": ["/bin/sh", "-c", "echo"],
+            "Entrypoint": ["sh", "-c"], "Cmd": ["/bin/sh", "-c", "echo"], "ArgsEscaped": true,
         })
     );
-    let new = "2023-11-14T22:13:20Z";
+    let (new, comment) = ("2023-11-14T22:13:20Z", "buildkit.dockerfile.v0");
     assert_eq!(
         config["history"],
         json!([
-            {"created": new, "created_by": "ENV GREETING=hello world", "empty_layer": true},
-            {"created": new, "created_by": "WORKDIR /srv"},
-            {"created": new, "created_by": "RUN /bin/sh -c put a $GREETING"},
-            {"created": new, "created_by": "LABEL v=1", "empty_layer": true},
-            {"created": new, "created_by": "USER app", "empty_layer": true},
-            {"created": new, "created_by": "ENTRYPOINT [\"sh\" \"-c\"]", "empty_layer": true},
-            {"created": new, "created_by": "CMD [\"/bin/sh\" \"-c\" \"echo\"]", "empty_layer": true},
+            {"created": new, "comment": comment, "created_by": "ENV GREETING=hello world", "empty_layer": true},
+            {"created": new, "comment": comment, "created_by": "WORKDIR /srv"},
+            {"created": new, "comment": comment, "created_by": "RUN /bin/sh -c put a $GREETING # buildkit"},
+            {"created": new, "comment": comment, "created_by": "LABEL v=1", "empty_layer": true},
+            {"created": new, "comment": comment, "created_by": "USER app", "empty_layer": true},
+            {"created": new, "comment": comment, "created_by": "ENTRYPOINT [\"sh\" \"-c\"]", "empty_layer": true},
+            {"created": new, "comment": comment, "created_by": "CMD [\"/bin/sh\" \"-c\" \"echo\"]", "empty_layer": true},
         ])
     );
     let ran = bench.worker.ran.lock().unwrap();

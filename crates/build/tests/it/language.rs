@@ -100,7 +100,7 @@ fn nothing_of_an_archive_leaves_its_destination() {
         (vec![("../x", Regular, "bad")], Kind::Invalid),
         (vec![("a/../../x", Regular, "bad")], Kind::Invalid),
         (vec![("h", Link, "../../secret")], Kind::Invalid),
-        (vec![("null", Char, "")], Kind::Unsupported),
+        (vec![("removed", Char, "")], Kind::Unsupported),
     ] {
         fs::write(bench.context().join("bad.tar"), archive(&entries)).unwrap();
         let spec = bench.dockerfile("FROM base\nADD bad.tar /in/\n");

@@ -28,12 +28,12 @@ impl Checker<'_> {
         if port.text.contains('$') {
             return;
         }
-        let (numbers, protocol) = port.text.split_once('/').unwrap_or((&port.text, ""));
+        let (_, protocol) = port.text.split_once('/').unwrap_or((&port.text, ""));
         if protocol.chars().any(|c| c.is_ascii_uppercase()) {
             let what = format!("the protocol `{protocol}` is written in lower case");
             self.add("ExposeProtoCasing", port.span, what);
         }
-        if numbers.contains(':') {
+        if port.text.contains(':') {
             let what = format!("`{}` maps a port, which only `docker run -p` does", port.text);
             self.add("ExposeInvalidFormat", port.span, what);
         }
@@ -136,7 +136,7 @@ pub(super) fn uses(text: &str, escape: char) -> Vec<Use> {
     let chars: Vec<char> = text.chars().collect();
     let mut found = Vec::new();
     let (mut at, mut single, mut double) = (0, false, false);
-    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let is_name = |c: char| c.is_alphanumeric() || c == '_';
     while at < chars.len() {
         match chars[at] {
             c if c == escape && !single => at += 1,
@@ -149,7 +149,7 @@ pub(super) fn uses(text: &str, escape: char) -> Vec<Use> {
                     chars[start.min(chars.len())..].iter().take_while(|c| is_name(**c)).collect();
                 let end = start + name.chars().count();
                 let whole = !braced || chars.get(end) == Some(&'}');
-                let is_variable = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+                let is_variable = name.starts_with(|c: char| c.is_alphabetic() || c == '_');
                 if whole && is_variable {
                     found.push(Use { name, at, width: end - at + usize::from(braced) });
                 }
