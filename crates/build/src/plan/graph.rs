@@ -40,7 +40,8 @@ use crate::suggest::nearest;
 /// stage 0 `files` from scratch
 ///    2  COPY src /src
 /// stage 2 from scratch
-///    5  COPY --from=files /src /app
+///    5  COPY /src /app
+///       from stage 0
 ///    6  CMD [\"/app/run\"]
 /// ");
 /// # Ok(())

@@ -2,18 +2,20 @@
 
 mod stages;
 mod values;
+mod wishes;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use coracle_host::Kind;
 
-use super::Dockerfile;
 use super::ast::{CommandLine, Verb, Word};
+use super::{Dockerfile, StageText};
 use crate::error::{Diagnostic, Span};
 use crate::ignore::Ignore;
 use crate::image::ImageConfig;
-use crate::suggest::nearest;
+
+pub(crate) use wishes::Wishes;
 
 /// One piece of advice.
 #[derive(Clone, Debug)]
@@ -54,7 +56,7 @@ impl CheckFacts {
 }
 
 /// All rules. Those that are only looked at when they are asked for come last.
-pub(crate) const RULES: [&str; 26] = [
+pub(crate) const RULES: [&str; 28] = [
     "BuildToolsInImage",
     "ConsistentInstructionCasing",
     "CopyBeforeCostlyRun",
@@ -65,6 +67,7 @@ pub(crate) const RULES: [&str; 26] = [
     "ExposeProtoCasing",
     "FromAsCasing",
     "FromPlatformFlagConstDisallowed",
+    "InvalidBaseImagePlatform",
     "InvalidDefaultArgInFrom",
     "JSONArgsRecommended",
     "LegacyKeyValueFormat",
@@ -77,60 +80,12 @@ pub(crate) const RULES: [&str; 26] = [
     "StageNameCasing",
     "UndefinedArgInFrom",
     "UndefinedVar",
+    "UnknownCheck",
     "UnusedInContext",
     "WorkdirRelativePath",
     "WrittenInTwoLayers",
     "InvalidDefinitionDescription",
 ];
-
-const EXPERIMENTAL: [&str; 1] = ["InvalidDefinitionDescription"];
-
-/// `# check=skip=A,B;error=true;experimental=C`: what the file itself wants of checks.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Wishes {
-    skip: Vec<String>,
-    experimental: Vec<String>,
-    pub(crate) error: bool,
-}
-
-impl Wishes {
-    pub(super) fn parse(text: &str) -> Result<Wishes, String> {
-        let mut wishes = Wishes::default();
-        for part in text.split(';').map(str::trim).filter(|part| !part.is_empty()) {
-            let (key, value) = part.split_once('=').ok_or_else(|| format!("`{part}`: want key=value"))?;
-            match key.trim() {
-                "skip" => wishes.skip = names(value)?,
-                "experimental" => wishes.experimental = names(value)?,
-                "error" => match value.trim() {
-                    "true" => wishes.error = true,
-                    "false" => wishes.error = false,
-                    other => return Err(format!("`error` is `true` or `false`, not `{other}`")),
-                },
-                other => return Err(format!("`{other}` is no option of `check`: skip, error, experimental")),
-            }
-        }
-        Ok(wishes)
-    }
-
-    fn wants(&self, rule: &str) -> bool {
-        let in_list =
-            |list: &[String]| list.iter().any(|name| name == "all" || name.eq_ignore_ascii_case(rule));
-        !in_list(&self.skip) && (!EXPERIMENTAL.contains(&rule) || in_list(&self.experimental))
-    }
-}
-
-fn names(value: &str) -> Result<Vec<String>, String> {
-    let names = value.split(',').map(str::trim).filter(|name| !name.is_empty());
-    names
-        .map(|name| {
-            if name == "all" || RULES.iter().any(|rule| rule.eq_ignore_ascii_case(name)) {
-                return Ok(name.to_owned());
-            }
-            let near = nearest(name, RULES).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
-            Err(format!("there is no check `{name}`{near}"))
-        })
-        .collect()
-}
 
 /// How many times in a row a rule is told of at one line.
 const PER_LINE: usize = 20;
@@ -151,8 +106,15 @@ impl Dockerfile {
     /// [`Dockerfile::check`] with more than the text: `UndefinedVar` wants the images' configurations, `CopyIgnoredFile`
     /// the ignore file.
     pub fn check_with(&self, facts: &CheckFacts) -> Vec<Lint> {
-        let mut checker =
-            Checker { file: self, facts, found: Vec::new(), names: HashSet::new(), left: HashMap::new() };
+        let mut checker = Checker {
+            file: self,
+            facts,
+            found: Vec::new(),
+            names: HashSet::new(),
+            left: HashMap::new(),
+            habits: HashMap::new(),
+        };
+        checker.unknown();
         checker.casing();
         checker.gaps();
         checker.global();
@@ -162,20 +124,21 @@ impl Dockerfile {
         for (index, stage) in self.stages.iter().enumerate() {
             checker.names(index);
             checker.platform(stage);
+            checker.base(stage);
             checker.variables(index);
-            let (mut absolute, mut shell) = (false, false);
-            let mut once: Vec<&str> = Vec::new();
+            let mut habits = checker.habits(stage);
+            let mut once: HashMap<&str, Span> = HashMap::new();
             for instruction in &stage.instructions {
                 let span = instruction.span;
                 checker.secrets(&instruction.verb);
                 checker.legacy(instruction);
                 let single = match &instruction.verb {
                     Verb::Cmd(line) => {
-                        checker.form(line, shell, span, "CMD");
+                        checker.form(line, habits.shell, span, "CMD");
                         "CMD"
                     }
                     Verb::Entrypoint(line) => {
-                        checker.form(line, shell, span, "ENTRYPOINT");
+                        checker.form(line, habits.shell, span, "ENTRYPOINT");
                         "ENTRYPOINT"
                     }
                     Verb::Healthcheck(_) => "HEALTHCHECK",
@@ -185,12 +148,12 @@ impl Dockerfile {
                         continue;
                     }
                     Verb::Workdir(word) => {
-                        checker.workdir(word, &mut absolute);
+                        checker.workdir(word, &mut habits.workdir);
                         continue;
                     }
                     // Who sets a shell means it.
                     Verb::Shell(_) => {
-                        shell = true;
+                        habits.shell = true;
                         continue;
                     }
                     Verb::Expose(ports) => {
@@ -203,11 +166,14 @@ impl Dockerfile {
                     }
                     _ => continue,
                 };
-                if once.contains(&single) {
+                // Told of at the one that does not count.
+                if let Some(earlier) = once.insert(single, span) {
                     let what = format!("only the last `{single}` of a stage counts");
-                    checker.add("MultipleInstructionsDisallowed", span, what);
+                    checker.add("MultipleInstructionsDisallowed", earlier, what);
                 }
-                once.push(single);
+            }
+            if let Some(name) = &stage.from.name {
+                checker.habits.insert(&name.text, habits);
             }
         }
         checker.descriptions();
@@ -235,6 +201,16 @@ pub(super) struct Checker<'a> {
     names: HashSet<&'a str>,
     /// What the stages so far leave set, by their names; `None` where their image is not known.
     left: HashMap<&'a str, Option<BTreeSet<String>>>,
+    habits: HashMap<&'a str, Habits>,
+}
+
+/// What a stage has done that one based on it need not.
+#[derive(Clone, Copy, Default)]
+struct Habits {
+    /// Said where it works.
+    workdir: bool,
+    /// Said what shell it means.
+    shell: bool,
 }
 
 impl<'a> Checker<'a> {
@@ -247,6 +223,13 @@ impl<'a> Checker<'a> {
         }
         let diagnostic = self.file.source.diagnostic(Kind::Invalid, span, message, None);
         self.found.push(Lint { rule, diagnostic });
+    }
+
+    fn habits(&self, stage: &StageText) -> Habits {
+        let base = stage.from.image.text.as_str();
+        let shell = self.facts.images.get(base).is_some_and(|config| config.config.shell.is_some());
+        let of_stage = self.habits.get(base.to_lowercase().as_str()).copied();
+        of_stage.unwrap_or(Habits { shell, ..Habits::default() })
     }
 
     fn names(&mut self, index: usize) {
@@ -278,11 +261,10 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn workdir(&mut self, word: &Word, absolute: &mut bool) {
+    /// What is told of once is mended there for all that follow.
+    fn workdir(&mut self, word: &Word, known: &mut bool) {
         // What a variable or a quote begins with can't be told here.
-        if word.text.starts_with(['/', '$', '"', '\'']) {
-            *absolute = true;
-        } else if !*absolute {
+        if !std::mem::replace(known, true) && !word.text.starts_with(['/', '$', '"', '\'']) {
             let what = format!("`{}` is relative to whatever the base image has", word.text);
             self.add("WorkdirRelativePath", word.span, what);
         }
@@ -317,7 +299,8 @@ fn sounds_secret(name: &str) -> bool {
         "secret",
         "token",
     ];
-    words.iter().any(|w| secret.contains(w)) && !words.contains(&"public")
+    words.iter().any(|w| secret.contains(w))
+        && !words.iter().any(|w| ["public", "file", "version"].contains(w))
 }
 
 #[cfg(test)]
@@ -355,7 +338,7 @@ FROM a AS scratch
                 (3, "MaintainerDeprecated"),
                 (4, "WorkdirRelativePath"),
                 (5, "JSONArgsRecommended"),
-                (6, "MultipleInstructionsDisallowed"),
+                (5, "MultipleInstructionsDisallowed"),
                 (7, "DuplicateStageName"),
                 (10, "SecretsUsedInArgOrEnv"),
                 (13, "ReservedStageName"),
@@ -425,6 +408,38 @@ ENV a=$anything
         assert_eq!(found(text, &CheckFacts::new()), []);
     }
 
+    /// As BuildKit's linter has them, beyond what its documentation says.
+    #[test]
+    fn what_is_said_once_or_by_a_base_holds() {
+        let text = "\
+FROM --platform=linux/amd64 a AS build-amd64
+FROM --platform=linux/arm64 a AS other
+SHELL [\"/bin/bash\", \"-c\"]
+WORKDIR a
+WORKDIR b
+ENV TOKEN_FILE=/t PASSWORD_VERSION=2 MY_TOKEN=3
+FROM other
+WORKDIR c
+CMD run
+FROM shelled
+CMD run
+FROM foreign
+";
+        let (mut shelled, mut foreign) = (ImageConfig::scratch(), ImageConfig::scratch());
+        shelled.config.shell = Some(vec!["/bin/bash".to_owned()]);
+        foreign.architecture = oci_spec::image::Arch::Other("pdp11".to_owned());
+        let facts = CheckFacts::new().image("shelled", shelled).image("foreign", foreign);
+        let expected = [
+            (2, "FromPlatformFlagConstDisallowed"),
+            (4, "WorkdirRelativePath"),
+            (6, "SecretsUsedInArgOrEnv"),
+            (12, "InvalidBaseImagePlatform"),
+        ];
+        assert_eq!(found(text, &facts), expected);
+        let brings_back = CheckFacts::new().ignore(Ignore::parse("i", b"*\n!src").unwrap());
+        assert_eq!(found("FROM a\nCOPY lib /\nCOPY . /\n", &brings_back), []);
+    }
+
     #[test]
     fn the_file_says_what_it_wants_checked() {
         let text =
@@ -440,11 +455,13 @@ ENV a=$anything
             "skip=StageNameCasing,JSONArgsRecommended;experimental=InvalidDefinitionDescription";
         assert_eq!(rules(experimental), ["InvalidDefinitionDescription"]);
         assert!(Dockerfile::parse("D", text("error=true").as_bytes()).unwrap().check_is_error());
-        for (directive, words) in [
-            ("skip=StageNameCasin", "there is no check `StageNameCasin`; did you mean `StageNameCasing`?"),
-            ("error=maybe", "`error` is `true` or `false`"),
-            ("frob=1", "`frob` is no option of `check`"),
-        ] {
+        let file = Dockerfile::parse("D", text("skip=StageNameCasin").as_bytes()).unwrap();
+        let told = file.check().remove(0).diagnostic.to_string();
+        let what = "D:1:1: there is no check `StageNameCasin`; did you mean `StageNameCasing`?";
+        assert!(told.starts_with(what), "{told}");
+        for (directive, words) in
+            [("error=maybe", "`error` is `true` or `false`"), ("frob=1", "`frob` is no option of `check`")]
+        {
             let error = Dockerfile::parse("D", text(directive).as_bytes()).unwrap_err().to_string();
             assert!(error.contains(words), "{error}");
         }

@@ -8,6 +8,7 @@ use super::Checker;
 use super::values::{Use, uses};
 use crate::error::Span;
 use crate::expand::{self, Budget, Lookup};
+use crate::image::host_arch;
 
 /// Arguments that every build has before its first FROM.
 const PLATFORM: [&str; 8] = [
@@ -37,9 +38,21 @@ impl Checker<'_> {
         if ["$TARGETPLATFORM", "${TARGETPLATFORM}"].contains(&text) {
             let what = "`--platform` is the target's where nothing is said".to_owned();
             self.add("RedundantTargetPlatform", word.span, what);
-        } else if !text.contains('$') {
+        } else if !text.contains('$') && !is_in_name(text, stage) {
             let what = format!("the platform `{text}` is fixed: builds for others can't have it");
             self.add("FromPlatformFlagConstDisallowed", word.span, what);
+        }
+    }
+
+    /// An image for another machine than this build's.
+    pub(super) fn base(&mut self, stage: &StageText) {
+        let image = &stage.from.image;
+        let Some(config) = self.facts.images.get(&image.text) else { return };
+        let (os, arch) = (config.os.to_string(), config.architecture.to_string());
+        if (os.as_str(), arch.as_str()) != ("linux", host_arch()) {
+            let what =
+                format!("`{}` is for `{os}/{arch}`, the build for `linux/{}`", image.text, host_arch());
+            self.add("InvalidBaseImagePlatform", image.span, what);
         }
     }
 
@@ -84,6 +97,12 @@ impl Checker<'_> {
             }
         }
     }
+}
+
+/// Whether the stage's name says that it is for this platform: `build-amd64`.
+fn is_in_name(platform: &str, stage: &StageText) -> bool {
+    let name = stage.from.name.as_ref().map_or("", |name| &name.text);
+    platform.split('/').take(2).any(|part| !part.is_empty() && name.contains(part))
 }
 
 /// Whether this can be the name of an image: no empty part in it.

@@ -42,6 +42,10 @@ impl Checker<'_> {
     /// A source that `.dockerignore` leaves out.
     pub(super) fn ignored(&mut self, copy: &Copy) {
         let Some(ignore) = self.facts.ignore.as_ref().filter(|_| copy.from.is_none()) else { return };
+        // Some of it may be brought back.
+        if ignore.brings_back() {
+            return;
+        }
         for source in &copy.sources {
             let CopySource::Path(word) = source else { continue };
             let path = paths::clean(&word.text);

@@ -1,8 +1,9 @@
 //! How instructions are written: their case, empty lines in them, key-value pairs of old, comments as descriptions.
 
 use super::super::ast::{Instruction, Verb};
-use super::Checker;
+use super::{Checker, RULES};
 use crate::error::Span;
+use crate::suggest::nearest;
 
 impl Checker<'_> {
     /// All instructions in one case: that of most of them.
@@ -13,9 +14,6 @@ impl Checker<'_> {
             let verb = text.split_whitespace().next().unwrap_or("").to_owned();
             words.push((Span { width: verb.chars().count().max(1), ..span }, verb));
         };
-        for instruction in file.globals.iter() {
-            add(instruction.span, &instruction.text);
-        }
         for stage in file.stages.iter() {
             add(stage.span, &stage.text);
             stage.instructions.iter().for_each(|one| add(one.span, &one.text));
@@ -29,6 +27,21 @@ impl Checker<'_> {
                 let what = format!("`{verb}` is not in {case} case, as most of this file is");
                 self.add("ConsistentInstructionCasing", span, what);
             }
+        }
+    }
+
+    /// Names in `# check=…`, on the line where they stand.
+    pub(super) fn unknown(&mut self) {
+        let file = self.file;
+        let is_check = |line: &String| {
+            line.trim_start_matches(['#', ' ', '\t']).to_ascii_lowercase().starts_with("check")
+        };
+        let at = file.source.lines.iter().position(is_check).unwrap_or(0);
+        for name in &file.wishes.unknown {
+            let near = nearest(name, RULES).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+            let width = file.source.lines.get(at).map_or(1, |line| line.chars().count().max(1));
+            let span = Span { line: at + 1, column: 1, width };
+            self.add("UnknownCheck", span, format!("there is no check `{name}`{near}"));
         }
     }
 
