@@ -34,8 +34,8 @@ enum State {
 struct Told(Forecast);
 
 impl Arrivals for Told {
-    fn arrived(&self, nth: usize, content: Vec<u8>) -> Vec<u8> {
-        self.0.arrived(nth, content)
+    fn arrived(&self, nth: usize, file: Option<BorrowedFd<'_>>, content: Vec<u8>) -> Vec<u8> {
+        self.0.arrived(nth, file, content)
     }
 }
 

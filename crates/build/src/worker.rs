@@ -198,9 +198,9 @@ pub struct Coming {
 
 /// Hears of the files that [`Draft::expect`] told of.
 pub trait Arrivals: Sync {
-    /// The `nth` of them is there; `content` is all that was written to it, where that is at hand, or nothing. Returns an
-    /// empty buffer, for the next one.
-    fn arrived(&self, nth: usize, content: Vec<u8>) -> Vec<u8>;
+    /// The `nth` of them is there: open, where it was made just now, and done with. `content` is all that was written to it,
+    /// where that is at hand, or nothing. Returns an empty buffer, for the next one.
+    fn arrived(&self, nth: usize, file: Option<BorrowedFd<'_>>, content: Vec<u8>) -> Vec<u8>;
 }
 
 /// What a draft's layer has of its own, and another layer beside it.

@@ -159,6 +159,16 @@ impl Dir {
         Ok(names)
     }
 
+    /// [`Dir::names`] with the inode of each, as getdents64(2) gives it: on an overlay not always that of stat(2).
+    ///
+    /// # Errors
+    /// As of [`Dir::names`].
+    pub fn inodes(&self) -> Result<Vec<(OsString, u64)>> {
+        let mut entries = entries(&*self.fd).call(|| format!("getdents({:?})", self.path))?;
+        entries.sort();
+        Ok(entries)
+    }
+
     /// Whether it has no entries.
     ///
     /// # Errors
@@ -263,18 +273,25 @@ fn missing_is_none<T>(result: Result<T>) -> Result<Option<T>> {
 
 /// The entries of a directory but `.` and `..`, in no order.
 pub(crate) fn names(dir: impl AsFd) -> rustix::io::Result<Vec<OsString>> {
-    let mut names = Vec::new();
+    Ok(entries(dir)?.into_iter().map(|(name, _)| name).collect())
+}
+
+fn entries(dir: impl AsFd) -> rustix::io::Result<Vec<(OsString, u64)>> {
+    let mut entries = Vec::new();
     for entry in rustix::fs::Dir::read_from(dir)? {
-        match entry?.file_name().to_bytes() {
+        let entry = entry?;
+        match entry.file_name().to_bytes() {
             b"." | b".." => {}
-            name => names.push(OsStr::from_bytes(name).to_owned()),
+            name => entries.push((OsStr::from_bytes(name).to_owned(), entry.ino())),
         }
     }
-    Ok(names)
+    Ok(entries)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt;
+
     use super::*;
 
     #[test]
@@ -285,6 +302,8 @@ mod tests {
         dir.make("d", 0o755).unwrap().make("e", 0o755).unwrap();
         std::os::unix::fs::symlink("/etc", dir.path_of("d/link")).unwrap();
         assert_eq!(dir.names().unwrap(), ["d", "f"]);
+        let inode = |name: &str| std::fs::metadata(dir.path_of(name)).map(|stat| stat.ino()).unwrap();
+        assert_eq!(dir.inodes().unwrap(), ["d", "f"].map(|name| (name.into(), inode(name))));
         assert_eq!(dir.read("f").unwrap(), b"text");
         assert_eq!(dir.read_if_there("none").unwrap(), None);
         assert_eq!(dir.make_new("d", 0o755).unwrap_err().kind(), crate::Kind::AlreadyExists);

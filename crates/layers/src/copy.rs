@@ -85,7 +85,8 @@ impl Store {
                 Root::new(view.mount.as_fd(), "file system").open("/", OFlags::RDONLY | OFlags::DIRECTORY)?;
             let mut writer = Writer::new(out);
             let plain = Attributes::default_dir();
-            let how = Packing { root: &plain, clamp: None, skip: Some(&Skip::default()), plain: true };
+            let how =
+                Packing { root: &plain, clamp: None, skip: Some(&Skip::default()), plain: true, seen: None };
             diff::pack(&Dir::from_fd(root, "/"), &how, &mut writer)?;
             finish(writer)
         };
@@ -124,7 +125,7 @@ pub fn pack_tree_of(
 
 fn pack_members(dir: &Dir, name: &OsStr, as_name: &OsStr, into: &mut impl Members) -> Result<()> {
     let plain = Attributes::default_dir();
-    let how = Packing { root: &plain, clamp: None, skip: Some(&Skip::default()), plain: true };
+    let how = Packing { root: &plain, clamp: None, skip: Some(&Skip::default()), plain: true, seen: None };
     diff::pack_entry(dir, name.as_bytes(), as_name.as_bytes(), &how, into)
 }
 

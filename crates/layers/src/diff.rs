@@ -4,13 +4,14 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
 use coracle_host::{Call, Dir, Kind};
 use rustix::fs::{AtFlags, FileType, OFlags, Stat};
 
 use crate::apply::{Attributes, is_reserved, is_whiteout, set_time};
+use crate::seen::Seen;
 use crate::skip::Skip;
 use crate::tar::{Entry, Time, What, Writer, show};
 use crate::xattr::{is_opaque, os};
@@ -26,6 +27,8 @@ pub(crate) struct Packing<'a> {
     pub skip: Option<&'a Skip>,
     /// It is a tree, not what changes one: names and attributes mean nothing but themselves.
     pub plain: bool,
+    /// Files that need not be looked at again.
+    pub seen: Option<&'a Seen>,
 }
 
 /// What becomes of the members of an archive.
@@ -33,8 +36,8 @@ pub(crate) trait Members {
     /// One without data.
     fn entry(&mut self, entry: Entry) -> Result<()>;
 
-    /// The file `name` of `dir`. Returns how many bytes it has.
-    fn file(&mut self, dir: &Dir, name: &[u8], entry: Entry, stat: &Stat) -> Result<u64>;
+    /// The file `name` of `dir`, and its inode. Returns how many bytes it has.
+    fn file(&mut self, dir: &Dir, name: &[u8], entry: Entry, inode: u64) -> Result<u64>;
 }
 
 impl<W: Write> Members for Writer<W> {
@@ -42,7 +45,7 @@ impl<W: Write> Members for Writer<W> {
         self.add(&entry, &mut io::empty())
     }
 
-    fn file(&mut self, dir: &Dir, name: &[u8], mut entry: Entry, _: &Stat) -> Result<u64> {
+    fn file(&mut self, dir: &Dir, name: &[u8], mut entry: Entry, _: u64) -> Result<u64> {
         let (mut file, stat) = open(dir, os(name), &entry)?;
         let size = u64::try_from(stat.st_size).unwrap_or(0);
         entry.what = What::File { size };
@@ -108,8 +111,8 @@ struct Level {
     dir: Dir,
     /// Path of the directory with a slash at its end; empty for the root.
     prefix: Vec<u8>,
-    /// What is still to be done, the next one last.
-    names: Vec<Vec<u8>>,
+    /// What is still to be done, the next one last, with their inodes.
+    names: Vec<(Vec<u8>, u64)>,
     mtime: Time,
     /// Whether something was removed, which changed the directory's time.
     touched: bool,
@@ -117,7 +120,7 @@ struct Level {
 
 impl Level {
     fn open(dir: Dir, prefix: Vec<u8>, mtime: Time) -> Result<Level> {
-        let names = dir.names()?.into_iter().rev().map(|name| name.as_bytes().to_vec()).collect();
+        let names = dir.inodes()?.into_iter().rev().map(|(name, inode)| (name.into_vec(), inode)).collect();
         Ok(Level { dir, prefix, names, mtime, touched: false })
     }
 }
@@ -136,7 +139,7 @@ impl<M: Members> Walk<'_, M> {
     fn levels(&mut self, first: Level) -> Result<()> {
         let mut levels = vec![first];
         while let Some(level) = levels.last_mut() {
-            let Some(name) = level.names.pop() else {
+            let Some((name, inode)) = level.names.pop() else {
                 if level.touched {
                     set_time(&level.dir, b".", level.mtime)?;
                 }
@@ -144,11 +147,20 @@ impl<M: Members> Walk<'_, M> {
                 continue;
             };
             let path = [&level.prefix, name.as_slice()].concat();
+            if let Some(entry) = self.seen(&name, &path, inode) {
+                self.content += self.out.file(&level.dir, &name, entry, inode)?;
+                continue;
+            }
             if let Some(below) = self.entry(level, &name, path)? {
                 levels.push(below);
             }
         }
         Ok(())
+    }
+
+    /// A file that was looked at already.
+    fn seen(&self, name: &[u8], path: &[u8], inode: u64) -> Option<Entry> {
+        self.how.seen.filter(|_| !is_reserved(name))?.get(inode, path)
     }
 
     fn entry(&mut self, level: &mut Level, name: &[u8], path: Vec<u8>) -> Result<Option<Level>> {
@@ -198,7 +210,7 @@ impl<M: Members> Walk<'_, M> {
             FileType::RegularFile => {
                 let size = u64::try_from(stat.st_size).unwrap_or(0);
                 let entry = entry(path, What::File { size }, &to);
-                self.content += self.out.file(dir, name, entry, &stat)?;
+                self.content += self.out.file(dir, name, entry, stat.st_ino)?;
                 return Ok(None);
             }
             FileType::Symlink => {

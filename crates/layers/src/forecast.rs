@@ -1,12 +1,10 @@
 //! The digest of a layer whose files are still being put into it: hashed beside that, and good only where the layer turns out
 //! as it was foretold.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::{Builder, JoinHandle};
 
 use coracle_host::{Call, Dir};
 
@@ -15,8 +13,10 @@ use crate::arrivals::Arrivals;
 use crate::diff::Packing;
 use crate::flush::Flusher;
 use crate::hasher::Hasher;
-use crate::layer::UpperOptions;
-use crate::listing::{Hashed, Listing};
+use crate::hashing::Hashing;
+use crate::layer::{Foretold, UpperOptions};
+use crate::listing::Listing;
+use crate::seen::Looks;
 use crate::tar::{Entry, Time, What};
 use crate::{ChainId, Context, Layer, LayerTree, Result, Store};
 
@@ -46,9 +46,9 @@ pub struct Forecast {
     store: Store,
     parent: Option<ChainId>,
     options: UpperOptions,
-    arrivals: Arc<Arrivals>,
-    thread: Option<JoinHandle<Result<(Listing, Hashed)>>>,
+    arrivals: Arrivals<Hashing>,
     flusher: Flusher,
+    looks: Looks,
     /// The sizes of those that need be written to the disk.
     sizes: Vec<u64>,
     /// Of those that are there.
@@ -78,30 +78,22 @@ impl Store {
         coming: Vec<Coming>,
     ) -> Result<Forecast> {
         let root = apply::root_attributes(&self.hold(parent)?.trees)?;
-        let how = Packing { root: &root, clamp: options.clamp_mtime, skip: None, plain: false };
+        let how = Packing { root: &root, clamp: options.clamp_mtime, skip: None, plain: false, seen: None };
         let sizes = coming.iter().map(|file| if file.inode.is_some() { 0 } else { file.size }).collect();
-        let arrivals = Arc::new(Arrivals::new(coming.len()));
-        let coming = coming.into_iter().map(|file| file.into_entry(options.clamp_mtime)).collect();
-        let mut listing =
-            Listing::with(upper, &how, coming).context(|| format!("list {:?}", upper.path()))?;
+        let count = coming.len();
+        let coming: Vec<_> = coming.into_iter().map(|file| file.into_entry(options.clamp_mtime)).collect();
+        let looks = Looks::new(coming.iter().map(|(entry, _)| entry.clone()));
+        let listing = Listing::with(upper, &how, coming).context(|| format!("list {:?}", upper.path()))?;
         let (like, known) = self.like(options)?;
         let fd = upper.as_fd().try_clone_to_owned().call(|| format!("dup({:?})", upper.path()))?;
-        let (upper, waiting) = (upper.clone(), arrivals.clone());
-        let hash = move || {
-            let hashed = listing.hash(&upper, known.as_ref(), Hasher::new().alone(), &mut &*waiting);
-            // Who brings more need not wait.
-            waiting.close();
-            Ok((listing, hashed?))
-        };
-        // Without a thread it is hashed when all is there.
-        let thread = Builder::new().name("coracle-forecast".into()).spawn(hash).ok();
+        let hashing = Hashing::new(listing, upper, known, Hasher::new().alone());
         Ok(Forecast {
             store: self.clone(),
             parent: parent.copied(),
             options: options.clone(),
-            arrivals,
-            thread,
+            arrivals: Arrivals::new(count, hashing),
             flusher: Flusher::new(fd),
+            looks,
             sizes,
             bytes: AtomicU64::new(0),
             _like: like,
@@ -111,9 +103,13 @@ impl Store {
 
 impl Forecast {
     /// The `nth` of the files that were foretold is there, with all that was told of it. To be called once for each, from any
-    /// thread. `content` is all that is in it, or nothing: where there is any it is believed, and the file is not read. An
-    /// empty buffer is given back, for the next one.
-    pub fn arrived(&self, nth: usize, content: Vec<u8>) -> Vec<u8> {
+    /// thread. `file` is it, where it is open and has no other name: then it is looked at here and not by its name later.
+    /// `content` is all that is in it, or nothing: where there is any it is believed, and the file is not read. An empty
+    /// buffer is given back, for the next one.
+    pub fn arrived(&self, nth: usize, file: Option<BorrowedFd<'_>>, content: Vec<u8>) -> Vec<u8> {
+        if let Some(file) = file {
+            self.looks.look(nth, file);
+        }
         let next = self.arrivals.bring(nth, content);
         let size = self.sizes.get(nth).copied().unwrap_or(0);
         let before = self.bytes.fetch_add(size, Ordering::Relaxed);
@@ -128,26 +124,15 @@ impl Forecast {
     ///
     /// # Errors
     /// As of [`Store::add_layer_from_upper`].
-    pub fn add_layer(mut self, dir: &Dir, name: &str) -> Result<Layer> {
+    pub fn add_layer(self, dir: &Dir, name: &str) -> Result<Layer> {
         self.flusher.flush();
-        // Those that did not come will not.
-        self.arrivals.give_up();
-        let thread = self.thread.take();
+        let Forecast { store, parent, options, arrivals, looks, .. } = self;
         // Whatever it failed with is met again, if it is more than a wrong forecast.
-        let foretold = || thread?.join().ok()?.ok();
-        self.store
-            .take_upper(self.parent.as_ref(), dir, name, &self.options, foretold)
+        let foretold = arrivals.end().and_then(Hashing::finish).ok();
+        let foretold = Foretold { hashed: foretold, seen: looks.seen() };
+        store
+            .take_upper(parent.as_ref(), dir, name, &options, foretold)
             .context(|| format!("add layer from {:?}", dir.path_of(name)))
-    }
-}
-
-impl Drop for Forecast {
-    /// No thread outlives what it was started for.
-    fn drop(&mut self) {
-        self.arrivals.give_up();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }
 
@@ -253,12 +238,9 @@ mod tests {
         let forecast = store.forecast(None, &dir.dir("upper").unwrap(), &options, files.clone()).unwrap();
         for (nth, file) in files.iter().enumerate() {
             put(&upper, file);
-            let _ = forecast.arrived(nth, Vec::new());
+            let _ = forecast.arrived(nth, None, Vec::new());
         }
         end(&upper);
-        while !forecast.thread.as_ref().unwrap().is_finished() {
-            std::thread::yield_now();
-        }
         // Which shows only where it is another by now.
         let path = upper.join(&files[3].path);
         fs::write(&path, vec![b'x'; files[3].size as usize]).unwrap();
@@ -299,7 +281,7 @@ mod tests {
             let forecast = store.forecast(None, &dir.dir("upper").unwrap(), &options, foretold).unwrap();
             for (nth, file) in files.iter().enumerate() {
                 put(&upper, file);
-                let _ = forecast.arrived(nth, Vec::new());
+                let _ = forecast.arrived(nth, None, Vec::new());
             }
             end(&upper);
             let layer = forecast.add_layer(&dir, "upper").unwrap();
@@ -317,7 +299,7 @@ mod tests {
         let options = UpperOptions::new();
         let forecast = store.forecast(None, &dir.dir("upper").unwrap(), &options, files.clone()).unwrap();
         put(&upper, &files[0]);
-        let _ = forecast.arrived(0, Vec::new());
+        let _ = forecast.arrived(0, None, Vec::new());
         drop(forecast);
         assert!(upper.join(&files[0].path).exists());
         assert!(store.layers().unwrap().is_empty());

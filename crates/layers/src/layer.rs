@@ -14,8 +14,10 @@ use crate::compression::{Arrived, Compression, Incoming};
 use crate::diff::{self, Packing};
 use crate::flush::Flusher;
 use crate::hasher::Hasher;
-use crate::listing::{Hashed, Listing, Nowhere};
+use crate::hashing::{Hashed, Hashing};
+use crate::listing::Listing;
 use crate::marks::Marks;
+use crate::seen::Seen;
 use crate::skip::Skip;
 use crate::store::put;
 use crate::tar::{Archive, Writer};
@@ -142,6 +144,14 @@ pub(crate) enum Keep<'a> {
     Stored,
 }
 
+/// What is known of a tree before it is looked at.
+#[derive(Default)]
+pub(crate) struct Foretold {
+    /// Its listing, if it turns out so, and the digest of that.
+    pub hashed: Option<(Listing, Hashed)>,
+    pub seen: Seen,
+}
+
 impl Store {
     /// The layer with this chain id.
     ///
@@ -226,7 +236,7 @@ impl Store {
         name: &str,
         options: &UpperOptions,
     ) -> Result<Layer> {
-        self.take_upper(parent, dir, name, options, || None)
+        self.take_upper(parent, dir, name, options, Foretold::default())
             .context(|| format!("add layer from {:?}", dir.path_of(name)))
     }
 
@@ -248,7 +258,7 @@ impl Store {
         let root = apply::root_attributes(&self.hold(parent)?.trees)?;
         let mut out = Writer::new(self.blobs.writer()?);
         let skip = Skip::new(mounted);
-        let how = Packing { root: &root, clamp: None, skip: Some(&skip), plain: false };
+        let how = Packing { root: &root, clamp: None, skip: Some(&skip), plain: false, seen: None };
         diff::pack(upper, &how, &mut out)?;
         let (file, blob) = out.finish()?.into_staged()?;
         let written = || "dup(staged layer)";
@@ -258,21 +268,27 @@ impl Store {
         self.take_in(parent, Taken { tar, keep, trust: Trust::Layer, expect, expect_blob: None })
     }
 
-    /// What `foretold` gives counts only if the listing is that of the tree.
+    /// What is foretold counts only if the listing is that of the tree.
     pub(crate) fn take_upper(
         &self,
         parent: Option<&ChainId>,
         dir: &Dir,
         name: &str,
         options: &UpperOptions,
-        foretold: impl FnOnce() -> Option<(Listing, Hashed)>,
+        foretold: Foretold,
     ) -> Result<Layer> {
         let upper = dir.dir(name)?;
         let below = self.hold(parent)?;
         let root = apply::root_attributes(&below.trees)?;
-        let how = Packing { root: &root, clamp: options.clamp_mtime, skip: None, plain: false };
+        let how = Packing {
+            root: &root,
+            clamp: options.clamp_mtime,
+            skip: None,
+            plain: false,
+            seen: Some(&foretold.seen),
+        };
         let listing = Listing::of(&upper, &how)?;
-        let (listing, hashed) = match foretold().filter(|(foretold, _)| foretold.is_same(&listing)) {
+        let (listing, hashed) = match foretold.hashed.filter(|(foretold, _)| foretold.is_same(&listing)) {
             Some((_, hashed)) => (listing, hashed),
             None => self.hash_upper(&upper, listing, options)?,
         };
@@ -306,19 +322,13 @@ impl Store {
         })
     }
 
-    fn hash_upper(
-        &self,
-        upper: &Dir,
-        mut listing: Listing,
-        options: &UpperOptions,
-    ) -> Result<(Listing, Hashed)> {
+    fn hash_upper(&self, upper: &Dir, listing: Listing, options: &UpperOptions) -> Result<(Listing, Hashed)> {
         let durable = upper.as_fd().try_clone_to_owned().call(|| format!("dup({:?})", upper.path()))?;
         let flusher = (listing.content > FEW).then(|| Flusher::new(durable));
         flusher.iter().for_each(Flusher::flush);
         // It stays while its inodes are compared.
         let (_like, known) = self.like(options)?;
-        let hashed = listing.hash(upper, known.as_ref(), Hasher::new(), &mut Nowhere)?;
-        Ok((listing, hashed))
+        Hashing::new(listing, upper, known, Hasher::new()).whole()
     }
 
     /// The layer that one may have files of, and the marks of its tar, as far as it is there.

@@ -78,6 +78,7 @@ mod error;
 mod flush;
 mod forecast;
 mod hasher;
+mod hashing;
 mod image;
 mod import;
 mod json;
@@ -92,6 +93,7 @@ mod reference;
 #[cfg(feature = "registry")]
 pub mod registry;
 mod rootfs;
+mod seen;
 mod skip;
 mod store;
 mod tar;

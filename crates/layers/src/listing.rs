@@ -6,66 +6,31 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use coracle_host::Dir;
-use rustix::fs::Stat;
 
-use crate::blobs::Blob;
 use crate::diff::{self, Members, Packing};
-use crate::hasher::Hasher;
-use crate::marks::{Come, Marks, Print};
+use crate::hashing::Hashed;
+use crate::marks::{Marks, Print};
 use crate::tar::{Entry, What, Writer};
-use crate::{Context, Error, Result};
+use crate::{Context, Result};
 
 /// What a layer's tar has in it.
 pub(crate) struct Listing {
-    members: Vec<Member>,
+    pub members: Vec<Member>,
     /// Bytes of all files, each once.
     pub content: u64,
 }
 
-struct Member {
-    entry: Entry,
+/// One of them.
+pub(crate) struct Member {
+    pub entry: Entry,
     /// Of a file; that of one that is still to come is told when it is read.
-    inode: Option<u64>,
+    pub inode: Option<u64>,
     /// Which of those that are still to come.
-    awaited: Option<usize>,
-}
-
-/// Where files come from that are not there yet.
-pub(crate) trait Awaited {
-    /// Returns when the `nth` is there, with all its bytes where they are at hand: then it is not read.
-    fn wait(&mut self, nth: usize) -> Result<Option<Vec<u8>>>;
-
-    /// The bytes were used.
-    fn give_back(&mut self, content: Vec<u8>);
-}
-
-/// Nothing is awaited.
-pub(crate) struct Nowhere;
-
-impl Awaited for Nowhere {
-    fn wait(&mut self, _: usize) -> Result<Option<Vec<u8>>> {
-        Ok(None)
-    }
-
-    fn give_back(&mut self, _: Vec<u8>) {}
+    pub awaited: Option<usize>,
 }
 
 /// No inode of a file.
 const UNREAD: u64 = 0;
-/// Bytes that are read from files before it is worth to hash them beside that.
-const FEW: u64 = 4 << 20;
-
-/// A tar's digest, and how far its hash had come where.
-pub(crate) struct Hashed {
-    pub blob: Blob,
-    /// Members that were not hashed again, what they come to, and the marks of them.
-    from: usize,
-    print: Print,
-    begun: Marks,
-    /// At the places after them where marks are due.
-    come: Vec<Come>,
-}
-
 #[derive(Default)]
 struct Collect {
     others: Vec<Member>,
@@ -80,9 +45,9 @@ impl Members for Collect {
         Ok(())
     }
 
-    fn file(&mut self, _: &Dir, _: &[u8], entry: Entry, stat: &Stat) -> Result<u64> {
-        let size = u64::try_from(stat.st_size).unwrap_or(0);
-        self.files.push(Member { entry, inode: Some(stat.st_ino), awaited: None });
+    fn file(&mut self, _: &Dir, _: &[u8], entry: Entry, inode: u64) -> Result<u64> {
+        let size = if let What::File { size } = entry.what { size } else { 0 };
+        self.files.push(Member { entry, inode: Some(inode), awaited: None });
         Ok(size)
     }
 }
@@ -130,46 +95,6 @@ impl Listing {
         out.finish()
     }
 
-    /// Hashes the tar without writing it. What it has in common with the one that `known` is about is not read again. For
-    /// each file that is still to come, `awaited` is asked before it is read.
-    pub fn hash(
-        &mut self,
-        tree: &Dir,
-        known: Option<&Marks>,
-        hasher: Hasher,
-        awaited: &mut dyn Awaited,
-    ) -> Result<Hashed> {
-        let mut begun = Marks::default();
-        let (from, print) = match known {
-            Some(known) => self.common(known, &mut begun),
-            None => (0, Print::default()),
-        };
-        let mut out = Writer::new(begun.resume(hasher));
-        let (mut at, mut last, mut read) = (print.weight(), begun.last(), 0);
-        for member in self.members.iter_mut().skip(from) {
-            if Marks::is_due(last, at) {
-                out.get_mut().mark().map_err(|error| Error::reading("layer", &error))?;
-                last = at;
-            }
-            at += Print::weight_of(&member.entry);
-            let content = member.awaited.map(|nth| awaited.wait(nth)).transpose()?.flatten();
-            if let Some(content) = content {
-                out.add_bytes(&member.entry, &content)?;
-                awaited.give_back(content);
-                continue;
-            }
-            if let What::File { size } = member.entry.what {
-                read += size;
-            }
-            if read > FEW {
-                out.get_mut().beside();
-            }
-            member.inode = member.write(tree, &mut out)?;
-        }
-        let (blob, come) = out.finish()?.finish()?;
-        Ok(Hashed { blob, from, print, begun, come })
-    }
-
     /// The marks of this tar, which was hashed.
     pub fn marks(&self, hashed: Hashed) -> Marks {
         let Hashed { from, mut print, begun: mut marks, come, .. } = hashed;
@@ -184,7 +109,7 @@ impl Listing {
     }
 
     /// How many members are the same as those before the last mark that is the same, and what they come to.
-    fn common(&self, known: &Marks, marks: &mut Marks) -> (usize, Print) {
+    pub fn common(&self, known: &Marks, marks: &mut Marks) -> (usize, Print) {
         let (mut print, mut last) = (Print::default(), (0, Print::default()));
         for (nth, member) in self.members.iter().enumerate() {
             if Marks::is_due(marks.last(), print.weight()) {
@@ -201,7 +126,7 @@ impl Listing {
 
 impl Member {
     /// Returns the inode whose bytes were written, if it has any.
-    fn write<W: std::io::Write>(&self, tree: &Dir, out: &mut Writer<W>) -> Result<Option<u64>> {
+    pub fn write<W: std::io::Write>(&self, tree: &Dir, out: &mut Writer<W>) -> Result<Option<u64>> {
         let doing = || format!("pack {}", self.entry.name());
         if self.inode.is_none() {
             out.add(&self.entry, &mut std::io::empty()).context(doing)?;

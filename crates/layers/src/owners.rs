@@ -4,7 +4,6 @@ use crate::diff::Members;
 use crate::tar::Entry;
 use crate::{Error, Result};
 use coracle_host::Dir;
-use rustix::fs::Stat;
 
 /// Which owners of an archive are which of the tree that it is packed from, or unpacked into: those of a tree that is seen
 /// through a user namespace's mapping from outside of it.
@@ -77,9 +76,9 @@ impl<M: Members> Members for Mapped<'_, M> {
         self.members.entry(entry)
     }
 
-    fn file(&mut self, dir: &Dir, name: &[u8], entry: Entry, stat: &Stat) -> Result<u64> {
+    fn file(&mut self, dir: &Dir, name: &[u8], entry: Entry, inode: u64) -> Result<u64> {
         let entry = self.entry_of(entry);
-        self.members.file(dir, name, entry, stat)
+        self.members.file(dir, name, entry, inode)
     }
 }
 

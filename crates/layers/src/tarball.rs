@@ -68,7 +68,7 @@ impl Store {
         let Some((tree, below)) = held.trees.split_first() else { return Err(missing(&layer.chain_id())) };
         let root = apply::root_attributes(below)?;
         let writer = Writer::new(BufWriter::with_capacity(CHUNK, Hashing::new(out)));
-        let how = Packing { root: &root, clamp: None, skip: None, plain: false };
+        let how = Packing { root: &root, clamp: None, skip: None, plain: false, seen: None };
         let hashing =
             Listing::of(tree, &how)?.write(tree, writer)?.into_inner().map_err(|error| error.into_error());
         let hashing = hashing.call(|| "write(tar)")?;

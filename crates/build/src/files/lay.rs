@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -91,9 +91,10 @@ impl<'a, 'e> Load<'a, 'e> {
                 let Some(part) = parts.get(nth) else { break };
                 for (n, item) in part.iter().enumerate() {
                     buffer.clear();
-                    laying.item(item, &mut own, (&mut into, &mut from), &mut buffer)?;
+                    let made = laying.item(item, &mut own, (&mut into, &mut from), &mut buffer)?;
                     if let Some(coming) = files.coming {
-                        buffer = coming.arrived(nth * PART + n, std::mem::take(&mut buffer));
+                        let made = made.as_ref().map(File::as_fd);
+                        buffer = coming.arrived(nth * PART + n, made, std::mem::take(&mut buffer));
                     }
                 }
             }
@@ -128,7 +129,7 @@ impl Laying<'_> {
         laid: &mut Laid,
         (into, from): (&mut Last, &mut Last),
         buffer: &mut Vec<u8>,
-    ) -> Result<()> {
+    ) -> Result<Option<File>> {
         self.tree.go_on()?;
         let to = self.into.get(item.batch, into)?;
         let linked = match &self.from {
@@ -139,22 +140,30 @@ impl Laying<'_> {
             }
             _ => false,
         };
+        let mut made = None;
         if !linked {
-            laid.changed |= self.copy(item, to, buffer)?;
+            let (file, changed) = self.copy(item, to, buffer)?;
+            made = file;
+            laid.changed |= changed;
         }
         // One that has attributes may lose them, which nothing tells by looking at its name.
         if let Some(digest) = item.entry.digest.get().filter(|_| item.entry.xattrs.is_empty()) {
             laid.contents.push((contents::name(&item.path), *digest));
         }
-        Ok(())
+        Ok(made)
     }
 
-    /// Whether the source was written to meanwhile. What was read whole is left in `buffer`.
-    fn copy(&self, item: &Item<'_>, to: BorrowedFd<'_>, buffer: &mut Vec<u8>) -> Result<bool> {
+    /// The copy, and whether the source was written to meanwhile. What was read whole is left in `buffer`.
+    fn copy(
+        &self,
+        item: &Item<'_>,
+        to: BorrowedFd<'_>,
+        buffer: &mut Vec<u8>,
+    ) -> Result<(Option<File>, bool)> {
         let (entry, path) = (item.entry, &item.path);
         let mut hash = entry.digest.get().is_none().then(Hash::new);
         let mut changed = false;
-        self.put.create(entry, to, item.name(), path, &mut |file| {
+        let made = self.put.create(entry, to, item.name(), path, &mut |file| {
             let mut from = Source::open(self.tree, entry)?;
             let failed = || format!("copy({:?}, {path:?})", entry.path);
             if self.clone_blocks(file, &from.file) {
@@ -173,7 +182,7 @@ impl Laying<'_> {
             changed = from.end(hash.as_ref())?;
             Ok(())
         })?;
-        Ok(changed)
+        Ok((made, changed))
     }
 
     fn clone_blocks(&self, to: &File, from: &File) -> bool {

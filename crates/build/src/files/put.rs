@@ -322,7 +322,7 @@ impl<'a> Put<'a> {
         Ok(())
     }
 
-    /// Makes what the entry says, in the place of what is there; `fill` writes the content of a file.
+    /// Makes what the entry says, in the place of what is there; `fill` writes the content of a file, which is returned.
     pub(super) fn create(
         &self,
         entry: &Entry,
@@ -330,11 +330,11 @@ impl<'a> Put<'a> {
         name: &OsStr,
         path: &Path,
         fill: &mut dyn FnMut(&mut File) -> Result<()>,
-    ) -> Result<()> {
+    ) -> Result<Option<File>> {
         if !matches!(entry.node, Node::File | Node::Text(_) | Node::Dir) {
             self.make_way(parent, name, path)?;
             way::make_special(&entry.node, parent, name, path)?;
-            return self.dress_at(entry, parent, name, path);
+            return self.dress_at(entry, parent, name, path).map(|()| None);
         }
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let create =
@@ -348,7 +348,8 @@ impl<'a> Put<'a> {
         };
         let mut to = File::from(fd.call(|| format!("open({path:?}, O_CREAT)"))?);
         fill(&mut to)?;
-        self.dress(entry, to.as_fd())
+        self.dress(entry, to.as_fd())?;
+        Ok(Some(to))
     }
 
     pub(super) fn mode(&self, entry: &Entry) -> u32 {

@@ -144,9 +144,9 @@ pub(super) fn unpack(archive: Archive, put: &Put<'_>, name: &Path) -> Result<()>
                 rustix::fs::linkat(&dir, &old, &parent, leaf, AtFlags::empty())
                     .call(|| format!("link({target:?}, {path:?})"))?;
             }
-            _ => put.create(&one, parent.as_fd(), leaf, &path, &mut |to| {
+            _ => drop(put.create(&one, parent.as_fd(), leaf, &path, &mut |to| {
                 std::io::copy(&mut entry, to).map(drop).map_err(corrupt)
-            })?,
+            })?),
         }
     }
     // Putting files into a directory has changed its time.
