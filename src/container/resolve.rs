@@ -32,9 +32,8 @@ pub(crate) fn record(engine: &Inner, spec: &ContainerSpec) -> Result<Record> {
     };
     let given = match &image {
         Some(image) => {
-            let given = image_config(engine, image)?;
-            problems.extend(spec.platform.as_ref().and_then(|wanted| unfit(wanted, &given)));
-            given.config
+            problems.extend(spec.platform.as_ref().and_then(|wanted| unfit(wanted, image)));
+            image_config(engine, image)?.config
         }
         None => RunConfig::default(),
     };
@@ -188,14 +187,15 @@ fn image_config(engine: &Inner, image: &coracle_layers::Image) -> Result<ImageCo
 }
 
 /// Why an image is not for the platform that is wanted, if it is not.
-fn unfit(wanted: &str, image: &ImageConfig) -> Option<String> {
-    let (os, architecture) = (image.os.to_string(), image.architecture.to_string());
+fn unfit(wanted: &str, image: &coracle_layers::Image) -> Option<String> {
+    let config = image.config();
     match wanted.parse::<Platform>() {
         Err(problem) => Some(problem.to_string()),
-        Ok(platform) if platform.fits(&os, &architecture, image.variant.as_deref()) => None,
+        Ok(platform) if image.is_for(&platform) => None,
         Ok(_) => Some(format!(
             "the image does not match the specified platform: wanted {wanted}, actual: {}/{}",
-            image.os, image.architecture
+            config.os(),
+            config.architecture()
         )),
     }
 }

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use coracle_build::ImageConfig;
-use coracle_layers::{Capture, Reference};
+use coracle_layers::{Capture, Platform, Reference};
 
 pub use archive::LoadedImage;
 pub(crate) use change::apply as apply_changes;
@@ -142,6 +142,11 @@ impl Image {
     /// there, or of the index that lists it.
     pub fn registry_digests(&self) -> Vec<String> {
         self.stored.digests().iter().map(Reference::familiar).collect()
+    }
+
+    /// Whether it is for that platform, as far as the platform is said.
+    pub fn is_for(&self, platform: &Platform) -> bool {
+        self.stored.is_for(platform)
     }
 
     /// How many bytes its manifest has.

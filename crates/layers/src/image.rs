@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::blobs::Blob;
 use crate::names::{Record, descriptor};
-use crate::{ChainId, Context, DiffId, Digest, Error, ImageId, Layer, Reference, Result, Store, json};
+use crate::{
+    ChainId, Context, DiffId, Digest, Error, ImageId, Layer, Platform, Reference, Result, Store, json,
+};
 
 /// Most bytes of a manifest or config, as registries have it.
 pub(crate) const MOST_JSON: u64 = 4 << 20;
@@ -54,6 +56,11 @@ impl Image {
     /// How to run it, and how it was made.
     pub fn config(&self) -> &ImageConfiguration {
         &self.config
+    }
+
+    /// Whether it is for that platform, as far as the platform is said.
+    pub fn is_for(&self, platform: &Platform) -> bool {
+        platform.takes(&self.config)
     }
 
     /// The config as it is stored, with what the OCI types have no field for (docker's health check, shell and

@@ -27,7 +27,7 @@
 //! - [`Image`]: a config over layers; [`Reference`] is its name. From layers ([`Store::commit`]), from the tar of a
 //!   root file system ([`Store::import`]), or from programs of this host ([`Store::capture`], [`Capture`]).
 //! - Archives of images: [`Store::save`] and [`Store::load`], as docker, podman and skopeo exchange them.
-//! - Images out of registries (feature `registry`): [`Store::pull`](registry::PullOptions).
+//! - Images out of registries (feature `registry`): `Store::pull`.
 //! - What a container changed: told by [`Store::changes`], made a layer of by [`Store::copy_layer_from_upper`], and its whole
 //!   file system written by [`Store::export`]. Other trees are copied by [`pack_tree`] and [`unpack_tree`].
 //! - [`Rootfs`]: layers (and a directory for changes) as a detached mount, with the locks that keep them.

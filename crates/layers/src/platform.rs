@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use oci_spec::image::Descriptor;
+use oci_spec::image::{Descriptor, ImageConfiguration};
 
 use crate::import::host_architecture;
 use crate::{Error, Result};
@@ -46,8 +46,13 @@ impl Platform {
         self.variant.as_deref()
     }
 
-    /// Whether an image is for it that says of itself to be for this.
-    pub fn fits(&self, os: &str, architecture: &str, variant: Option<&str>) -> bool {
+    /// Whether an image with that config is for it, as far as it is said.
+    pub(crate) fn takes(&self, config: &ImageConfiguration) -> bool {
+        let (os, architecture) = (config.os().to_string(), config.architecture().to_string());
+        self.fits(&os, &architecture, config.variant().as_deref())
+    }
+
+    fn fits(&self, os: &str, architecture: &str, variant: Option<&str>) -> bool {
         let (architecture, variant) = normal(architecture, variant);
         let fits = |wanted: &Option<String>, has: &str| wanted.as_ref().is_none_or(|wanted| wanted == has);
         fits(&self.os, os)
@@ -116,7 +121,7 @@ impl Platform {
 impl FromStr for Platform {
     type Err = Error;
 
-    /// One word is an operating system or an architecture, whichever is known by that name.
+    /// One word is an operating system, if it is known as one, or else an architecture of Linux.
     fn from_str(text: &str) -> Result<Platform> {
         let lower = text.to_ascii_lowercase();
         let words: Vec<&str> = lower.split('/').collect();
@@ -129,7 +134,7 @@ impl FromStr for Platform {
             [os @ ("linux" | "windows" | "darwin" | "freebsd")] => {
                 return Ok(Platform { os: Some(os.to_owned()), ..Platform::default() });
             }
-            [one] => return Ok(Platform { os: None, ..Platform::of("", one, None) }),
+            [architecture] => return Ok(Platform::of("linux", architecture, None)),
             [os, architecture] => return Ok(Platform::of(os, architecture, None)),
             [os, architecture, variant] => return Ok(Platform::of(os, architecture, Some(variant))),
             _ => {}
@@ -168,6 +173,8 @@ fn normal<'a>(architecture: &'a str, variant: Option<&str>) -> (&'a str, Option<
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -184,7 +191,8 @@ mod tests {
         for (one, other) in same {
             assert_eq!(parse(one), parse(other), "{one} {other}");
         }
-        for (text, shown) in [("linux/armel", "linux/arm/v6"), ("linux", "linux"), ("X86_64", "amd64")] {
+        for (text, shown) in [("linux/armel", "linux/arm/v6"), ("linux", "linux"), ("X86_64", "linux/amd64")]
+        {
             assert_eq!(parse(text).to_string(), shown);
         }
         for text in ["", "linux/", "a/b/c/d", "linux/a md64", "/amd64"] {
@@ -245,5 +253,15 @@ mod tests {
         assert_eq!(chosen("linux/riscv64"), "linux/riscv64");
         assert_eq!(chosen("linux/s390x"), "");
         assert_eq!(chosen("windows/amd64"), "windows/amd64");
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics_and_round_trips(text in "\\PC{0,30}|[a-z0-9/._-]{0,20}|linux/arm(64)?/v?[0-9]{1,12}|armhf|armel|i386") {
+            if let Ok(platform) = text.parse::<Platform>() {
+                prop_assert_eq!(&platform.to_string().parse::<Platform>().unwrap(), &platform);
+                platform.choose(&[]);
+            }
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The image that `coracle run` needs: here, or pulled (`--pull`).
 
-use coracle::{Engine, Image, Platform, Reference};
+use coracle::{Engine, Image, Reference};
 
 use super::Flags;
 use super::life::Pull;
@@ -22,7 +22,8 @@ pub(super) fn open(flags: &Flags, image: &str) -> Result<Engine, Fail> {
     if when == Pull::Missing {
         // So is what an image has that can't be read.
         let Ok(found) = engine.image(image) else { return Ok(engine) };
-        if found.is_some_and(|image| fits(&image, platform.as_ref())) {
+        let fits = |image: &Image| platform.as_ref().is_none_or(|wanted| image.is_for(wanted));
+        if found.as_ref().is_some_and(fits) {
             return Ok(engine);
         }
         say(format!("Unable to find image '{}' locally", name.familiar()));
@@ -35,9 +36,4 @@ fn name(image: &str) -> Option<Reference> {
     let digits = image.strip_prefix("sha256:").unwrap_or(image);
     let is_id = digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
     image.parse().ok().filter(|_| !is_id)
-}
-
-fn fits(image: &Image, platform: Option<&Platform>) -> bool {
-    let (Some(platform), Ok(config)) = (platform, image.config()) else { return true };
-    platform.fits(&config.os.to_string(), &config.architecture.to_string(), config.variant.as_deref())
 }

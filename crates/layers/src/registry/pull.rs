@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use coracle_host::Kind;
-use oci_spec::image::{Descriptor, ImageConfiguration, ImageManifest};
+use oci_spec::image::{Descriptor, ImageConfiguration, ImageManifest, Os};
 
 use super::layers::{Listed, Watch};
 use super::{Registry, RegistryOptions, Repository, media_type};
@@ -145,8 +145,7 @@ impl Store {
         };
         let known = self.record_of_reference(name)?;
         let digest = match (&known, name.digest()) {
-            // To ask what it is costs nothing that registries count.
-            (Some(_), None) => from.head_manifest(&which, &ACCEPT)?.and_then(|head| head.digest),
+            (Some(_), None) => now(&from, &which)?,
             (_, digest) => digest,
         };
         if let (Some(known), Some(digest)) = (known, digest)
@@ -173,10 +172,7 @@ impl Store {
     fn pulled(&self, pinned: &Reference, platform: &Platform) -> Result<Option<Image>> {
         let Some(record) = self.record_of_reference(pinned)? else { return Ok(None) };
         let image = self.image_of(&record)?;
-        let config = image.config();
-        let (os, architecture) = (config.os().to_string(), config.architecture().to_string());
-        let fits = platform.fits(&os, &architecture, config.variant().as_deref());
-        Ok((fits && self.has_layers(&image)?).then_some(image))
+        Ok((image.is_for(platform) && self.has_layers(&image)?).then_some(image))
     }
 
     fn has_layers(&self, image: &Image) -> Result<bool> {
@@ -195,12 +191,12 @@ impl Store {
         let listed = blob(found.manifest.config())?;
         let document = self.config(from, listed)?;
         let config: ImageConfiguration = json::parse(&document, || format!("config {}", listed.digest))?;
-        let wanted = &options.platform;
-        let (os, architecture) = (config.os().to_string(), config.architecture().to_string());
-        if let Some(wanted) = wanted
-            && !wanted.fits(&os, &architecture, config.variant().as_deref())
-        {
-            let what = format!("it is for {os}/{architecture}, not for {wanted}");
+        if *config.os() != Os::Linux {
+            let what = format!("it is for {}/{}, and not for Linux", config.os(), config.architecture());
+            return Err(Error::unsupported(what));
+        }
+        if let Some(wanted) = options.platform.as_ref().filter(|wanted| !wanted.takes(&config)) {
+            let what = format!("it is for {}/{}, not for {wanted}", config.os(), config.architecture());
             return Err(Error::new(Kind::NotFound, what));
         }
         if let Some(image) = self.image(&listed.digest.to_string())?
@@ -254,6 +250,16 @@ impl Store {
             self.reindex_locked()?;
         }
         Ok(before.is_none_or(|before| before.image != image.id()))
+    }
+}
+
+/// What a registry has under a tag, if it tells: to ask for that costs nothing that registries count.
+fn now(from: &Repository, which: &str) -> Result<Option<Digest>> {
+    match from.head_manifest(which, &ACCEPT) {
+        Ok(head) => Ok(head.and_then(|head| head.digest)),
+        // Not all know HEAD.
+        Err(error) if error.kind() == Kind::Unsupported => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

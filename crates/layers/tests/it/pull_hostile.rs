@@ -70,6 +70,9 @@ fn documents_that_do_not_fit() {
         let fewer = image(config(&[]), &[&one]);
         fails(pull(&store, &fewer), Kind::Corrupt, "it has 1 layers, and its config speaks of 0");
         fails(pull(&store, &image(json!([1]), &[])), Kind::Corrupt, "config sha256:");
+        let mut windows = config(&[&diff(&one)]);
+        windows["os"] = "windows".into();
+        fails(pull(&store, &image(windows, &[&one])), Kind::Unsupported, "it is for windows/");
         let text = b"no tar at all, and no longer than that".repeat(99);
         fails(pull(&store, &image(config(&[&diff(&text)]), &[&text])), Kind::Corrupt, "layer sha256:");
         assert_nothing_left(&place, 0, 0);
@@ -104,6 +107,24 @@ fn documents_that_do_not_fit() {
         let huge = Server::new(|_, _, _| ok("200 OK", "", vec![b' '; 100 << 20]));
         fails(pull(&store, &huge), Kind::Invalid, "more than 4194304 bytes");
         assert_nothing_left(&place, 0, 0);
+    });
+}
+
+#[test]
+fn a_registry_that_knows_no_head() {
+    run(|host| {
+        let mut shelf = Shelf::default();
+        shelve(&mut shelf, "1", &own(), &[&tar("x")]);
+        let server = Server::new(move |asked, _, _| match asked.line.starts_with("HEAD ") {
+            true => ok("405 Method Not Allowed", "", ""),
+            false => shelf.answer(asked),
+        });
+        let store = store(&host.dir().join("state"));
+        for requests in [3, 5] {
+            pull(&store, &server).unwrap();
+            // The second time the manifest alone.
+            assert_eq!(server.lines().len(), requests, "{:?}", server.lines());
+        }
     });
 }
 
