@@ -89,7 +89,9 @@ pub use coracle_host::{Exit, Kind};
 pub use coracle_layers::registry::Proxies;
 #[cfg(feature = "registry")]
 pub use coracle_layers::registry::{Credentials, PullEvent, PullOptions, RegistryOptions};
-pub use coracle_layers::{Capture, Change, ChangeKind, Compression, Digest, Platform, Reference};
+pub use coracle_layers::{
+    Capture, Change, ChangeKind, Compression, CompressionOptions, Digest, Platform, Reference,
+};
 pub use coracle_net::{Attached, Mac, NetworkSpec, Pool, Subnet};
 pub use coracle_volume::{Filter as VolumeFilter, Usage as VolumeUsage, VolumeSpec};
 pub use engine::{Engine, EngineOptions};

@@ -5,7 +5,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use coracle_host::{Call, Dir};
-use coracle_layers::{UnpackOptions, unpack_tree};
+use coracle_layers::{CompressionOptions, UnpackOptions, unpack_tree};
 
 use crate::error::{Doing, Error, Result};
 use crate::{Engine, Image, Kind};
@@ -34,8 +34,8 @@ impl Engine {
             .doing(|| format!("write the image's files to {path:?}"))
     }
 
-    /// Writes one image into a directory as an OCI image layout, under these names: what `docker build -o
-    /// type=oci,tar=false` gives. The directory is made if it is missing.
+    /// Writes one image into a directory as an OCI image layout, under these names and with its layers compressed like this: what
+    /// `docker build -o type=oci,tar=false` gives. The directory is made if it is missing. Returns what [`Engine::save_image`] does.
     ///
     /// # Errors
     /// As of [`Engine::save_image`]; the host's.
@@ -43,16 +43,17 @@ impl Engine {
         &self,
         image: &Image,
         names: &[impl AsRef<str> + Sync],
+        how: impl Into<CompressionOptions>,
         directory: impl AsRef<Path>,
-    ) -> Result<()> {
-        let path = directory.as_ref();
-        unpacked(path, |out| self.save_image(image, names, out))
+    ) -> Result<(String, u64)> {
+        let (path, how) = (directory.as_ref(), how.into());
+        unpacked(path, |out| self.save_image(image, names, how, out))
             .doing(|| format!("write the image to {path:?}"))
     }
 }
 
 /// Unpacks in a directory what `write` writes, as it does.
-fn unpacked(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()> + Send) -> Result<()> {
+fn unpacked<T: Send>(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<T> + Send) -> Result<T> {
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o755).create(path);
     made.call(|| format!("mkdir({path:?})"))?;
     let into = Dir::open(path)?;
@@ -61,8 +62,9 @@ fn unpacked(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()> + Send
         let writer = std::thread::Builder::new().name("coracle-output".into());
         let writer = writer.spawn_scoped(scope, || {
             let mut to = std::io::BufWriter::new(to);
-            write(&mut to)?;
-            Ok(to.flush().call(|| "write(pipe)")?)
+            let written = write(&mut to)?;
+            to.flush().call(|| "write(pipe)")?;
+            Ok(written)
         });
         let writer = writer.call(|| "clone(thread)")?;
         let read = unpack_tree(&into, Path::new(""), from, &UnpackOptions::new());

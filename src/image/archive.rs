@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 
 use coracle_host::{Call, Dir};
-use coracle_layers::{Loaded, Reference};
+use coracle_layers::{CompressionOptions, Loaded, Reference};
 
 use super::Image;
 use super::packed::storable;
@@ -44,15 +44,26 @@ impl Engine {
         Ok(self.0.store.save(&chosen, out)?)
     }
 
-    /// Writes one image into an archive like [`Engine::save`]'s, under these names, which it need not have here.
+    /// Writes one image into an archive like [`Engine::save`]'s, under these names, which it need not have here, and with its
+    /// layers compressed like this. Returns the digest and the size of its manifest there, which lists them so.
     ///
     /// # Errors
     /// `Invalid` for what is no name; as of [`Engine::save`].
-    pub fn save_image(&self, image: &Image, names: &[impl AsRef<str>], out: impl Write) -> Result<()> {
+    pub fn save_image(
+        &self,
+        image: &Image,
+        names: &[impl AsRef<str>],
+        how: impl Into<CompressionOptions>,
+        out: impl Write,
+    ) -> Result<(String, u64)> {
         let names: coracle_layers::Result<Vec<Reference>> =
             names.iter().map(|name| name.as_ref().parse()).collect();
         let names = names.doing(|| "save images")?;
-        Ok(self.0.store.save(&[(image.stored.clone(), names)], out)?)
+        let blobs = self.0.store.save_packed(&[(image.stored.clone(), names)], how, out)?;
+        match blobs.as_slice() {
+            [blob] => Ok((blob.digest.to_string(), blob.size)),
+            _ => Err(Error::new(Kind::Other, "an archive of one image has one manifest")),
+        }
     }
 
     /// The images that a text means when they are saved, each with the name that it goes by.

@@ -117,7 +117,7 @@ pub use image::{Image, Removed};
 pub use import::{ImportOptions, host_config};
 pub use layer::{Layer, UpperOptions};
 pub use owners::{Ids, Owners};
-pub use packed::PackedLayer;
+pub use packed::{CompressionOptions, PackedLayer};
 pub use platform::Platform;
 pub use reference::Reference;
 pub use rootfs::{Rootfs, Shown};

@@ -26,7 +26,7 @@ use std::path::Path;
 
 use coracle_build::{Cache, CachedFiles, CachedStep};
 use coracle_host::Call;
-use coracle_layers::{Blob, ChainId, Compression, DiffId, Digest};
+use coracle_layers::{Blob, ChainId, CompressionOptions, DiffId, Digest};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -56,7 +56,7 @@ pub enum CacheMode {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CacheOptions {
     mode: CacheMode,
-    compression: Compression,
+    compression: CompressionOptions,
 }
 
 impl CacheOptions {
@@ -72,11 +72,10 @@ impl CacheOptions {
         self
     }
 
-    /// Layers that are not compressed are compressed like this. What is known of them is known of their plain bytes, so that
-    /// it is done each time anew.
+    /// Layers are compressed like this. What is known of them is known of their plain bytes, so that it is done each time anew.
     #[must_use]
-    pub fn compression(mut self, compression: Compression) -> CacheOptions {
-        self.compression = compression;
+    pub fn compression(mut self, how: impl Into<CompressionOptions>) -> CacheOptions {
+        self.compression = how.into();
         self
     }
 }

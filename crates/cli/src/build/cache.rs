@@ -2,8 +2,9 @@
 
 use std::time::Instant;
 
-use coracle::{Built, CacheMode, CacheOptions, Compression, Engine, ImportedCache};
+use coracle::{Built, CacheMode, CacheOptions, Compression, CompressionOptions, Engine, ImportedCache};
 
+use super::output::compression;
 use super::progress::Progress;
 use crate::fail::Fail;
 use crate::{env, registry};
@@ -57,6 +58,7 @@ impl Place {
         };
         let (mut directory, mut name, mut tag) = (None, None, None);
         let (mut options, mut lenient) = (CacheOptions::new(), false);
+        let (mut packing, mut level, mut force) = (Compression::None, None, false);
         for part in text.split(',') {
             let (key, value) = part.split_once('=').ok_or_else(|| bad("want key=value"))?;
             match (key, value) {
@@ -69,19 +71,21 @@ impl Place {
                 ("mode", "max") if written => options = options.mode(CacheMode::Max),
                 ("ignore-error", value @ ("true" | "false")) if written => lenient = value == "true",
                 // So it is written anyway.
-                ("oci-mediatypes" | "image-manifest", "true") | ("force-compression", "false") if written => {
-                }
+                ("oci-mediatypes" | "image-manifest", "true") if written => {}
+                ("force-compression", value @ ("true" | "false")) if written => force = value == "true",
                 ("compression", value) if written => {
-                    options = options.compression(match value {
-                        "uncompressed" => Compression::None,
-                        "gzip" => Compression::Gzip,
-                        "zstd" => Compression::Zstd,
-                        other => return Err(bad(&format!("`compression={other}` is not supported"))),
-                    });
+                    let known = compression(value);
+                    packing = known.ok_or_else(|| bad(&format!("`{part}` is not supported")))?;
+                }
+                ("compression-level", value) if written => {
+                    let known = value.parse().map_err(|_| bad(&format!("`{part}` is not supported")));
+                    level = Some(known?);
                 }
                 (key, value) => return Err(bad(&format!("`{key}={value}` is not supported"))),
             }
         }
+        let how = CompressionOptions::new(packing).force(force);
+        options = options.compression(level.into_iter().fold(how, CompressionOptions::level));
         let wanted = |value: Option<&str>, name: &str| match value.filter(|value| !value.is_empty()) {
             Some(value) => Ok(value.to_owned()),
             None => Err(bad(&format!("a `{name}` is missing"))),
@@ -178,13 +182,17 @@ mod tests {
             ("dest=x", "a `type` is missing"),
             ("type=local,dest=x,mode=most", "`mode=most` is not supported"),
             ("type=local,dest=x,compression=estargz", "`compression=estargz` is not supported"),
-            ("type=local,dest=x,compression-level=9", "`compression-level=9` is not supported"),
+            ("type=local,dest=x,compression-level=most", "`compression-level=most` is not supported"),
         ] {
             let error = Place::to(text).unwrap_err().to_string();
             assert!(error.contains(words), "{text}: {error}");
         }
         let packed = Place::to("type=registry,ref=x,compression=zstd,force-compression=false").unwrap();
         assert_eq!(packed.options, CacheOptions::new().compression(Compression::Zstd));
+        let packed =
+            Place::to("type=local,dest=x,compression=gzip,compression-level=9,force-compression=true");
+        let how = CompressionOptions::new(Compression::Gzip).level(9).force(true);
+        assert_eq!(packed.unwrap().options, CacheOptions::new().compression(how));
         assert!(Place::from("type=local,src=x,mode=max").unwrap_err().to_string().contains("`mode=max`"));
     }
 }

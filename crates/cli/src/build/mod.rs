@@ -48,12 +48,12 @@ pub(crate) fn run(args: &Args) -> Done {
     let built = built.inspect_err(|_| progress.fail())?;
     let id = if outputs.is_image() { built.image.id() } else { String::new() };
     cache_to.iter().try_for_each(|place| place.export(&engine, &built))?;
-    outputs.write(&engine, &built.image)?;
+    let manifest = outputs.write(&engine, &built.image)?;
     if let Some(path) = args.iidfile.as_ref().filter(|_| outputs.is_image()) {
         write(path, id.as_bytes())?;
     }
     if let Some(path) = &args.metadata_file {
-        write(path, metadata(&outputs, &built.image).to_string().as_bytes())?;
+        write(path, metadata(&outputs, &built.image, &manifest).to_string().as_bytes())?;
     }
     progress.finish(&outputs.told(&built.image));
     if outputs.is_stdout() {
@@ -87,7 +87,7 @@ fn write(path: &str, bytes: &[u8]) -> Result<(), Fail> {
 }
 
 /// By docker's names; of files alone there is nothing to say.
-fn metadata(outputs: &Outputs, image: &Image) -> Value {
+fn metadata(outputs: &Outputs, image: &Image, (digest, size): &(String, u64)) -> Value {
     if !outputs.is_image() {
         return json!({});
     }
@@ -95,10 +95,10 @@ fn metadata(outputs: &Outputs, image: &Image) -> Value {
         "containerimage.config.digest": image.id(),
         "containerimage.descriptor": {
             "mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "digest": image.digest(),
-            "size": image.manifest_size(),
+            "digest": digest,
+            "size": size,
         },
-        "containerimage.digest": image.digest(),
+        "containerimage.digest": digest,
     });
     let names = outputs.names();
     if !names.is_empty() {

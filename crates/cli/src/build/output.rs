@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 
-use coracle::{BuildSpec, Engine, Image, Reference};
+use coracle::{BuildSpec, Compression, CompressionOptions, Engine, Image, Reference};
 
 use crate::csv;
 use crate::fail::Fail;
@@ -15,6 +15,8 @@ struct Output {
     /// Which count where there is no `--tag`, in the short form.
     names: Vec<String>,
     annotations: Vec<(String, String)>,
+    /// Of layers in an archive or a layout.
+    compression: CompressionOptions,
 }
 
 /// Where to.
@@ -36,7 +38,7 @@ enum To {
 
 impl Output {
     fn new(to: To) -> Output {
-        Output { to, names: Vec::new(), annotations: Vec::new() }
+        Output { to, names: Vec::new(), annotations: Vec::new(), compression: CompressionOptions::default() }
     }
 
     /// `directory`, `-`, or `type=…,dest=…`.
@@ -48,7 +50,9 @@ impl Output {
             [only] if !only.starts_with("type=") => return Ok(Output::new(To::Directory(only.clone()))),
             _ => {}
         }
+        let unknown = |field: &str| bad(&format!("`{field}` is not supported"));
         let (mut kind, mut dest, mut tar) = (None, None, true);
+        let (mut kind_of, mut level, mut force) = (None, None, false);
         let mut output = Output::new(To::Nowhere);
         for field in &fields {
             let (key, value) = field.split_once('=').ok_or_else(|| bad("want key=value"))?;
@@ -66,13 +70,15 @@ impl Output {
                 // So it is anyway: the bytes of layers are what was built, media types are OCI's, trees are unpacked, files are
                 // no younger than SOURCE_DATE_EPOCH, and one platform has one place.
                 "oci-mediatypes" | "store" | "rewrite-timestamp" if switch()? => {}
-                "push" | "push-by-digest" | "force-compression" if !switch()? => {}
+                "push" | "push-by-digest" if !switch()? => {}
                 "unpack" | "platform-split" => drop(switch()?),
-                "compression" if value == "uncompressed" => {}
+                "compression" => kind_of = Some(compression(value).ok_or_else(|| unknown(field))?),
+                "compression-level" => level = Some(value.parse().map_err(|_| unknown(field))?),
+                "force-compression" => force = switch()?,
                 _ => match annotation(&key, field) {
                     Some(Ok(pair)) => output.annotations.push(pair),
                     Some(Err(what)) => return Err(bad(&what)),
-                    None => return Err(bad(&format!("`{field}` is not supported"))),
+                    None => return Err(unknown(field)),
                 },
             }
         }
@@ -95,6 +101,12 @@ impl Output {
             ("registry", _) => return Err(bad("images can't be pushed yet")),
             (other, _) => return Err(bad(&format!("there is no type `{other}`"))),
         };
+        output.compression = CompressionOptions::new(kind_of.unwrap_or_default()).force(force);
+        output.compression = level.into_iter().fold(output.compression, CompressionOptions::level);
+        let has_layers = matches!(output.to, To::Archive(..) | To::Layout(..));
+        if !has_layers && output.compression != CompressionOptions::default() {
+            return Err(bad("layers are compressed in files of type=oci and type=docker only"));
+        }
         Ok(output)
     }
 
@@ -107,15 +119,17 @@ impl Output {
         matches!(self.to, To::Store | To::Archive(..) | To::Layout(..))
     }
 
-    /// What is written has these names, or else its own.
-    fn write(&self, engine: &Engine, image: &Image, tags: &[String]) -> Result<(), Fail> {
-        let names = if tags.is_empty() { &self.names } else { tags };
+    /// What is written has these names, or else its own. Returns the digest and the size of its manifest, where there is one.
+    fn write(&self, engine: &Engine, image: &Image, tags: &[String]) -> Result<Option<(String, u64)>, Fail> {
+        let (names, how) = (if tags.is_empty() { &self.names } else { tags }, self.compression);
         match &self.to {
-            To::Store | To::Nowhere => Ok(()),
-            To::Directory(path) => Ok(engine.write_directory(image, path)?),
-            To::Tar(path) => to(path.as_deref(), |out| Ok(engine.write_tar(image, out)?)),
-            To::Archive(_, path) => to(path.as_deref(), |out| Ok(engine.save_image(image, names, out)?)),
-            To::Layout(_, path) => Ok(engine.write_layout(image, names, path)?),
+            To::Store | To::Nowhere => Ok(None),
+            To::Directory(path) => Ok(engine.write_directory(image, path).map(|()| None)?),
+            To::Tar(path) => to(path.as_deref(), |out| Ok(engine.write_tar(image, out).map(|()| None)?)),
+            To::Archive(_, path) => {
+                to(path.as_deref(), |out| Ok(engine.save_image(image, names, how, out).map(Some)?))
+            }
+            To::Layout(_, path) => Ok(engine.write_layout(image, names, how, path).map(Some)?),
         }
     }
 
@@ -169,9 +183,16 @@ impl Outputs {
         self.tags.iter().chain(own).map(String::as_str).collect()
     }
 
-    /// Writes what goes elsewhere than to the store.
-    pub(super) fn write(&self, engine: &Engine, image: &Image) -> Result<(), Fail> {
-        self.all.iter().try_for_each(|output| output.write(engine, image, &self.tags))
+    /// Writes what goes elsewhere than to the store. Returns the digest and the size of the image's manifest: the store's, where
+    /// that gets it.
+    pub(super) fn write(&self, engine: &Engine, image: &Image) -> Result<(String, u64), Fail> {
+        let own = || (image.digest(), image.manifest_size());
+        let mut manifest = self.stored.then(own);
+        for output in &self.all {
+            let written = output.write(engine, image, &self.tags)?;
+            manifest = manifest.or(written);
+        }
+        Ok(manifest.unwrap_or_else(own))
     }
 
     /// What was done, as steps: their titles, and what they say.
@@ -214,16 +235,28 @@ fn annotation(key: &str, field: &str) -> Option<Result<(String, String), String>
     })
 }
 
-fn to(path: Option<&str>, write: impl FnOnce(&mut dyn Write) -> Result<(), Fail>) -> Result<(), Fail> {
+/// As BuildKit calls them.
+pub(super) fn compression(name: &str) -> Option<Compression> {
+    match name {
+        "uncompressed" => Some(Compression::None),
+        "gzip" => Some(Compression::Gzip),
+        "zstd" => Some(Compression::Zstd),
+        _ => None,
+    }
+}
+
+fn to<T>(path: Option<&str>, write: impl FnOnce(&mut dyn Write) -> Result<T, Fail>) -> Result<T, Fail> {
     let Some(path) = path else {
         let mut out = io::stdout().lock();
-        write(&mut out)?;
-        return Ok(out.flush()?);
+        let written = write(&mut out)?;
+        out.flush()?;
+        return Ok(written);
     };
     let failed = |error| Fail::new(1, format!("write({path:?}): {error}"));
     let mut out = BufWriter::new(File::create(path).map_err(failed)?);
-    write(&mut out)?;
-    out.into_inner().map_err(|error| failed(error.into_error())).map(drop)
+    let written = write(&mut out)?;
+    out.into_inner().map_err(|error| failed(error.into_error()))?;
+    Ok(written)
 }
 
 #[cfg(test)]
@@ -263,7 +296,10 @@ mod tests {
             ("type=oci,dest=x,tar=maybe", "want true or false"),
             ("type=image,push=true", "`push=true` is not supported"),
             ("type=image,store=false", "`store=false` is not supported"),
-            ("type=oci,dest=x,compression=zstd", "`compression=zstd` is not supported"),
+            ("type=oci,dest=x,compression=estargz", "`compression=estargz` is not supported"),
+            ("type=oci,dest=x,compression-level=high", "`compression-level=high` is not supported"),
+            ("type=image,compression=zstd", "in files of type=oci and type=docker only"),
+            ("type=local,dest=x,force-compression=true", "in files of type=oci and type=docker only"),
             ("type=oci,dest=x,annotation-index.a=b", "`-index` annotates"),
             ("type=oci,\"dest=x", "missing \""),
         ] {
@@ -277,6 +313,10 @@ mod tests {
         let output = Output::parse("type=image,\"name=a,b:1\",annotation.Key.x=1=2").unwrap();
         assert_eq!(output.names, ["a:latest", "b:1"]);
         assert_eq!(output.annotations, [("Key.x".to_owned(), "1=2".to_owned())]);
+        let packed =
+            Output::parse("type=oci,dest=x,compression=zstd,compression-level=9,force-compression=1");
+        let expected = CompressionOptions::new(Compression::Zstd).level(9).force(true);
+        assert_eq!(packed.unwrap().compression, expected);
         let outputs = |flags: &[&str], load: bool| {
             Outputs::parse(&flags.iter().map(|flag| (*flag).to_owned()).collect::<Vec<_>>(), load, &[])
         };

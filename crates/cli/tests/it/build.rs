@@ -97,6 +97,74 @@ fn what_goes_elsewhere_is_no_image_here() {
 }
 
 #[test]
+fn layers_of_an_archive_may_be_compressed() {
+    run(|host| {
+        let cli = Cli::new(host);
+        let context = context(host, "FROM scratch\nCOPY a /a\n");
+        fs::write(context.join("a"), "text ".repeat(10_000)).unwrap();
+        let id = cli.ok(&["build", "-q", "-t", "app", text(&context)]);
+        // The layers' first bytes, and what the metadata and the index say of the manifest.
+        let build = |from: &std::path::Path, how: &str| {
+            let layout = host.dir().join(how.replace([',', '='], "-"));
+            let told = host.dir().join("told");
+            let output = format!("type=oci,tar=false,dest={},{how}", text(&layout));
+            cli.ok(&["build", "-q", "-o", &output, "--metadata-file", text(&told), text(from)]);
+            let json = |path: std::path::PathBuf| -> serde_json::Value {
+                serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
+            };
+            let blob = |of: &serde_json::Value| {
+                let digest = of["digest"].as_str().unwrap().trim_start_matches("sha256:");
+                layout.join("blobs/sha256").join(digest)
+            };
+            let listed = json(layout.join("index.json"))["manifests"][0].clone();
+            assert_eq!(json(told)["containerimage.digest"], listed["digest"]);
+            let manifest = json(blob(&listed));
+            let layers = manifest["layers"].as_array().unwrap().iter();
+            let starts: Vec<(String, Vec<u8>)> = layers
+                .map(|layer| {
+                    let bytes = fs::read(blob(layer)).unwrap();
+                    assert_eq!(layer["size"], bytes.len());
+                    let media = layer["mediaType"].as_str().unwrap().rsplit('.').next().unwrap();
+                    (media.to_owned(), bytes[..2].to_vec())
+                })
+                .collect();
+            starts
+        };
+        let (zstd, gzip) =
+            (("tar+zstd".to_owned(), vec![0x28, 0xb5]), ("tar+gzip".to_owned(), vec![0x1f, 0x8b]));
+        assert_eq!(build(&context, "compression=zstd,compression-level=19"), vec![zstd]);
+        assert_eq!(build(&context, "compression=gzip"), vec![gzip.clone()]);
+        assert_eq!(build(&context, "compression=uncompressed")[0].0, "tar");
+        // It is the same image, and one may go on from it: what is compressed stays so, unless it must not.
+        let file = host.dir().join("zstd.tar");
+        let output = format!("type=docker,dest={},compression=zstd", text(&file));
+        cli.ok(&["build", "-q", "-t", "packed", "-o", &output, text(&context)]);
+        let other = host.dir().join("elsewhere");
+        let elsewhere = |words: &[&str]| {
+            let output = cli.command(words).env("CORACLE_ROOT", &other).output().unwrap();
+            assert!(output.status.success(), "{output:?}");
+            String::from_utf8(output.stdout).unwrap()
+        };
+        assert_eq!(elsewhere(&["load", "-i", text(&file)]), "Loaded image: packed:latest\n");
+        assert_eq!(elsewhere(&["images", "-q", "--no-trunc", "packed"]), id);
+        cli.ok(&["rmi", "app"]);
+        cli.ok(&["builder", "prune", "-af"]);
+        cli.ok(&["load", "-i", text(&file)]);
+        let next = host.dir().join("next");
+        fs::create_dir(&next).unwrap();
+        fs::write(next.join("Dockerfile"), "FROM packed\nCOPY Dockerfile /b\n").unwrap();
+        let forced = build(&next, "compression=gzip,force-compression=true");
+        assert_eq!(forced, [gzip.clone(), gzip.clone()]);
+        let mixed = build(&next, "compression=gzip,force-compression=false");
+        assert_eq!(mixed[1], gzip);
+        let plain = build(&next, "force-compression=true");
+        assert!(plain.iter().all(|layer| layer.0 == "tar"), "{plain:?}");
+        let bad = format!("type=oci,dest={},compression=gzip,compression-level=10", text(&file));
+        assert!(cli.fails(1, &["build", "-q", "-o", &bad, text(&context)]).contains("none of 0 to 9"));
+    });
+}
+
+#[test]
 fn a_context_may_be_an_archive_on_standard_input() {
     run(|host| {
         let cli = Cli::new(host);

@@ -11,7 +11,9 @@ use super::{INDEX, LAYOUT, Listed, MANIFEST, REPOSITORIES};
 use crate::image::MOST_JSON;
 use crate::names::{annotate, descriptor};
 use crate::tar::{Entry, What, Writer};
-use crate::{ChainId, Context, Digest, Error, Image, Reference, Result, Store, json};
+use crate::{
+    Blob, ChainId, CompressionOptions, Context, Digest, Error, Image, Reference, Result, Store, json,
+};
 
 impl Store {
     /// Writes images into one tar, each under these of its names (none are fine), every blob once. The tar is an OCI image
@@ -21,33 +23,59 @@ impl Store {
     /// # Errors
     /// What writing fails with; `NotFound` and `Corrupt` for an image whose blobs are not what they were.
     pub fn save(&self, images: &[(Image, Vec<Reference>)], out: impl Write) -> Result<()> {
-        self.write_archive(images, out).context(|| "save images")
+        self.save_packed(images, CompressionOptions::default(), out).map(drop)
     }
 
-    fn write_archive(&self, images: &[(Image, Vec<Reference>)], out: impl Write) -> Result<()> {
+    /// [`Store::save`] with layers compressed like this, which makes other manifests of the images: it returns theirs.
+    ///
+    /// # Errors
+    /// As of [`Store::save`] and [`Store::pack_layer`].
+    pub fn save_packed(
+        &self,
+        images: &[(Image, Vec<Reference>)],
+        how: impl Into<CompressionOptions>,
+        out: impl Write,
+    ) -> Result<Vec<Blob>> {
+        self.write_archive(images, &how.into(), out).context(|| "save images")
+    }
+
+    fn write_archive(
+        &self,
+        images: &[(Image, Vec<Reference>)],
+        how: &CompressionOptions,
+        out: impl Write,
+    ) -> Result<Vec<Blob>> {
         let mut writer = Writer::new(out);
         let mut manifests: Vec<Descriptor> = Vec::new();
         let mut listed = Vec::new();
         let mut repositories: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
         let mut written = BTreeSet::new();
+        let mut blobs = Vec::new();
         for name in ["blobs/", "blobs/sha256/"] {
             writer.add(&Entry::new(name, What::Dir, 0o755), &mut io::empty())?;
         }
         for (image, names) in images {
             let manifest = self.blobs().read(&image.manifest(), MOST_JSON)?;
             let parsed: ImageManifest = json::parse(&manifest, || format!("manifest {}", image.manifest()))?;
-            let layers = digests(&parsed)?;
-            for (digest, id) in layers.iter().zip(image.layers()) {
-                if written.insert(*digest) {
-                    self.write_layer_of(&mut writer, digest, id)?;
+            let (layers, blob) = match how.keeps_all() {
+                true => {
+                    let layers = digests(&parsed)?;
+                    for (digest, id) in layers.iter().zip(image.layers()) {
+                        if written.insert(*digest) {
+                            self.write_layer_of(&mut writer, digest, id)?;
+                        }
+                    }
+                    if written.insert(image.manifest()) {
+                        self.write_blob(&mut writer, &image.manifest())?;
+                    }
+                    (layers, image.manifest_blob())
                 }
+                false => self.write_packed(&mut writer, image, parsed, how, &mut written)?,
+            };
+            if written.insert(image.id().digest()) {
+                self.write_blob(&mut writer, &image.id().digest())?;
             }
-            for digest in [&image.id().digest(), &image.manifest()] {
-                if written.insert(*digest) {
-                    self.write_blob(&mut writer, digest)?;
-                }
-            }
-            let blob = image.manifest_blob();
+            blobs.push(blob);
             let of = descriptor(MediaType::ImageManifest, blob)?;
             // The tag alone, as docker and BuildKit have it.
             let tag = |name: &Reference| name.tag().map_or_else(|| name.familiar(), str::to_owned);
@@ -85,7 +113,38 @@ impl Store {
         small(LAYOUT, json::canonical(&json!({ "imageLayoutVersion": "1.0.0" }))?)?;
         small(REPOSITORIES, json::canonical(&repositories)?)?;
         let mut out = writer.finish()?;
-        Ok(coracle_host::Call::call(out.flush(), || "write(tar)")?)
+        coracle_host::Call::call(out.flush(), || "write(tar)")?;
+        Ok(blobs)
+    }
+
+    /// The image's layers, packed, and a manifest that lists them so.
+    fn write_packed<W: Write>(
+        &self,
+        writer: &mut Writer<W>,
+        image: &Image,
+        mut manifest: ImageManifest,
+        how: &CompressionOptions,
+        written: &mut BTreeSet<Digest>,
+    ) -> Result<(Vec<Digest>, Blob)> {
+        let (mut layers, mut listed) = (Vec::new(), Vec::new());
+        for id in image.layers() {
+            let packed = self.pack_layer(id, *how)?;
+            let Blob { digest, size } = packed.blob();
+            if written.insert(digest) {
+                let entry = Entry::new(member(&digest), What::File { size }, 0o644);
+                writer.add_written(&entry, size, |out| packed.write_to(out))?;
+            }
+            listed.push(descriptor(packed.media_type().clone(), packed.blob())?);
+            layers.push(digest);
+        }
+        manifest.set_layers(listed);
+        let bytes = json::canonical(&manifest)?;
+        let blob = Blob { digest: Digest::of(&bytes), size: bytes.len() as u64 };
+        if written.insert(blob.digest) {
+            let entry = Entry::new(member(&blob.digest), What::File { size: blob.size }, 0o644);
+            writer.add(&entry, &mut bytes.as_slice())?;
+        }
+        Ok((layers, blob))
     }
 
     /// A layer's blob, or what it would be where the store has only the layer's tree.
