@@ -40,7 +40,7 @@ impl Document {
         if let MediaType::Other(kind) = image.config().media_type()
             && kind != "application/vnd.docker.container.image.v1+json"
         {
-            return Err(Error::unsupported(format!("manifest {digest}: is of {kind}, not of an image")));
+            return Err(Error::unsupported(format!("manifest {digest}: is of {kind:?}, not of an image")));
         }
         Ok(Document::Image(Box::new(image)))
     }

@@ -259,6 +259,24 @@ mod tests {
     }
 
     #[test]
+    fn an_image_comes_in_a_line_for_each_layer() {
+        let start = Instant::now();
+        let mut screen = Screen::new(start);
+        let mut tell = |progress| {
+            screen.tell(&Event::Pull { image: "a:1".into(), progress }, start);
+            screen.steps[0].tail.iter().cloned().collect::<Vec<_>>()
+        };
+        assert_eq!(tell(PullProgress::Asked), [""; 0]);
+        let layer = |digest: &str, bytes| PullProgress::Layer { digest: digest.into(), bytes, of: 5 };
+        tell(layer("sha256:0", 1));
+        assert_eq!(tell(layer("sha256:1", 2)), ["sha256:0 1B / 5B", "sha256:1 2B / 5B"]);
+        assert_eq!(tell(layer("sha256:0", 5)), ["sha256:0 5B / 5B", "sha256:1 2B / 5B"]);
+        tell(PullProgress::Done);
+        assert_eq!(screen.steps[0].name, "[internal] load metadata for a:1");
+        assert!(matches!(screen.steps[0].state, State::Done(_)));
+    }
+
+    #[test]
     fn a_screen_is_never_larger_than_the_terminal() {
         let start = Instant::now();
         let mut screen = Screen::new(start);

@@ -192,12 +192,10 @@ impl Store {
         let document = self.config(from, listed)?;
         let config: ImageConfiguration = json::parse(&document, || format!("config {}", listed.digest))?;
         if *config.os() != Os::Linux {
-            let what = format!("it is for {}/{}, and not for Linux", config.os(), config.architecture());
-            return Err(Error::unsupported(what));
+            return Err(Error::unsupported(format!("it is for {}, and not for Linux", of(&config))));
         }
         if let Some(wanted) = options.platform.as_ref().filter(|wanted| !wanted.takes(&config)) {
-            let what = format!("it is for {}/{}, not for {wanted}", config.os(), config.architecture());
-            return Err(Error::new(Kind::NotFound, what));
+            return Err(Error::new(Kind::NotFound, format!("it is for {}, not for {wanted}", of(&config))));
         }
         if let Some(image) = self.image(&listed.digest.to_string())?
             && self.has_layers(&image)?
@@ -284,6 +282,11 @@ fn found(
         }
     }
     Ok(None)
+}
+
+/// What an image says that it is for, as it can be shown.
+fn of(config: &ImageConfiguration) -> String {
+    format!("{}/{}", config.os(), config.architecture()).escape_debug().to_string()
 }
 
 fn blob(listed: &Descriptor) -> Result<Blob> {

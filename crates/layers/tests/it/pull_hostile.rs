@@ -71,8 +71,9 @@ fn documents_that_do_not_fit() {
         fails(pull(&store, &fewer), Kind::Corrupt, "it has 1 layers, and its config speaks of 0");
         fails(pull(&store, &image(json!([1]), &[])), Kind::Corrupt, "config sha256:");
         let mut windows = config(&[&diff(&one)]);
-        windows["os"] = "windows".into();
-        fails(pull(&store, &image(windows, &[&one])), Kind::Unsupported, "it is for windows/");
+        windows["os"] = "win\u{1b}dows".into();
+        // What it says can't drive a terminal.
+        fails(pull(&store, &image(windows, &[&one])), Kind::Unsupported, "it is for win\\u{1b}dows/");
         let text = b"no tar at all, and no longer than that".repeat(99);
         fails(pull(&store, &image(config(&[&diff(&text)]), &[&text])), Kind::Corrupt, "layer sha256:");
         assert_nothing_left(&place, 0, 0);
