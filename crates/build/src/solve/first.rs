@@ -91,7 +91,6 @@ impl<W: Worker> Solver<'_, W> {
         };
         walk.track.tell(Event::Started { at: at.clone(), reason });
         let (snapshot, same) = self.copy(on, step, copy, Some(&picked), None, walk.track)?;
-        self.cache.note(&outline, true);
         // What was not read on its way is read now.
         let work = self.prepare(on.id(), step, Some(Sources::Picked { picked, key }))?;
         let files = work.files.clone();
@@ -117,6 +116,8 @@ impl<W: Worker> Solver<'_, W> {
                 (snapshot, record.created)
             }
         };
+        // Whoever sees this finds the result, too.
+        self.cache.note(&outline, true);
         walk.told.built(started.elapsed());
         self.built(walk, step, Done { snapshot, created, at, reason, started, causes });
         Ok(())

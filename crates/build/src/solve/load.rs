@@ -28,13 +28,22 @@ pub(crate) fn dockerfile(spec: &BuildSpec) -> Result<Dockerfile> {
     }
     let (path, name) = match (&spec.file, &spec.context) {
         (Some(file), _) => (file.clone(), file.display().to_string()),
-        (None, Some(context)) => (context.join("Dockerfile"), "Dockerfile".to_owned()),
+        (None, Some(context)) => {
+            let name = usual(context);
+            (context.join(name), name.to_owned())
+        }
         (None, None) => {
             return Err(Error::invalid("there is neither a Dockerfile nor a context to build from"));
         }
     };
     let bytes = read(&path).map_err(|error| Error::from(error).context("read the Dockerfile"))?;
     Dockerfile::parse(&name, &bytes)
+}
+
+/// The name of a context's Dockerfile; as with BuildKit it may be in small letters.
+fn usual(context: &Path) -> &'static str {
+    let is_there = |name: &str| context.join(name).symlink_metadata().is_ok();
+    if !is_there("Dockerfile") && is_there("dockerfile") { "dockerfile" } else { "Dockerfile" }
 }
 
 pub(super) fn read(path: &Path) -> coracle_host::Result<Vec<u8>> {
@@ -112,7 +121,7 @@ pub(crate) fn ignore_of(spec: &BuildSpec) -> Result<Option<Ignore>> {
 /// `<Dockerfile>.dockerignore`, else the context's `.dockerignore`, else nothing.
 fn ignore(spec: &BuildSpec, context: &Dir) -> Result<Ignore> {
     if spec.text.is_none() {
-        let file = spec.file.clone().unwrap_or_else(|| context.path().join("Dockerfile"));
+        let file = spec.file.clone().unwrap_or_else(|| context.path().join(usual(context.path())));
         let mut name = file.into_os_string();
         name.push(".dockerignore");
         let path = PathBuf::from(name);

@@ -164,3 +164,13 @@ fn what_comes_out_of_an_archive_wins() {
     assert!(bench.metadata("in/link").is_dir(), "no link is followed to where a directory is to be");
     assert!(bench.read("in/kept/old").is_some(), "directories are one");
 }
+
+#[test]
+fn a_dockerfile_may_be_in_small_letters() {
+    let mut bench = Bench::new();
+    let spec = bench.dockerfile("FROM base\nCOPY . /all\n");
+    bench.file("a", "a").file("b", "b").file("dockerfile.dockerignore", "a\n");
+    fs::rename(bench.context().join("Dockerfile"), bench.context().join("dockerfile")).unwrap();
+    bench.build(&spec);
+    assert_eq!((bench.read("all/a"), bench.read("all/b").as_deref()), (None, Some("b")));
+}

@@ -225,6 +225,9 @@ pub(super) fn spec(args: &Args, mut spec: BuildSpec, lookup: env::Lookup<'_>) ->
         spec = spec.annotation(key, value);
     }
     for text in &args.build_arg {
+        if text.split('=').next() == Some("") {
+            return Err(Fail::new(125, format!("build --build-arg {text:?}: there is no name in it")));
+        }
         // docker's way: a name that is set nowhere keeps the Dockerfile's default.
         let pair = text.split_once('=').map(|(name, value)| (name, value.to_owned()));
         if let Some((name, value)) = pair.or_else(|| lookup(text).map(|value| (text.as_str(), value))) {
@@ -232,6 +235,9 @@ pub(super) fn spec(args: &Args, mut spec: BuildSpec, lookup: env::Lookup<'_>) ->
         }
     }
     for (key, value) in args.label.iter().map(|text| env::label(text)) {
+        if key.is_empty() {
+            return Err(Fail::new(125, format!("build --label \"={value}\": there is no name in it")));
+        }
         spec = spec.label(key, value);
     }
     if let Some(target) = &args.target {
@@ -347,6 +353,9 @@ fn ssh(spec: BuildSpec, text: &str, lookup: env::Lookup<'_>) -> Result<BuildSpec
             1,
             format!("build --ssh {text}: one socket of an agent, keys are not supported yet"),
         )),
+        Some((_, socket)) if !std::path::Path::new(socket).exists() => {
+            Err(Fail::new(1, format!("build --ssh {text}: there is no {socket:?}")))
+        }
         Some((id, socket)) => Ok(spec.ssh(id, socket)),
         None => {
             let socket = lookup("SSH_AUTH_SOCK");
@@ -412,7 +421,7 @@ mod tests {
             ("build --secret id=a,env=SET --secret id=SET .", here().secret("a", "1").secret("SET", "1")),
             ("build --secret type=env,id=SET .", here().secret("SET", "1")),
             ("build --secret id=h,src=/etc/passwd .", here().secret_file("h", "/etc/passwd")),
-            ("build --ssh default --ssh x=/s .", here().ssh("default", "/agent").ssh("x", "/s")),
+            ("build --ssh default --ssh x=/dev .", here().ssh("default", "/agent").ssh("x", "/dev")),
         ];
         for (line, spec) in table {
             assert_eq!(specified(line).unwrap(), format!("{spec:?}"), "{line}");
@@ -442,6 +451,9 @@ mod tests {
             ("build --secret id=a,src=/nosuch .", "\"/nosuch\" of `a` is no file"),
             ("build --secret id=a,env=UNSET .", "`UNSET` of `a` is not set"),
             ("build --ssh a=/x,/y .", "keys are not supported yet"),
+            ("build --ssh a=/nosuch .", "there is no \"/nosuch\""),
+            ("build --build-arg =x .", "there is no name in it"),
+            ("build --label =x .", "there is no name in it"),
         ] {
             let error = specified(line).unwrap_err().to_string();
             assert!(error.contains(words), "{line}: {error}");

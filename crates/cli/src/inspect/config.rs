@@ -37,6 +37,10 @@ pub(super) fn config(config: &RunConfig, container: Option<&Container>) -> Value
     if let Some(check) = &config.healthcheck {
         fields.push(("Healthcheck", health(check)));
     }
+    // Of an image only: docker says it of CMDs that a Dockerfile has set.
+    if container.is_none() && config.args_escaped {
+        fields.push(("ArgsEscaped", true.into()));
+    }
     let labels = match (config.labels.is_empty(), container) {
         (true, None) => Value::NoMap,
         _ => (&config.labels).into(),
