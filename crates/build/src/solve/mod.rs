@@ -9,6 +9,7 @@ mod stage;
 mod step;
 mod telling;
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::sync_channel;
 use std::time::SystemTime;
@@ -124,9 +125,9 @@ pub fn build<W: Worker>(
 /// Solves all stages: mostly in one round. Where one needs the files of another's result that is only known, and nobody has them,
 /// that one is built in a next round, in which all go on from what it comes to.
 fn rounds<W: Worker>(solver: &Solver<'_, W>, on_event: &mut dyn FnMut(&Event)) -> Result<Vec<Told>> {
-    let mut heard = Heard::default();
+    let (mut heard, again) = (Heard::default(), Cell::new(false));
     let mut once = |event: &Event| {
-        if heard.is_news(event) {
+        if heard.is_news(event) || !again.get() {
             on_event(event);
         }
     };
@@ -134,7 +135,7 @@ fn rounds<W: Worker>(solver: &Solver<'_, W>, on_event: &mut dyn FnMut(&Event)) -
         let (events, coming) = sync_channel(EVENTS);
         let told = stages(solver, events, coming, &mut once);
         match told {
-            Err(error) if error.kind() == Kind::Interrupted && solver.board.next_round() => {}
+            Err(error) if error.kind() == Kind::Interrupted && solver.board.next_round() => again.set(true),
             told => break told?,
         }
     };
