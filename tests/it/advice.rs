@@ -21,7 +21,7 @@ fn bytes_that_are_lost_and_files_that_nobody_asks_for_are_found() {
         }
         let text = "FROM tools AS base\nCOPY a /a\nRUN mkdir -p /cache/d && head -c 4000000 /dev/zero > /cache/d/f\n\
              RUN mkdir -p /opt/bin && head -c 2500000 /dev/zero > /opt/bin/make && touch /made\n\
-             FROM base\nRUN rm -r /cache && : make && head -c 2500000 /dev/zero > /late\nRUN touch -a /a; : > /late\nCMD [\"/made\"]\n";
+             FROM base AS late\nRUN rm -r /cache && : make && head -c 2500000 /dev/zero > /late\nRUN touch -a /a; : > /late\nFROM late\nCMD [\"/made\"]\n";
         let spec = BuildSpec::new(&context).dockerfile_text(text);
         let told = |spec: &BuildSpec| -> Vec<(usize, &'static str, String)> {
             let lints = engine.check(spec).unwrap().lints;

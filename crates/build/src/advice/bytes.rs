@@ -50,9 +50,13 @@ pub(super) fn advise<W: Worker>(
     let mut steps: HashMap<String, &Step> = HashMap::new();
     let mut top = None;
     for stage in &stages {
+        let own: Vec<&Step> = stage.steps.iter().filter(|step| step.op != Op::Set).collect();
+        if own.is_empty() {
+            // Nothing is remembered of it, and nothing is missing.
+            continue;
+        }
         let Some(trace) = cache.get::<StageTrace>(&trace_key(plan, spec, stage)) else { return Ok(()) };
-        let own = stage.steps.iter().filter(|step| step.op != Op::Set);
-        for (nth, step) in own.enumerate() {
+        for (nth, step) in own.into_iter().enumerate() {
             // What was written since it was built, nobody has measured.
             let Some(known) = trace.steps.get(nth).filter(|known| known.text == step.text) else {
                 return Ok(());
