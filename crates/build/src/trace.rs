@@ -63,12 +63,22 @@ pub enum FileChange {
     Added,
     /// It is gone.
     Removed,
-    /// Its content, mode, owner or link target is another.
+    /// Its content, kind or link target is another.
     Changed,
+    /// Its mode or extended attributes are others.
+    Attributes,
 }
 
-/// Path and fingerprint of everything that a step reads from a context.
+/// Path and fingerprint of everything that a step reads from a context, see [`print`].
 pub(crate) type Files = Vec<(String, u64)>;
+
+/// Bits of a fingerprint that stand for attributes.
+const ATTRIBUTES: u32 = 24;
+
+/// The fingerprint of a file: of its content, and of its attributes in the lowest bits.
+pub(crate) fn print(content: u64, attributes: u64) -> u64 {
+    content << ATTRIBUTES | attributes & ((1 << ATTRIBUTES) - 1)
+}
 
 /// What one step depended on.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -212,7 +222,10 @@ fn files(now: &Files, then: &Files) -> Vec<Cause> {
     for (path, print) in &after {
         match before.get(path) {
             None => changes.push(change(path, FileChange::Added)),
-            Some(old) if old != print => changes.push(change(path, FileChange::Changed)),
+            Some(old) if old >> ATTRIBUTES != print >> ATTRIBUTES => {
+                changes.push(change(path, FileChange::Changed));
+            }
+            Some(old) if old != print => changes.push(change(path, FileChange::Attributes)),
             Some(_) => {}
         }
     }
@@ -284,6 +297,7 @@ impl fmt::Display for Cause {
                     FileChange::Added => "is new",
                     FileChange::Removed => "is gone",
                     FileChange::Changed => "changed",
+                    FileChange::Attributes => "has another mode or other attributes",
                 };
                 write!(f, "{path} {how}")
             }
@@ -332,8 +346,11 @@ mod tests {
         assert_eq!(why(run(&[]), step("RUN y", "s", &[("command", 1)], &[])), "the instruction was: RUN x");
         let copy = |list| step("COPY . .", "s", &[], list);
         assert_eq!(
-            why(copy(&[("a", 1), ("b", 1), ("d", 1)]), copy(&[("b", 2), ("c", 1), ("d", 1)])),
-            "b changed; c is new; a is gone"
+            why(
+                copy(&[("a", print(1, 1)), ("b", print(1, 1)), ("d", print(1, 1)), ("e", print(1, 1))]),
+                copy(&[("b", print(2, 1)), ("c", print(1, 1)), ("d", print(1, 1)), ("e", print(1, 2))]),
+            ),
+            "b changed; c is new; e has another mode or other attributes; a is gone"
         );
     }
 

@@ -12,7 +12,7 @@ use super::pick::Tree;
 use super::source::{Hash, Source};
 use super::{Entry, Node, Picked};
 use crate::error::{Error, Result};
-use crate::trace::Files;
+use crate::trace::{Files, print};
 
 /// A digest of fields, each with its length, so that no two lists of fields are the same bytes.
 pub(crate) struct Fields(Sha256);
@@ -91,7 +91,7 @@ pub(crate) fn digest(tree: Option<Tree<'_>>, picked: &[Picked], overrides: Overr
             for (name, value) in &entry.xattrs {
                 fields.add(name.as_bytes()).add(value);
             }
-            let mut print = u64::from(entry.mode);
+            let mut content = 0;
             match &entry.node {
                 Node::Dir => fields.add("dir"),
                 Node::Fifo => fields.add("fifo"),
@@ -99,7 +99,7 @@ pub(crate) fn digest(tree: Option<Tree<'_>>, picked: &[Picked], overrides: Overr
                     fields.add(if *block { "block" } else { "character" }).add(number.to_le_bytes())
                 }
                 Node::Link(target) => {
-                    print = print.wrapping_add(first(&Sha256::digest(target.as_bytes())));
+                    content = first(&Sha256::digest(target.as_bytes()));
                     fields.add("link").add(target.as_bytes())
                 }
                 Node::Text(text) => {
@@ -110,12 +110,12 @@ pub(crate) fn digest(tree: Option<Tree<'_>>, picked: &[Picked], overrides: Overr
                     let digest = entry.digest.get();
                     let digest = digest.ok_or_else(|| Error::invalid("a file was picked from no tree"))?;
                     bytes += entry.stamp.size;
-                    print = print.wrapping_add(first(digest));
+                    content = first(digest);
                     fields.add("file").add(digest)
                 }
             };
             if listed && !matches!(entry.node, Node::Text(_)) {
-                list.push((entry.path.to_string_lossy().into_owned(), print));
+                list.push((entry.path.to_string_lossy().into_owned(), print(content, attributes(entry))));
             }
         }
     }
@@ -145,6 +145,19 @@ pub(crate) fn outline(picked: &[Picked]) -> String {
 }
 
 /// Enough of a digest to tell two apart that nobody has chosen.
+/// What stands for a mode and extended attributes.
+fn attributes(entry: &Entry) -> u64 {
+    if entry.xattrs.is_empty() {
+        return entry.mode.into();
+    }
+    let mut fields = Fields::new();
+    fields.add(entry.mode.to_le_bytes());
+    for (name, value) in &entry.xattrs {
+        fields.add(name.as_bytes()).add(value);
+    }
+    first(&fields.0.finalize())
+}
+
 fn first(digest: &[u8]) -> u64 {
     digest.iter().take(8).fold(0, |all, byte| all << 8 | u64::from(*byte))
 }

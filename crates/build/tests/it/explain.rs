@@ -1,6 +1,7 @@
 //! Why a step was built, and what a build looks like line by line.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use coracle_build::{BuildSpec, Built, ImageConfig};
 
@@ -37,6 +38,9 @@ fn each_reason_is_found() {
     assert_eq!(why(&bench.build(&spec)), (4, "it was not built here before".into()));
     bench.file("src/a", "2");
     assert_eq!(why(&bench.build(&spec)), (5, "src/a changed".into()));
+    fs::set_permissions(bench.context().join("src/a"), fs::Permissions::from_mode(0o711)).unwrap();
+    let reason = "src/a has another mode or other attributes";
+    assert_eq!(why(&bench.build(&spec)), (5, reason.into()));
     bench.file("src/c", "new");
     fs::remove_file(bench.context().join("src/b")).unwrap();
     assert_eq!(why(&bench.build(&spec)), (5, "src/c is new; src/b is gone".into()));
