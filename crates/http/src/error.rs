@@ -53,7 +53,12 @@ impl From<ureq::Error> for Error {
             ureq::Error::BadUri(_) | ureq::Error::Http(_) => (Kind::Invalid, false),
             _ => (Kind::Failed, false),
         };
-        Error { kind, text: error.to_string(), passing }
+        let text = match &error {
+            // Without the name of the library's case before it.
+            ureq::Error::Io(error) => error.to_string(),
+            other => other.to_string(),
+        };
+        Error { kind, text, passing }
     }
 }
 
@@ -70,3 +75,17 @@ impl fmt::Debug for Error {
 }
 
 impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn says_what_the_system_said() {
+        let refused = Error::from(ureq::Error::Io(io::Error::from_raw_os_error(111)));
+        assert_eq!(refused.to_string(), "Connection refused (os error 111)");
+        assert!(refused.is_passing() && refused.kind() == Kind::Failed);
+        let untrusted = io::Error::new(io::ErrorKind::InvalidData, "invalid peer certificate");
+        assert!(!Error::from(ureq::Error::Io(untrusted)).is_passing());
+    }
+}
