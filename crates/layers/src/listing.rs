@@ -70,7 +70,7 @@ impl Listing {
             awaited: Some(nth),
         }));
         // All names of a file have one time.
-        files.sort_by(|a, b| {
+        files.sort_unstable_by(|a, b| {
             let key = |member: &Member| (member.entry.mtime, member.inode.is_none());
             key(a).cmp(&key(b)).then_with(|| a.entry.path.cmp(&b.entry.path))
         });

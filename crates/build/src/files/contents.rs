@@ -30,7 +30,7 @@ impl Contents {
     /// All of them, of one layer.
     pub(crate) fn collect(of: Vec<(Name, [u8; 32])>) -> Contents {
         let mut rows = of;
-        rows.sort();
+        rows.sort_unstable();
         Contents(rows)
     }
 

@@ -92,7 +92,7 @@ pub(super) fn items<'e>(
             }
         })?;
     }
-    items.sort_by(|a, b| older(put, a, b));
+    items.sort_unstable_by(|a, b| older(put, a, b));
     Ok(items)
 }
 
