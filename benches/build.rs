@@ -1,6 +1,6 @@
-//! A context of 10,000 files and 200 MB: built from nothing, again with nothing changed, and with one file changed; beside
-//! `cp -a` of the same tree in the same rounds, and beside docker's BuildKit where dockerd is installed. Then four stages
-//! that wait. Each build of ours is a process of its own, from its start to its end, as at a terminal.
+//! A context of 10,000 files and 200 MB: built from nothing, with its files in memory and with all of them on the disk only, again
+//! with nothing changed, and with one file changed; beside `cp -a` of the same tree in the same rounds, and beside docker's
+//! BuildKit where dockerd is installed. Then four stages that wait. Each build of ours is a process of its own, from its start to its end, as at a terminal.
 //!
 //! `cargo bench --bench build` as root; `-- --rounds N --rest SECONDS`. Nothing is removed between the rounds, and each cold
 //! run is rested before: the disk may be slow for a while after other work. Before each run all is written out, since ours
@@ -83,19 +83,33 @@ fn compare(rounds: u64, rest: Duration) -> Done {
         }
         Ok(())
     };
-    let (mut copies, mut cold, mut cached, mut changed) =
-        (Vec::new(), Row::default(), Row::default(), Row::default());
+    let (mut copies, mut disk_copies) = (Vec::new(), Vec::new());
+    let (mut cold, mut disk, mut cached, mut changed) =
+        (Row::default(), Row::default(), Row::default(), Row::default());
     for round in 0..rounds {
         let state = place.path().join(format!("state{round}"));
-        std::thread::sleep(rest);
-        rustix::fs::sync();
-        let start = Instant::now();
-        let copy = place.path().join(format!("copy{round}"));
-        done(Command::new("cp").arg("-a").arg(&context).arg(copy))?;
-        copies.push(start.elapsed());
-        std::thread::sleep(rest);
+        let copy = |name: &str| -> Result<Duration, Box<dyn Error>> {
+            rustix::fs::sync();
+            let start = Instant::now();
+            done(Command::new("cp").arg("-a").arg(&context).arg(place.path().join(name)))?;
+            Ok(start.elapsed())
+        };
+        let pause = |forgets: bool| -> Done {
+            std::thread::sleep(rest);
+            if forgets { forget(&context) } else { Ok(()) }
+        };
+        pause(true)?;
+        disk_copies.push(copy(&format!("copy{round} from disk"))?);
+        pause(true)?;
+        disk.ours.push(ours(&place.path().join(format!("state{round} from disk")), false)?);
+        pause(true)?;
+        theirs(&mut disk.theirs, true)?;
+        // By now the files are in memory.
+        pause(false)?;
+        copies.push(copy(&format!("copy{round}"))?);
+        pause(false)?;
         cold.ours.push(ours(&state, false)?);
-        std::thread::sleep(rest);
+        pause(false)?;
         theirs(&mut cold.theirs, true)?;
         // What was written just now is read once more before it is trusted.
         ours(&state, false)?;
@@ -111,11 +125,15 @@ fn compare(rounds: u64, rest: Duration) -> Done {
     }
     println!("{FILES} files, {} MB; medians of {rounds} rounds", FILES * BYTES / 1_000_000);
     println!("{:>18} {:>10} {:>10} {:>8}", "", "coracle", "BuildKit", "ahead");
-    let copy = median(&mut copies);
-    println!("{:>18} {:>10.1?}", "cp -a", copy);
-    let cold_time = median(&mut cold.ours.clone());
-    for (what, mut row) in [("cold", cold), ("all cached", cached), ("one file changed", changed)] {
+    let (copy, disk_copy) = (median(&mut copies), median(&mut disk_copies));
+    println!("{:>18} {copy:>10.1?}", "cp -a");
+    println!("{:>18} {disk_copy:>10.1?}", "cp -a, from disk");
+    let mut times = Vec::new();
+    for (what, mut row) in
+        [("cold", cold), ("cold, from disk", disk), ("all cached", cached), ("one file changed", changed)]
+    {
         let own = median(&mut row.ours);
+        times.push(own.as_secs_f64());
         if row.theirs.is_empty() {
             println!("{what:>18} {own:>10.1?} {:>10}", "no docker");
             continue;
@@ -124,7 +142,8 @@ fn compare(rounds: u64, rest: Duration) -> Done {
         let ahead = other.as_secs_f64() / own.as_secs_f64();
         println!("{what:>18} {own:>10.1?} {other:>10.1?} {ahead:>7.1}x");
     }
-    println!("cold is {:.2}x of cp -a", cold_time.as_secs_f64() / copy.as_secs_f64());
+    let (in_memory, from_disk) = (times[0] / copy.as_secs_f64(), times[1] / disk_copy.as_secs_f64());
+    println!("cold is {in_memory:.2}x of cp -a, and {from_disk:.2}x where both read from the disk");
     println!("peak memory of any of our processes: {:.1} MB", peak as f64 / 1000.0);
     let waited = waiting(place.path())?;
     println!("four stages that wait for 1, 2, 1 and 1 s: {waited:.2?}");
@@ -154,6 +173,18 @@ fn fill(context: &Path) -> Done {
         .take(BYTES)
         .collect();
         fs::write(dir.join(format!("f{file}")), bytes)?;
+    }
+    Ok(())
+}
+
+/// Has the kernel keep nothing of the files in memory.
+fn forget(context: &Path) -> Done {
+    rustix::fs::sync();
+    for dir in fs::read_dir(context)? {
+        for file in fs::read_dir(dir?.path())? {
+            let file = fs::File::open(file?.path())?;
+            rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed)?;
+        }
     }
     Ok(())
 }
