@@ -259,7 +259,10 @@ mod tests {
             client.join().unwrap().unwrap().unwrap()
         });
         assert_eq!((answer.text.as_slice(), answer.fds.len()), (b"!".as_slice(), 0));
-        drop(mute);
+        // Not just closed: another test may start a process just now, which has copies of all descriptors until it executes.
+        for socket in &mute {
+            rustix::net::shutdown(socket, rustix::net::Shutdown::Both).unwrap();
+        }
         handoff.serve(|_| unreachable!("nobody asked")).unwrap();
         assert_eq!(handoff.interests().count(), 1);
     }
