@@ -135,9 +135,7 @@ impl<T: Take> Arrivals<T> {
             let taken = taking.take(content.as_deref());
             last = content.unwrap_or_default();
             if let Err(error) = taken {
-                let mut state = self.state();
-                state.bytes -= last.capacity();
-                break self.close(state, Err(error));
+                break self.close(self.state(), Err(error));
             }
         }
     }
